@@ -1,0 +1,460 @@
+//! What a valid configuration means. Made only by [`super::validate`]; whoever holds a [`Config`] need not check again.
+//!
+//! Names are resolved to positions (`UpstreamIndex`), short forms are written out, defaults are filled in,
+//! durations are `Option` where the file may say `none`.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use regex::Regex;
+
+use super::template::Template;
+
+/// A whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Who this service is, in traces and registries.
+    pub service: Option<String>,
+    /// How many threads carry requests.
+    pub workers: Workers,
+    /// Where everything about the proxy can be seen and changed.
+    pub admin: Admin,
+    /// The address for scrapes and probes, off unless written.
+    pub metrics: Option<BindAddress>,
+    /// How the proxy ends.
+    pub drain: Drain,
+    /// What is written about requests and about the proxy itself.
+    pub telemetry: Telemetry,
+    /// Bound addresses, in written order. Names are unique.
+    pub listeners: Vec<Listener>,
+    /// Groups of endpoints, in written order; short-form addresses of routes follow. Names are unique.
+    pub upstreams: Vec<Upstream>,
+}
+
+/// How many workers run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// One for each CPU that the cgroup allows.
+    Auto,
+    /// This many.
+    Count(NonZeroUsize),
+}
+
+/// An address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum BindAddress {
+    /// `":15006"`: IPv4 and IPv6, all interfaces.
+    AllInterfaces(u16),
+    /// `127.0.0.1:15001`, `[::1]:80`.
+    Tcp(SocketAddr),
+    /// `unix:/run/app.sock`.
+    Unix(PathBuf),
+}
+
+/// An address to connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EndpointAddress {
+    /// An IP address and port.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// The `admin:` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// `None` where the file says `none`. Default `127.0.0.1:9901`.
+    pub address: Option<SocketAddr>,
+    /// A file with the bearer token; needed when the address is not loopback.
+    pub token_file: Option<PathBuf>,
+    /// A Unix socket, mode 0600, that needs no token.
+    pub socket: Option<PathBuf>,
+}
+
+/// The `drain:` section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain {
+    /// Unready, but still accepting. Default 5 s.
+    pub delay: Duration,
+    /// Then at most this long for requests in flight. Default 20 s.
+    pub timeout: Duration,
+}
+
+/// The `telemetry:` section.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    /// The proxy's own log.
+    pub log: Log,
+    /// A line a request.
+    pub access_log: AccessLog,
+}
+
+/// `telemetry.log`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// The least severe level that is written. Default `info`.
+    pub level: LogLevel,
+    /// Default `json`.
+    pub format: LogFormat,
+}
+
+/// Severity of the proxy's own log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// `telemetry.access_log`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccessLog {
+    /// Where lines go. Default stdout.
+    pub target: LogTarget,
+    /// Which requests get a line. Default: only errors.
+    pub only: AccessLogFilter,
+    /// Of those that `only` lets through and that are no errors, this share is written. Default 1.0.
+    pub sample: f64,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum LogTarget {
+    Stdout,
+    Stderr,
+    File(PathBuf),
+    None,
+}
+
+/// Which requests get an access log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLogFilter {
+    /// Each.
+    All,
+    /// Those with a reason, a status of 500 or more, or a failing gRPC status.
+    Errors,
+}
+
+/// A bound address and its routes.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Unique.
+    pub name: String,
+    /// Where.
+    pub address: BindAddress,
+    /// Which way its traffic goes: decides what a drain does with it.
+    pub direction: Direction,
+    /// Strangers call here: their trace and request ids, forwarded headers and `x-outrigger-*` are dropped, reasons are not shown.
+    pub edge: bool,
+    /// Which proxies before us are believed about the client's address.
+    pub trust: Trust,
+    /// Bounds.
+    pub limits: ListenerLimits,
+    /// First match in written order.
+    pub routes: Vec<Route>,
+}
+
+/// Which way a listener's traffic goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// To the app. Drained early.
+    Inbound,
+    /// From the app (the default of a listener whose name is or begins with `outbound`). Works to the end.
+    Outbound,
+}
+
+/// Who is believed about the client's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// This many proxies before us. Default 0.
+    Hops(u8),
+    /// Proxies in these networks.
+    Networks(Vec<Network>),
+}
+
+/// A CIDR block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// The network's address, host bits zero.
+    pub address: std::net::IpAddr,
+    /// Bits of the prefix.
+    pub prefix: u8,
+}
+
+/// `listeners.*.limits`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerLimits {
+    /// Open connections. Default 10,000.
+    pub connections: u32,
+    /// Bytes of a request's head. Default 64 KiB.
+    pub header_bytes: usize,
+    /// From a request's first byte (or the connection's start) to the end of its headers. Default 10 s.
+    pub header_timeout: Duration,
+    /// A connection between two requests. Default 75 s.
+    pub idle: Duration,
+    /// Concurrent streams of an HTTP/2 connection. Default 256.
+    pub streams: u32,
+    /// Bytes of a request's body. Default none.
+    pub body_bytes: Option<u64>,
+}
+
+/// A match and what to do.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Unique in its listener: written, or the upstream's name, or the action and the position (`redirect-3`).
+    pub name: String,
+    /// Everything must hold.
+    pub matcher: Match,
+    /// What to do.
+    pub action: Action,
+    /// What to change in the target before sending.
+    pub rewrite: Rewrite,
+    /// Changes of request headers.
+    pub request_headers: HeaderRules,
+    /// Changes of response headers.
+    pub response_headers: HeaderRules,
+    /// What this route says of timeouts; `None`: as the upstream says.
+    pub timeouts: TimeoutOverrides,
+}
+
+/// What a request must look like. Empty lists match everything.
+#[derive(Debug, Clone, Default)]
+pub struct Match {
+    /// Any of these.
+    pub hosts: Vec<HostMatch>,
+    /// The path, without the query.
+    pub path: PathMatch,
+    /// Any of these.
+    pub methods: Vec<Method>,
+    /// All of these.
+    pub headers: Vec<(HeaderName, ValueMatch)>,
+    /// All of these. Names and values are compared percent-decoded.
+    pub query: Vec<(String, ValueMatch)>,
+}
+
+/// A host to match: lower case, no final dot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostMatch {
+    /// Which names.
+    pub name: HostName,
+    /// Only with this port, where it was written; a Host without a port has the scheme's.
+    pub port: Option<u16>,
+}
+
+/// Names of hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostName {
+    /// `payments`
+    Exact(String),
+    /// `*.example.org` as `.example.org`: one or more labels before it.
+    Suffix(String),
+}
+
+/// Paths to match.
+#[derive(Debug, Clone, Default)]
+pub enum PathMatch {
+    /// Every path.
+    #[default]
+    Any,
+    /// This path only.
+    Exact(String),
+    /// This path and what is below it, on a segment boundary. No final slash (`/` is `Any`).
+    Prefix(String),
+    /// The whole path must match.
+    Regex(Regex),
+}
+
+/// Values of headers and query parameters to match.
+#[derive(Debug, Clone)]
+pub struct ValueMatch {
+    /// The test.
+    pub test: ValueTest,
+    /// Match when the test fails.
+    pub invert: bool,
+}
+
+/// A test of a value.
+#[derive(Debug, Clone)]
+pub enum ValueTest {
+    /// It is there.
+    Present,
+    /// It equals this.
+    Exact(String),
+    /// The whole value matches.
+    Regex(Regex),
+}
+
+/// What a route does.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Send to an upstream.
+    Upstream(UpstreamIndex),
+    /// Send to one of several, by weight. At least one weight is not zero.
+    Split(Vec<(UpstreamIndex, u32)>),
+    /// Send the client elsewhere.
+    Redirect(Redirect),
+    /// Answer at once.
+    Respond(Respond),
+}
+
+/// Position in [`Config::upstreams`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UpstreamIndex(pub usize);
+
+/// `redirect:` What is `None` stays as it was asked for; the query stays.
+#[derive(Debug, Clone)]
+pub struct Redirect {
+    /// `http` or `https`.
+    pub scheme: Option<String>,
+    /// Host, with or without port.
+    pub host: Option<String>,
+    /// The new path.
+    pub path: Option<String>,
+    /// 301, 302, 303, 307 or 308. Default 308.
+    pub status: StatusCode,
+}
+
+/// `respond:`
+#[derive(Debug, Clone)]
+pub struct Respond {
+    /// Default 200.
+    pub status: StatusCode,
+    /// Default empty.
+    pub body: String,
+    /// Default `text/plain; charset=utf-8` where there is a body.
+    pub content_type: HeaderValue,
+}
+
+/// `rewrite:`
+#[derive(Debug, Clone, Default)]
+pub struct Rewrite {
+    /// The path.
+    pub path: PathRewrite,
+    /// The Host (and `:authority`) that the upstream sees; `None`: the client's.
+    pub host: Option<HeaderValue>,
+}
+
+/// How a path changes.
+#[derive(Debug, Clone, Default)]
+pub enum PathRewrite {
+    /// Not.
+    #[default]
+    Keep,
+    /// The matched prefix becomes this (where the path match is a prefix; else the whole path).
+    Prefix(String),
+    /// Each match becomes the replacement (`$1`, `${name}` stand for groups).
+    Regex {
+        /// What to look for.
+        pattern: Regex,
+        /// What to put there.
+        replacement: String,
+    },
+}
+
+/// `request_headers`, `response_headers`: removed first, then set, then added.
+#[derive(Debug, Clone, Default)]
+pub struct HeaderRules {
+    /// Names.
+    pub remove: Vec<HeaderName>,
+    /// Replaces all values.
+    pub set: Vec<(HeaderName, Template)>,
+    /// One more value.
+    pub add: Vec<(HeaderName, Template)>,
+}
+
+/// What a route says of timeouts. Outer `None`: not said; inner `None`: the file says `none`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct TimeoutOverrides {
+    pub connect: Option<Option<Duration>>,
+    pub response: Option<Option<Duration>>,
+    pub idle: Option<Option<Duration>>,
+    pub request: Option<Option<Duration>>,
+    pub tunnel_idle: Option<Option<Duration>>,
+}
+
+/// Timeouts in force, route over upstream over defaults over built-in. `None` is no timeout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To a usable connection. Default 1 s.
+    pub connect: Option<Duration>,
+    /// From the request's last byte to the response's headers. Default 15 s.
+    pub response: Option<Duration>,
+    /// Silence in both directions. Default 60 s.
+    pub idle: Option<Duration>,
+    /// True where `idle` was written: then it also holds for gRPC and event streams, whose default is 5 m.
+    pub idle_written: bool,
+    /// The whole request from its first byte. Default none.
+    pub request: Option<Duration>,
+    /// Silence in a tunnel (Upgrade, CONNECT). Default 1 h.
+    pub tunnel_idle: Option<Duration>,
+}
+
+/// A named group of equivalent endpoints.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// Unique. That of a short-form address is the address as written.
+    pub name: String,
+    /// Where its endpoints come from.
+    pub source: EndpointSource,
+    /// What is spoken to it.
+    pub protocol: UpstreamProtocol,
+    /// Its timeouts, with the defaults merged in.
+    pub timeouts: Timeouts,
+    /// Its limits.
+    pub limits: UpstreamLimits,
+}
+
+/// Where endpoints come from. Discovery by Consul and DNS will stand beside `Static`.
+#[derive(Debug, Clone)]
+pub enum EndpointSource {
+    /// Written in the file, not empty. Addresses are unique.
+    Static(Vec<Endpoint>),
+}
+
+/// One address of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where.
+    pub address: EndpointAddress,
+    /// Share of the requests; 0: none. At most 65,535. Default 1.
+    pub weight: u16,
+}
+
+/// What is spoken to an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    /// In the clear: gRPC goes as HTTP/2, all else as HTTP/1.1.
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 by prior knowledge.
+    Http2,
+}
+
+/// `upstreams.*.limits`: all workers of the proxy together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpstreamLimits {
+    /// Open connections. Default 1,024.
+    pub connections: u32,
+    /// Requests in flight. Default 1,024.
+    pub requests: u32,
+    /// Requests that wait for a connection. Default 1,024.
+    pub waiting: u32,
+}

@@ -1,0 +1,1 @@
+//! What is written about requests and about the proxy itself.
