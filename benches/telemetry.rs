@@ -48,7 +48,7 @@ fn access_log(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("access_log");
     let start = |only| {
         let target = LogTarget::File("/dev/null".into());
-        AccessLog::start(&Config { target, only, sample: 1.0 }).expect("/dev/null opens")
+        AccessLog::start(&Config { target, only, sample: 1.0 }).unwrap_or_else(|error| panic!("/dev/null: {error}"))
     };
     let (all, errors) = (start(AccessLogFilter::All), start(AccessLogFilter::Errors));
     let (all, errors, record) = (all.worker(), errors.worker(), record());
