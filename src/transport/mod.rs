@@ -1,0 +1,30 @@
+//! Connections out: made, kept and reused by the worker that made them.
+
+mod connect;
+mod http1;
+mod http2;
+mod pool;
+
+pub(crate) use connect::{OwnAddresses, connect};
+pub(crate) use http1::{Answer, Attempt, Http1Connection};
+pub(crate) use http2::LocalExec;
+pub(crate) use pool::Pools;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// When an attempt has to have got where. `None` is no bound.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadlines {
+    /// To a usable connection, from the attempt's start.
+    pub(crate) connect: Option<Duration>,
+    /// From the request's last byte to the response's headers.
+    pub(crate) response: Option<Duration>,
+    /// Silence in both directions.
+    pub(crate) idle: Option<Duration>,
+    /// The whole request; a point in time.
+    pub(crate) request: Option<Instant>,
+    /// Silence after an Upgrade or CONNECT.
+    pub(crate) tunnel_idle: Option<Duration>,
+}
