@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod error;
+pub mod proxy;
 pub mod route;
 pub mod telemetry;
 pub mod upstream;

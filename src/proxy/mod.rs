@@ -1,0 +1,5 @@
+//! What happens to a request between its listener and its upstream.
+
+pub mod forwarded;
+pub mod header_rules;
+pub mod hop_by_hop;
