@@ -76,7 +76,8 @@ impl Rules {
 
     /// Changes a response's headers.
     pub fn apply_to_response(&self, headers: &mut HeaderMap, variables: &impl Variables, request: &Captured) {
-        let header = |name: &HeaderName| request.0.iter().find(|(captured, _)| captured == name).map(|(_, value)| value);
+        let header =
+            |name: &HeaderName| request.0.iter().find(|(captured, _)| captured == name).map(|(_, value)| value);
         let values = self.render(variables, header);
         self.change(headers, values);
     }
@@ -196,12 +197,23 @@ mod tests {
         let rules = Rules::compile(&model::HeaderRules {
             remove: vec![name("x-a"), name("x-b")],
             set: vec![(name("x-b"), literal("set")), (name("x-c"), literal("")), (name("x-d"), template([]))],
-            add: vec![(name("x-a"), literal("added")), (name("x-b"), literal("added")), (name("x-e"), literal("\u{e9}"))],
+            add: vec![
+                (name("x-a"), literal("added")),
+                (name("x-b"), literal("added")),
+                (name("x-e"), literal("\u{e9}")),
+            ],
         });
         let mut headers = map(&[("x-a", "1"), ("x-b", "1"), ("x-b", "2"), ("x-c", "1"), ("x-c", "2"), ("x-z", "1")]);
         rules.apply_to_request(&mut headers, &Fixed(b""));
-        let expected =
-            [("x-a", "added"), ("x-b", "set"), ("x-b", "added"), ("x-c", ""), ("x-d", ""), ("x-e", "\u{e9}"), ("x-z", "1")];
+        let expected = [
+            ("x-a", "added"),
+            ("x-b", "set"),
+            ("x-b", "added"),
+            ("x-c", ""),
+            ("x-d", ""),
+            ("x-e", "\u{e9}"),
+            ("x-z", "1"),
+        ];
         assert_eq!(headers, map(&expected));
         assert!(!rules.is_empty() && Rules::default().is_empty());
     }

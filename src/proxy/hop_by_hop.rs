@@ -4,6 +4,8 @@ use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
+use super::list_field::members;
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -36,11 +38,11 @@ pub fn strip(headers: &mut HeaderMap) -> HopByHop {
         return found;
     }
     let upgrade = headers.remove(UPGRADE);
-    found.trailers = headers.get_all(TE).iter().flat_map(tokens).any(is_trailers);
+    found.trailers = headers.get_all(TE).iter().flat_map(members).any(is_trailers);
     // Taken out of the map before names are, for they live in it. Nearly always one line.
     let mut connection: SmallVec<[HeaderValue; 2]> = SmallVec::new();
     connection.extend(headers.get_all(CONNECTION).iter().cloned());
-    for option in connection.iter().flat_map(tokens) {
+    for option in connection.iter().flat_map(members) {
         match option {
             _ if option.eq_ignore_ascii_case(b"close") => found.close = true,
             _ if option.eq_ignore_ascii_case(b"keep-alive") => found.keep_alive = true,
@@ -72,13 +74,23 @@ fn is_end_to_end(name: &str) -> bool {
         // Where the message goes, and where it ends.
         "host" | "content-length" | "trailer" | "expect" => true,
         // How its content reads.
-        "content-type" | "content-encoding" | "content-language" | "content-location" | "content-range" | "range" => true,
+        "content-type" | "content-encoding" | "content-language" | "content-location" | "content-range" | "range" => {
+            true
+        }
         // Who asks.
-        "authorization" | "proxy-authorization" | "www-authenticate" | "proxy-authenticate" | "cookie" | "set-cookie" => true,
+        "authorization"
+        | "proxy-authorization"
+        | "www-authenticate"
+        | "proxy-authenticate"
+        | "cookie"
+        | "set-cookie" => true,
         "cache-control" | "vary" | "date" | "location" | "origin" | "max-forwards" => true,
         // What proxies say of the request's way.
-        "via" | "forwarded" | "x-real-ip" | "x-request-id" | "traceparent" | "tracestate" | "baggage" | "grpc-timeout" => true,
-        _ => ["x-forwarded-", "x-outrigger-", "access-control-", "sec-", "x-b3-"].iter().any(|prefix| name.starts_with(prefix)),
+        "via" | "forwarded" | "x-real-ip" | "x-request-id" | "traceparent" | "tracestate" | "baggage"
+        | "grpc-timeout" => true,
+        _ => ["x-forwarded-", "x-outrigger-", "access-control-", "sec-", "x-b3-"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix)),
     }
 }
 
@@ -86,11 +98,6 @@ fn is_end_to_end(name: &str) -> bool {
 fn is_trailers(coding: &[u8]) -> bool {
     let name = coding.split(|byte| *byte == b';').next().unwrap_or_default();
     name.trim_ascii().eq_ignore_ascii_case(b"trailers")
-}
-
-/// Members of a list field's line.
-fn tokens(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
 
 #[cfg(test)]
@@ -128,7 +135,10 @@ mod tests {
         ]);
         let found = strip(&mut headers);
         assert_eq!(found, HopByHop { close: true, trailers: true, ..HopByHop::default() });
-        assert_eq!(headers, map(&[("x-a", "1"), ("x-a", "2"), ("trailer", "x-checksum"), ("proxy-authorization", "Basic x")]));
+        assert_eq!(
+            headers,
+            map(&[("x-a", "1"), ("x-a", "2"), ("trailer", "x-checksum"), ("proxy-authorization", "Basic x")])
+        );
     }
 
     #[test]
@@ -142,7 +152,8 @@ mod tests {
 
     #[test]
     fn wishes_are_reported() {
-        let mut headers = map(&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "AA")]);
+        let mut headers =
+            map(&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "AA")]);
         let found = strip(&mut headers);
         assert_eq!(found.upgrade, Some(HeaderValue::from_static("h2c")));
         assert!(headers.is_empty());
@@ -155,7 +166,8 @@ mod tests {
 
     #[test]
     fn connection_cannot_name_away_what_is_meant_for_the_recipient() {
-        let names = ["host", "content-length", "authorization", "cookie", "x-forwarded-for", "forwarded", "via", "traceparent"];
+        let names =
+            ["host", "content-length", "authorization", "cookie", "x-forwarded-for", "forwarded", "via", "traceparent"];
         let mut headers = map(&names.map(|name| (name, "1")));
         headers.insert(CONNECTION, HeaderValue::try_from(names.join(",").to_uppercase()).unwrap());
         strip(&mut headers);
@@ -177,7 +189,7 @@ mod tests {
             prop_assert!(!headers.keys().any(is_hop_by_hop));
             prop_assert_eq!(before.get_all("host").iter().count(), headers.get_all("host").iter().count());
             for name in ["x-a", "x-b"] {
-                let named = before.get_all(CONNECTION).iter().flat_map(tokens).any(|token| token.eq_ignore_ascii_case(name.as_bytes()));
+                let named = before.get_all(CONNECTION).iter().flat_map(members).any(|token| token.eq_ignore_ascii_case(name.as_bytes()));
                 prop_assert_eq!(headers.contains_key(name), before.contains_key(name) && !named);
             }
             prop_assert_eq!(strip(&mut headers), HopByHop::default());

@@ -3,3 +3,5 @@
 pub mod forwarded;
 pub mod header_rules;
 pub mod hop_by_hop;
+mod list_field;
+pub mod via;
