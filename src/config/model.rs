@@ -396,6 +396,9 @@ pub struct Timeouts {
     pub connect: Option<Duration>,
     /// From the request's last byte to the response's headers. Default 15 s.
     pub response: Option<Duration>,
+    /// True where `response` was written: only then does it hold for gRPC, whose servers may hold their headers back
+    /// until their first message.
+    pub response_written: bool,
     /// Silence in both directions. Default 60 s.
     pub idle: Option<Duration>,
     /// True where `idle` was written: then it also holds for gRPC and event streams, whose default is 5 m.

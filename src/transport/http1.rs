@@ -55,6 +55,8 @@ pub(crate) struct Failure {
     pub(crate) error: Error,
     /// A reused connection ended without a byte of response: it had probably died before.
     pub(crate) stale: bool,
+    /// The attempt's body is as it was: it may be sent again.
+    pub(crate) body_intact: bool,
 }
 
 /// A connection, busy or idle.
@@ -133,11 +135,10 @@ impl Http1Connection {
         let received = match outcome {
             Ok(received) => received,
             Err(failure) => {
-                *attempt.body = match whole {
-                    Some(bytes) => Body::full(bytes),
-                    None => upload.sender.into_untouched().unwrap_or_default(),
-                };
-                return Err(failure);
+                let intact = whole.map(Body::full).or_else(|| upload.sender.into_untouched());
+                let body_intact = intact.is_some();
+                *attempt.body = intact.unwrap_or_default();
+                return Err(Failure { body_intact, ..failure });
             }
         };
         self.keep_alive = keep_alive_timeout(received.response.headers());
@@ -154,7 +155,7 @@ impl Http1Connection {
         attempt: &Attempt<'_>,
         upload: &mut Upload,
     ) -> Poll<Result<http1::ResponseHead, Failure>> {
-        upload.poll(cx, &mut self.stream, &mut self.out).map_err(|error| Failure { error, stale: false })?;
+        upload.poll(cx, &mut self.stream, &mut self.out).map_err(|error| Failure { error, stale: false, body_intact: false })?;
         loop {
             match http1::parse_response(&mut self.read, &mut upload.scanned, MAX_HEAD, &attempt.head.method) {
                 Ok(Some(head)) if head.response.status().is_informational()
@@ -199,7 +200,7 @@ impl Http1Connection {
         };
         ready!(self.timer.poll(cx, earlier(deadline, attempt.deadlines.request)));
         let reason = timeout_reason(reason, attempt.deadlines.request);
-        Poll::Ready(Failure { error: Error::upstream(reason), stale: false })
+        Poll::Ready(Failure { error: Error::upstream(reason), stale: false, body_intact: false })
     }
 
     /// The connection ended before a response's head.
@@ -211,7 +212,7 @@ impl Http1Connection {
             Some(error) => failed.because(error),
             None => failed.because("closed before the response's head was complete"),
         };
-        Failure { error: failed, stale }
+        Failure { error: failed, stale, body_intact: false }
     }
 
     fn into_response(
@@ -224,6 +225,7 @@ impl Http1Connection {
         endpoint: u64,
     ) -> Response<Body> {
         let reusable = received.keep_alive && upload.broken.is_none();
+        let deadlines = deadlines.for_response(received.response.headers());
         let whole_is_here = matches!(received.length, BodyLength::Exact(length) if length <= self.read.len() as u64);
         let body = if upload.finished.is_some() && (received.length == BodyLength::Empty || whole_is_here) {
             // The usual case for small answers: nothing is left to wait for.
@@ -244,7 +246,9 @@ impl Http1Connection {
                 _guard: guard,
             })
         };
-        received.response.map(|()| body)
+        let mut response = received.response.map(|()| body);
+        response.body_mut().set_idle(deadlines.idle);
+        response
     }
 
     fn go_home(mut self: Box<Self>, reusable: bool, home: &Pools, endpoint: u64) {
@@ -267,7 +271,7 @@ impl Http1Connection {
 const MAX_INTERIM: u32 = 16;
 
 fn protocol_error(what: &'static str) -> Failure {
-    Failure { error: Error::upstream(Reason::UpstreamProtocolError).because(what), stale: false }
+    Failure { error: Error::upstream(Reason::UpstreamProtocolError).because(what), stale: false, body_intact: false }
 }
 
 /// The whole request's deadline explains a timeout once it has passed.

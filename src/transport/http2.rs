@@ -126,14 +126,18 @@ impl Http2Connection {
                 return Poll::Ready(outcome.map_err(|mut error| {
                     let unsent = error.take_message().is_some();
                     let failed = classify(error.error(), unsent);
-                    Failure { stale: reused && failed.unsent, error: failed.because(error.into_error()) }
+                    Failure {
+                        stale: reused && failed.unsent,
+                        body_intact: false,
+                        error: failed.because(error.into_error()),
+                    }
                 }));
             }
             let (reason, deadline) = upload.patience(deadlines);
             ready!(timer.poll(cx, earlier(deadline, deadlines.request)));
             let late = deadlines.request.is_some_and(|deadline| Instant::now() >= deadline);
             let reason = if late { Reason::RequestTimeout } else { reason };
-            Poll::Ready(Err(Failure { error: Error::upstream(reason), stale: false }))
+            Poll::Ready(Err(Failure { error: Error::upstream(reason), stale: false, body_intact: false }))
         })
         .await;
         match outcome {
@@ -143,7 +147,8 @@ impl Http2Connection {
                 if let Some((reason, source)) = upload.failed.get() {
                     failure.error = Error { reason, source, ..failure.error };
                 }
-                if !upload.touched.get() {
+                failure.body_intact = !upload.touched.get();
+                if failure.body_intact {
                     *attempt.body = std::mem::take(&mut *shared.borrow_mut());
                 }
                 Err(failure)
@@ -200,14 +205,16 @@ fn from_http2(
     guard: InFlight,
     deadlines: Deadlines,
 ) -> Response<Body> {
+    let deadlines = deadlines.for_response(response.headers());
     let (parts, incoming) = response.into_parts();
-    let body = if incoming.is_end_stream() {
+    let mut body = if incoming.is_end_stream() {
         Body::empty()
     } else {
         let progress = Instant::now();
         let timer = Timer::default();
         Body::stream(Http2Body { incoming, upload, deadlines, timer, progress, _stream: stream, _guard: guard })
     };
+    body.set_idle(deadlines.idle);
     Response::from_parts(parts, body)
 }
 
