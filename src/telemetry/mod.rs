@@ -1,1 +1,13 @@
 //! What is written about requests and about the proxy itself.
+//!
+//! A request meets them in this order: its [`clock`] reading, its [`trace_context`] and [`request_id`] as it comes in,
+//! the [`metrics`] cells of its worker as it goes, and its line in the [`access_log`] as it ends. [`log`] is for what
+//! happens to the proxy, and stays off the request's path.
+
+pub mod access_log;
+pub mod clock;
+pub mod ids;
+pub mod log;
+pub mod metrics;
+pub mod request_id;
+pub mod trace_context;

@@ -1,0 +1,244 @@
+//! One request as one line.
+
+use std::time::Duration;
+
+use http::Version;
+
+use super::json;
+use super::timestamp::Timestamp;
+use crate::error::Reason;
+
+/// What the log says of a request that has ended. Everything is borrowed: a line costs no allocation.
+#[derive(Debug, Clone)]
+pub struct Record<'a> {
+    /// When its first byte came, since the Unix epoch.
+    pub time: Duration,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The route's name, where one matched.
+    pub route: Option<&'a str>,
+    /// The upstream's name, where it was sent to one.
+    pub upstream: Option<&'a str>,
+    /// The last attempt's endpoint.
+    pub endpoint: Option<&'a str>,
+    /// As sent.
+    pub method: &'a str,
+    /// As sent; any bytes.
+    pub host: Option<&'a [u8]>,
+    /// Without the query, which may hold personal data; any bytes.
+    pub path: &'a [u8],
+    /// What the client spoke.
+    pub version: Version,
+    /// The status that it got, 499 where it had left.
+    pub code: u16,
+    /// The gRPC status, where the request was gRPC.
+    pub grpc_code: Option<u8>,
+    /// Why it failed, where it did.
+    pub reason: Option<Reason>,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// Body bytes from the client.
+    pub bytes_in: u64,
+    /// Body bytes to the client.
+    pub bytes_out: u64,
+    /// Waited for a connection.
+    pub queued: Option<Duration>,
+    /// Made a connection; zero on one that was there.
+    pub connect: Option<Duration>,
+    /// From the request's first byte to the response's.
+    pub first_byte: Option<Duration>,
+    /// From the request's first byte to the response's last.
+    pub total: Duration,
+    /// 32 hexadecimal digits.
+    pub trace_id: &'a str,
+    /// As sent on.
+    pub request_id: &'a str,
+    /// The configuration that it ran under.
+    pub generation: u64,
+}
+
+impl Record<'_> {
+    /// True where something went wrong: a reason, a status of 500 or more, or a failing gRPC status.
+    pub fn is_error(code: u16, grpc_code: Option<u8>, reason: Option<Reason>) -> bool {
+        reason.is_some() || code >= 500 || grpc_code.is_some_and(|code| code != 0)
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>, timestamp: &mut Timestamp) {
+        out.extend_from_slice(b"{\"time\":\"");
+        out.extend_from_slice(timestamp.format(self.time));
+        out.extend_from_slice(b"\",\"listener\":");
+        json::string(out, self.listener.as_bytes());
+        out.extend_from_slice(b",\"route\":");
+        json::string_or_null(out, self.route.map(str::as_bytes));
+        out.extend_from_slice(b",\"upstream\":");
+        json::string_or_null(out, self.upstream.map(str::as_bytes));
+        out.extend_from_slice(b",\"endpoint\":");
+        json::string_or_null(out, self.endpoint.map(str::as_bytes));
+        out.extend_from_slice(b",\"method\":");
+        json::string(out, self.method.as_bytes());
+        out.extend_from_slice(b",\"host\":");
+        json::string_or_null(out, self.host);
+        out.extend_from_slice(b",\"path\":");
+        json::string(out, self.path);
+        out.extend_from_slice(b",\"protocol\":\"");
+        out.extend_from_slice(protocol(self.version));
+        out.extend_from_slice(b"\",\"code\":");
+        json::integer(out, self.code.into());
+        self.write_outcome(out);
+        self.write_times(out);
+        // Filled in with TLS to clients.
+        out.extend_from_slice(b"},\"tls\":null,\"identity\":null,\"trace_id\":\"");
+        out.extend_from_slice(self.trace_id.as_bytes());
+        out.extend_from_slice(b"\",\"request_id\":");
+        json::string(out, self.request_id.as_bytes());
+        out.extend_from_slice(b",\"generation\":");
+        json::integer(out, self.generation);
+        out.extend_from_slice(b"}\n");
+    }
+
+    fn write_outcome(&self, out: &mut Vec<u8>) {
+        match (self.grpc_code, self.reason) {
+            (None, None) => out.extend_from_slice(b",\"grpc_code\":null,\"reason\":null"),
+            (grpc_code, reason) => {
+                out.extend_from_slice(b",\"grpc_code\":");
+                match grpc_code {
+                    Some(code) => json::integer(out, code.into()),
+                    None => out.extend_from_slice(b"null"),
+                }
+                out.extend_from_slice(b",\"reason\":");
+                json::string_or_null(out, reason.map(|reason| reason.as_str().as_bytes()));
+            }
+        }
+        out.extend_from_slice(b",\"attempts\":");
+        json::integer(out, self.attempts.into());
+        out.extend_from_slice(b",\"bytes_in\":");
+        json::integer(out, self.bytes_in);
+        out.extend_from_slice(b",\"bytes_out\":");
+        json::integer(out, self.bytes_out);
+    }
+
+    fn write_times(&self, out: &mut Vec<u8>) {
+        let mut time = |name: &[u8], duration: Option<Duration>| {
+            out.extend_from_slice(name);
+            match duration {
+                Some(duration) => json::milliseconds(out, duration),
+                None => out.extend_from_slice(b"null"),
+            }
+        };
+        time(b",\"ms\":{\"queued\":", self.queued);
+        time(b",\"connect\":", self.connect);
+        time(b",\"first_byte\":", self.first_byte);
+        time(b",\"total\":", Some(self.total));
+    }
+}
+
+fn protocol(version: Version) -> &'static [u8] {
+    match version {
+        Version::HTTP_2 => b"h2",
+        Version::HTTP_10 => b"h1.0",
+        Version::HTTP_09 => b"h0.9",
+        Version::HTTP_3 => b"h3",
+        _ => b"h1.1",
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(crate) fn example() -> Record<'static> {
+        Record {
+            time: Duration::from_millis(1_772_323_199_999),
+            listener: "outbound",
+            route: Some("payments"),
+            upstream: Some("payments"),
+            endpoint: Some("10.0.0.7:8080"),
+            method: "GET",
+            host: Some(b"payments"),
+            path: b"/v1/x",
+            version: Version::HTTP_2,
+            code: 200,
+            grpc_code: None,
+            reason: None,
+            attempts: 1,
+            bytes_in: 0,
+            bytes_out: 512,
+            queued: Some(Duration::ZERO),
+            connect: Some(Duration::from_micros(300)),
+            first_byte: Some(Duration::from_micros(4_100)),
+            total: Duration::from_micros(4_400),
+            trace_id: "0af7651916cd43dd8448eb211c80319c",
+            request_id: "c0ffee",
+            generation: 7,
+        }
+    }
+
+    fn line(record: &Record<'_>) -> String {
+        let mut out = Vec::new();
+        record.write(&mut out, &mut Timestamp::new());
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_line_of_the_contract() {
+        let expected = concat!(
+            r#"{"time":"2026-02-28T23:59:59.999Z","listener":"outbound","route":"payments","upstream":"payments","#,
+            r#""endpoint":"10.0.0.7:8080","method":"GET","host":"payments","path":"/v1/x","protocol":"h2","code":200,"#,
+            r#""grpc_code":null,"reason":null,"attempts":1,"bytes_in":0,"bytes_out":512,"#,
+            r#""ms":{"queued":0,"connect":0.3,"first_byte":4.1,"total":4.4},"tls":null,"identity":null,"#,
+            r#""trace_id":"0af7651916cd43dd8448eb211c80319c","request_id":"c0ffee","generation":7}"#,
+            "\n"
+        );
+        assert_eq!(line(&example()), expected);
+    }
+
+    #[test]
+    fn what_did_not_happen_is_null() {
+        let record = Record {
+            route: None,
+            upstream: None,
+            endpoint: None,
+            host: None,
+            queued: None,
+            connect: None,
+            first_byte: None,
+            ..example()
+        };
+        let value: serde_json::Value = serde_json::from_str(&line(&record)).unwrap();
+        for key in ["route", "upstream", "endpoint", "host"] {
+            assert_eq!(value[key], serde_json::Value::Null, "{key}");
+        }
+        assert_eq!(value["ms"], serde_json::json!({"queued": null, "connect": null, "first_byte": null, "total": 4.4}));
+    }
+
+    #[test]
+    fn a_failure_says_why_and_hostile_bytes_stay_in_their_string() {
+        let record = Record {
+            code: 200,
+            grpc_code: Some(14),
+            reason: Some(Reason::ConnectFailure),
+            host: Some(b"a\",\"code\":1,\"\xff\n"),
+            path: b"/\x1b[31m",
+            request_id: "\"}",
+            version: Version::HTTP_10,
+            ..example()
+        };
+        let text = line(&record);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["grpc_code"], 14);
+        assert_eq!(value["reason"], "connect_failure");
+        assert_eq!(value["host"], "a\",\"code\":1,\"\u{fffd}\n");
+        assert_eq!(value["request_id"], "\"}");
+        assert_eq!(value["protocol"], "h1.0");
+        assert_eq!(text.matches('\n').count(), 1);
+    }
+
+    #[test]
+    fn errors_are_reasons_server_errors_and_failing_grpc() {
+        assert!(!Record::is_error(404, None, None));
+        assert!(!Record::is_error(200, Some(0), None));
+        assert!(Record::is_error(200, Some(5), None));
+        assert!(Record::is_error(500, None, None));
+        assert!(Record::is_error(404, None, Some(Reason::NoRoute)));
+    }
+}

@@ -1,0 +1,202 @@
+//! The thread that writes lines to their target, however slow or broken that is.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+
+use super::queue::Queue;
+
+/// A target that stays broken is mentioned this often.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// How often a wait for a full target looks whether the proxy ends.
+const LOOK_EVERY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// Where lines go.
+#[derive(Debug)]
+pub(super) enum Target {
+    Stdout,
+    Stderr,
+    File(File),
+}
+
+impl Target {
+    /// Appends, and creates the file where there is none.
+    pub(super) fn file(path: &Path) -> io::Result<Self> {
+        Ok(Target::File(OpenOptions::new().append(true).create(true).open(path)?))
+    }
+
+    /// Without the buffer of the standard library, which would keep half a line of what an error interrupts.
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        // The handles of the standard streams live as long as the process.
+        match self {
+            Target::Stdout => rustix::stdio::stdout(),
+            Target::Stderr => rustix::stdio::stderr(),
+            Target::File(file) => file.as_fd(),
+        }
+    }
+}
+
+/// Writes until the queue is closed and empty.
+pub(super) fn run(queue: &Queue, target: &Target) {
+    let mut writer = Writer { target, queue, is_mid_line: false, complained: None };
+    let mut buffer = Vec::new();
+    while let Some(lines) = queue.pop(buffer) {
+        writer.write(&lines);
+        buffer = lines;
+    }
+    queue.finish();
+}
+
+struct Writer<'a> {
+    target: &'a Target,
+    queue: &'a Queue,
+    /// The last thing written was cut by an error.
+    is_mid_line: bool,
+    complained: Option<Instant>,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, lines: &[u8]) {
+        if self.is_mid_line {
+            self.is_mid_line = self.write_all(b"\n").is_err();
+        }
+        if let Err((written, error)) = self.write_all(lines) {
+            self.is_mid_line |= written > 0 && lines[written - 1] != b'\n';
+            self.queue.count_dropped(&lines[written..]);
+            self.complain(error);
+        }
+    }
+
+    /// What was written before the error, and the error.
+    fn write_all(&self, bytes: &[u8]) -> Result<(), (usize, Errno)> {
+        let descriptor = self.target.descriptor();
+        let mut written = 0;
+        while written < bytes.len() {
+            match rustix::io::write(descriptor, &bytes[written..]) {
+                Ok(0) => return Err((written, Errno::IO)),
+                Ok(count) => written += count,
+                Err(Errno::INTR) => {}
+                // Whoever gave us the pipe has made it non-blocking.
+                Err(Errno::AGAIN) => self.wait_for_room(descriptor).map_err(|error| (written, error))?,
+                Err(error) => return Err((written, error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_for_room(&self, descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
+        loop {
+            let mut descriptors = [PollFd::from_borrowed_fd(descriptor, PollFlags::OUT)];
+            match rustix::event::poll(&mut descriptors, Some(&LOOK_EVERY)) {
+                Ok(0) if self.queue.is_closed() => return Err(Errno::AGAIN),
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn complain(&mut self, error: Errno) {
+        if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+            self.complained = Some(Instant::now());
+            tracing::warn!(target = ?self.target, %error, "the access log cannot be written; lines are dropped");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use super::*;
+
+    /// What a target got, and the lines dropped, after these buffers.
+    fn written_to(target: &Target, buffers: &[&[u8]]) -> u64 {
+        let queue = Queue::default();
+        for buffer in buffers {
+            queue.push(buffer.to_vec());
+        }
+        queue.close();
+        run(&queue, target);
+        assert!(queue.wait_until_finished(Duration::ZERO));
+        queue.dropped()
+    }
+
+    fn stream() -> (Target, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Target::File(File::from(std::os::fd::OwnedFd::from(ours))), theirs)
+    }
+
+    #[test]
+    fn a_full_non_blocking_target_is_waited_for() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let target = Target::File(File::from(std::os::fd::OwnedFd::from(ours)));
+        // Far more than a socket's buffer holds.
+        let line = [b"x".repeat(99_999), b"\n".to_vec()].concat();
+        let reader = thread::spawn(move || {
+            let mut text = Vec::new();
+            theirs.read_to_end(&mut text).unwrap();
+            text
+        });
+        let queue = Queue::default();
+        let writer = thread::scope(|scope| {
+            let writer = scope.spawn(|| run(&queue, &target));
+            for _ in 0..50 {
+                queue.push(line.clone());
+            }
+            // Closing early would end the wait for room that this test is about.
+            while queue.is_waiting() {
+                thread::yield_now();
+            }
+            queue.close();
+            writer.join()
+        });
+        writer.unwrap();
+        drop(target);
+        assert_eq!(reader.join().unwrap(), line.repeat(50));
+        assert_eq!(queue.dropped(), 0);
+    }
+
+    #[test]
+    fn a_target_that_stays_full_does_not_outlive_the_queue() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let target = Target::File(File::from(std::os::fd::OwnedFd::from(ours)));
+        let line = [b"x".repeat(10_000_000), b"\n".to_vec()].concat();
+        assert_eq!(written_to(&target, &[&line]), 1);
+    }
+
+    #[test]
+    fn a_closed_target_costs_lines_and_nothing_else() {
+        let (target, theirs) = stream();
+        drop(theirs);
+        assert_eq!(written_to(&target, &[b"a\nb\n", b"c\n"]), 3);
+    }
+
+    #[test]
+    fn a_full_disk_costs_lines_and_nothing_else() {
+        let target = Target::file(Path::new("/dev/full")).unwrap();
+        assert_eq!(written_to(&target, &[b"a\nb\n"]), 2);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_is_ended_before_the_next() {
+        let (target, mut theirs) = stream();
+        let queue = Queue::default();
+        let mut writer = Writer { target: &target, queue: &queue, is_mid_line: true, complained: None };
+        writer.write(b"next\n");
+        drop(target);
+        let mut text = String::new();
+        theirs.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "\nnext\n");
+    }
+}

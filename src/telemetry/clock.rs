@@ -1,0 +1,65 @@
+//! Wall time for log lines from the monotonic reading that a request needs anyway.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long an anchor is good: a step of the system's clock shows after this time.
+const ANCHOR_AGE: Duration = Duration::from_secs(1);
+
+/// A worker's wall clock: one pair of readings a second serves all of its requests.
+#[derive(Debug)]
+pub struct Clock {
+    monotonic: Cell<Instant>,
+    wall: Cell<Duration>,
+}
+
+impl Clock {
+    /// A clock anchored now.
+    pub fn new() -> Self {
+        Clock { monotonic: Cell::new(Instant::now()), wall: Cell::new(wall()) }
+    }
+
+    /// The time since the Unix epoch at `instant`, which may also lie a little in the past or future.
+    pub fn unix(&self, instant: Instant) -> Duration {
+        if instant.saturating_duration_since(self.monotonic.get()) >= ANCHOR_AGE {
+            self.monotonic.set(Instant::now());
+            self.wall.set(wall());
+        }
+        match instant.checked_duration_since(self.monotonic.get()) {
+            Some(after) => self.wall.get().saturating_add(after),
+            None => self.wall.get().saturating_sub(self.monotonic.get() - instant),
+        }
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A clock before 1970 is taken as 1970: a wrong time in the log is no reason to stop.
+fn wall() -> Duration {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follows_the_monotonic_clock_both_ways() {
+        let clock = Clock::new();
+        let (anchor, at_anchor) = (clock.monotonic.get(), clock.wall.get());
+        assert_eq!(clock.unix(anchor + Duration::from_millis(250)), at_anchor + Duration::from_millis(250));
+        assert_eq!(clock.unix(anchor - Duration::from_millis(250)), at_anchor - Duration::from_millis(250));
+    }
+
+    #[test]
+    fn a_step_of_the_wall_clock_shows_after_the_anchors_age() {
+        let clock = Clock::new();
+        clock.wall.set(Duration::ZERO);
+        let late = clock.monotonic.get() + ANCHOR_AGE;
+        assert!(clock.unix(late) > Duration::from_secs(1_700_000_000), "anchored anew");
+    }
+}

@@ -1,0 +1,233 @@
+//! What is counted for each listener and each upstream.
+//!
+//! To count one more thing: a variant here, its row, and (for a metric of its own) an entry in [`super::family`].
+
+use super::family::{self, Family};
+use super::histogram::Histogram;
+use crate::error::Reason;
+
+/// Things of a listener that rise and fall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerGauge {
+    /// Requests that have begun and not ended.
+    RequestsInFlight,
+    /// Open HTTP/1 connections from clients.
+    Http1Connections,
+    /// Open HTTP/2 connections from clients.
+    Http2Connections,
+}
+
+/// Things that happen at a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerCounter {
+    /// An HTTP/1 connection.
+    Http1Connections,
+    /// An HTTP/2 connection.
+    Http2Connections,
+    /// `limits.connections` was reached.
+    RejectedConnectionLimit,
+    /// The first request's headers did not arrive within `limits.header_timeout`.
+    RejectedHeaderTimeout,
+    /// No file descriptor was left.
+    RejectedNoDescriptor,
+}
+
+/// Things of an upstream that rise and fall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamGauge {
+    /// Requests in flight to its endpoints.
+    RequestsInFlight,
+    /// Requests that wait for a connection.
+    RequestsWaiting,
+    /// Connections, idle ones included.
+    ConnectionsOpen,
+    /// Connections that carry no request.
+    ConnectionsIdle,
+}
+
+/// Things that happen at an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamCounter {
+    /// A connection was made.
+    Connected,
+    /// No connection was made.
+    ConnectFailure,
+    /// No connection was made in time.
+    ConnectTimeout,
+    /// Body bytes to endpoints.
+    SentBytes,
+    /// Body bytes from endpoints.
+    ReceivedBytes,
+    /// A request went out again on a fresh connection because its idle one had died.
+    StaleConnectionReplays,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// The endpoint answered with this status.
+    Answered(u16),
+    /// It did not, or not to the end.
+    Failed(Reason),
+}
+
+/// A metric and the value of its second label, where it has one.
+pub(super) type Row = (&'static Family, Option<&'static str>);
+
+impl ListenerGauge {
+    pub(super) const ALL: [Self; 3] = [Self::RequestsInFlight, Self::Http1Connections, Self::Http2Connections];
+
+    pub(super) const fn row(self) -> Row {
+        match self {
+            Self::RequestsInFlight => (&family::REQUESTS_IN_FLIGHT, None),
+            Self::Http1Connections => (&family::DOWNSTREAM_CONNECTIONS_OPEN, Some("h1")),
+            Self::Http2Connections => (&family::DOWNSTREAM_CONNECTIONS_OPEN, Some("h2")),
+        }
+    }
+}
+
+impl ListenerCounter {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Http1Connections,
+        Self::Http2Connections,
+        Self::RejectedConnectionLimit,
+        Self::RejectedHeaderTimeout,
+        Self::RejectedNoDescriptor,
+    ];
+
+    pub(super) const fn row(self) -> Row {
+        match self {
+            Self::Http1Connections => (&family::DOWNSTREAM_CONNECTIONS, Some("h1")),
+            Self::Http2Connections => (&family::DOWNSTREAM_CONNECTIONS, Some("h2")),
+            Self::RejectedConnectionLimit => (&family::DOWNSTREAM_REJECTS, Some("connection_limit")),
+            Self::RejectedHeaderTimeout => (&family::DOWNSTREAM_REJECTS, Some("header_timeout")),
+            Self::RejectedNoDescriptor => (&family::DOWNSTREAM_REJECTS, Some("no_descriptor")),
+        }
+    }
+}
+
+impl UpstreamGauge {
+    pub(super) const ALL: [Self; 4] =
+        [Self::RequestsInFlight, Self::RequestsWaiting, Self::ConnectionsOpen, Self::ConnectionsIdle];
+
+    pub(super) const fn row(self) -> Row {
+        match self {
+            Self::RequestsInFlight => (&family::UPSTREAM_REQUESTS_IN_FLIGHT, None),
+            Self::RequestsWaiting => (&family::UPSTREAM_REQUESTS_WAITING, None),
+            Self::ConnectionsOpen => (&family::UPSTREAM_CONNECTIONS_OPEN, None),
+            Self::ConnectionsIdle => (&family::UPSTREAM_CONNECTIONS_IDLE, None),
+        }
+    }
+}
+
+impl UpstreamCounter {
+    pub(super) const ALL: [Self; 6] = [
+        Self::Connected,
+        Self::ConnectFailure,
+        Self::ConnectTimeout,
+        Self::SentBytes,
+        Self::ReceivedBytes,
+        Self::StaleConnectionReplays,
+    ];
+
+    pub(super) const fn row(self) -> Row {
+        match self {
+            Self::Connected => (&family::UPSTREAM_CONNECTS, Some("success")),
+            Self::ConnectFailure => (&family::UPSTREAM_CONNECTS, Some(Reason::ConnectFailure.as_str())),
+            Self::ConnectTimeout => (&family::UPSTREAM_CONNECTS, Some(Reason::ConnectTimeout.as_str())),
+            Self::SentBytes => (&family::UPSTREAM_SENT_BYTES, None),
+            Self::ReceivedBytes => (&family::UPSTREAM_RECEIVED_BYTES, None),
+            Self::StaleConnectionReplays => (&family::STALE_CONNECTION_REPLAYS, None),
+        }
+    }
+}
+
+impl AttemptOutcome {
+    /// A word of few: those of `retries.when` for answers, the reason for failures.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Answered(502..=504) => "gateway_error",
+            Self::Answered(500..) => "5xx",
+            Self::Answered(_) => "success",
+            Self::Failed(reason) => reason.as_str(),
+        }
+    }
+}
+
+/// The numbers of one listener in one worker.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ListenerCells {
+    pub(super) gauges: [i64; ListenerGauge::ALL.len()],
+    pub(super) counters: [u64; ListenerCounter::ALL.len()],
+}
+
+/// The numbers of one upstream in one worker.
+#[derive(Debug, Clone, Default)]
+pub(super) struct UpstreamCells {
+    pub(super) gauges: [i64; UpstreamGauge::ALL.len()],
+    pub(super) counters: [u64; UpstreamCounter::ALL.len()],
+    /// By the outcome's word; there are few, so a search beats a table. Bounded by the words there are.
+    pub(super) attempts: Vec<(&'static str, Histogram)>,
+}
+
+impl ListenerCells {
+    pub(super) fn add(&mut self, other: &Self) {
+        add(&mut self.gauges, &other.gauges);
+        add(&mut self.counters, &other.counters);
+    }
+}
+
+impl UpstreamCells {
+    pub(super) fn add(&mut self, other: &Self) {
+        add(&mut self.gauges, &other.gauges);
+        add(&mut self.counters, &other.counters);
+        for (outcome, histogram) in &other.attempts {
+            self.attempts(outcome).add(histogram);
+        }
+    }
+
+    pub(super) fn attempts(&mut self, outcome: &'static str) -> &mut Histogram {
+        // The compiler cannot return from inside the search (rust-lang/rust#51545), so position comes first.
+        let index = self.attempts.iter().position(|(known, _)| *known == outcome).unwrap_or_else(|| {
+            self.attempts.push((outcome, Histogram::default()));
+            self.attempts.len() - 1
+        });
+        &mut self.attempts[index].1
+    }
+}
+
+fn add<T: std::ops::AddAssign + Copy>(sums: &mut [T], more: &[T]) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        *sum += *more;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_in_the_order_of_the_enums() {
+        assert!(ListenerGauge::ALL.iter().enumerate().all(|(index, item)| *item as usize == index));
+        assert!(ListenerCounter::ALL.iter().enumerate().all(|(index, item)| *item as usize == index));
+        assert!(UpstreamGauge::ALL.iter().enumerate().all(|(index, item)| *item as usize == index));
+        assert!(UpstreamCounter::ALL.iter().enumerate().all(|(index, item)| *item as usize == index));
+    }
+
+    #[test]
+    fn attempts_have_few_outcomes() {
+        let words = [
+            (200, "success"),
+            (404, "success"),
+            (500, "5xx"),
+            (501, "5xx"),
+            (502, "gateway_error"),
+            (504, "gateway_error"),
+            (505, "5xx"),
+        ];
+        for (code, word) in words {
+            assert_eq!(AttemptOutcome::Answered(code).label(), word);
+        }
+        assert_eq!(AttemptOutcome::Failed(Reason::ConnectTimeout).label(), "connect_timeout");
+    }
+}

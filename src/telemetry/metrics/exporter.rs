@@ -1,0 +1,259 @@
+//! A scrape's answer: what the workers counted and what the control side knows, as text.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{Registry, TextEncoder};
+
+use super::family::{self, FAMILIES, Family};
+use super::merge::merge;
+use super::names::{Names, UpstreamId};
+use super::process::Process;
+use super::shard::ShardSnapshot;
+
+/// The `Content-Type` of [`Exporter::render`]'s text.
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// Everything that is asked for at a scrape.
+#[derive(Debug, Clone, Default)]
+pub struct Scrape {
+    /// What the workers answered. A worker that did not answer in time shows what it had answered before, so that no
+    /// counter falls.
+    pub shards: Vec<ShardSnapshot>,
+    /// How many endpoints are in which state.
+    pub endpoints: Vec<EndpointCount>,
+    /// The configuration in force; `None` before the first.
+    pub config: Option<ConfigFacts>,
+    /// [`AccessLog::dropped`](crate::telemetry::access_log::AccessLog::dropped).
+    pub access_log_lines_dropped: u64,
+}
+
+/// Endpoints of an upstream in one state.
+#[derive(Debug, Clone)]
+pub struct EndpointCount {
+    /// Whose.
+    pub upstream: UpstreamId,
+    /// One of a few words, such as `ready` and `draining`.
+    pub state: &'static str,
+    /// How many.
+    pub count: u64,
+}
+
+/// What the metrics say of the configuration.
+#[derive(Debug, Clone)]
+pub struct ConfigFacts {
+    /// Where it comes from.
+    pub source: String,
+    /// Its content's hash.
+    pub hash: String,
+    /// The hash of an override that lies over the source; empty without one.
+    pub overridden: String,
+    /// Counted from 1.
+    pub generation: u64,
+    /// False while the source holds something that was refused.
+    pub last_reload_successful: bool,
+}
+
+/// The registry with the proxy's collectors, and the text that it makes.
+#[derive(Debug)]
+pub struct Exporter {
+    registry: Registry,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    names: Arc<Names>,
+    latest: Mutex<Latest>,
+}
+
+/// What the last scrape brought.
+#[derive(Debug, Default)]
+struct Latest {
+    shards: BTreeMap<usize, ShardSnapshot>,
+    scrape: Scrape,
+}
+
+impl Exporter {
+    /// A registry with the proxy's and the process' metrics.
+    ///
+    /// # Errors
+    /// None in practice: the names are constants that the tests register.
+    pub fn new(names: Arc<Names>) -> prometheus::Result<Self> {
+        let state = Arc::new(State { names, latest: Mutex::default() });
+        let registry = Registry::new();
+        registry.register(Box::new(Proxy::new(Arc::clone(&state))?))?;
+        registry.register(Box::new(Process::new()?))?;
+        Ok(Exporter { registry, state })
+    }
+
+    /// For collectors of the program that embeds the proxy. They appear beside ours.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The text that a scrape gets, of the type [`CONTENT_TYPE`].
+    ///
+    /// # Errors
+    /// When a collector that was registered from outside gives an empty or nameless family.
+    pub fn render(&self, mut scrape: Scrape) -> prometheus::Result<String> {
+        {
+            let mut latest = self.state.latest();
+            for shard in scrape.shards.drain(..) {
+                latest.shards.insert(shard.worker, shard);
+            }
+            latest.scrape = scrape;
+        }
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+impl State {
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Our part of the registry.
+#[derive(Debug)]
+struct Proxy {
+    state: Arc<State>,
+    descs: Vec<Desc>,
+}
+
+impl Proxy {
+    fn new(state: Arc<State>) -> prometheus::Result<Self> {
+        let ours = FAMILIES.iter().filter(|family| family.name.starts_with("outrigger_"));
+        Ok(Proxy { state, descs: ours.map(Family::desc).collect::<Result<_, _>>()? })
+    }
+}
+
+impl Collector for Proxy {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let latest = self.state.latest();
+        let mut families = merge(latest.shards.values(), &self.state.names);
+        families.push(self.endpoints(&latest.scrape.endpoints));
+        families.push(single(&family::ACCESS_LOG_LINES_DROPPED, &[], latest.scrape.access_log_lines_dropped as f64));
+        families.push(single(&family::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0));
+        if let Some(config) = &latest.scrape.config {
+            let labels = [config.source.as_str(), &config.hash, &config.overridden];
+            families.push(single(&family::CONFIG_INFO, &labels, 1.0));
+            families.push(single(&family::CONFIG_GENERATION, &[], config.generation as f64));
+            let successful = f64::from(u8::from(config.last_reload_successful));
+            families.push(single(&family::CONFIG_LAST_RELOAD_SUCCESSFUL, &[], successful));
+        }
+        families
+    }
+}
+
+impl Proxy {
+    fn endpoints(&self, counts: &[EndpointCount]) -> MetricFamily {
+        let names = self.state.names.tables();
+        let sample = |count: &EndpointCount| {
+            family::ENDPOINTS.sample(&[names.upstream(count.upstream), count.state], count.count as f64)
+        };
+        family::ENDPOINTS.of(counts.iter().map(sample).collect())
+    }
+}
+
+fn single(family: &Family, labels: &[&str], value: f64) -> MetricFamily {
+    family.of(vec![family.sample(labels, value)])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{
+        AttemptOutcome, ListenerCounter, ListenerGauge, MethodLabel, RequestKey, Shard, UpstreamCounter, UpstreamGauge,
+    };
+    use super::*;
+
+    /// A scrape in which each family has at least one series.
+    fn full() -> (Exporter, Scrape) {
+        let names = Arc::new(Names::new());
+        let (listener, upstream) = (names.listener("outbound"), names.upstream("payments"));
+        let shard = Shard::new(0);
+        let route = names.route(listener, "payments");
+        let method = MethodLabel::from(&http::Method::GET);
+        let key = RequestKey { route, upstream: Some(upstream), method, code: 200, grpc: None, reason: None };
+        shard.request(&key, Duration::from_millis(3), 1, 2);
+        shard.attempt(upstream, AttemptOutcome::Answered(200), Duration::from_millis(3));
+        shard.count_listener(listener, ListenerCounter::Http1Connections);
+        shard.count_upstream(upstream, UpstreamCounter::Connected, 1);
+        drop(shard.hold_listener(listener, ListenerGauge::RequestsInFlight));
+        drop(shard.hold_upstream(upstream, UpstreamGauge::RequestsInFlight));
+        let config = ConfigFacts {
+            source: "file:/etc/outrigger.yaml".to_owned(),
+            hash: "c0ffee".to_owned(),
+            overridden: String::new(),
+            generation: 7,
+            last_reload_successful: true,
+        };
+        let scrape = Scrape {
+            shards: vec![shard.snapshot()],
+            endpoints: vec![EndpointCount { upstream, state: "ready", count: 2 }],
+            config: Some(config),
+            access_log_lines_dropped: 5,
+        };
+        (Exporter::new(names).unwrap(), scrape)
+    }
+
+    #[test]
+    fn every_family_of_the_table_is_exported_and_no_other() {
+        let (exporter, scrape) = full();
+        let text = exporter.render(scrape).unwrap();
+        let exported: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "))
+            .map(|line| line.split(' ').next().unwrap())
+            .collect();
+        let mut known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+        known.sort_unstable();
+        assert_eq!(exported, known);
+        assert_eq!(text.matches("# HELP ").count(), known.len());
+    }
+
+    #[test]
+    fn facts_of_the_control_side_are_written() {
+        let (exporter, scrape) = full();
+        let text = exporter.render(scrape).unwrap();
+        let version = env!("CARGO_PKG_VERSION");
+        for line in [
+            r#"outrigger_endpoints{upstream="payments",state="ready"} 2"#,
+            r#"outrigger_config_info{source="file:/etc/outrigger.yaml",hash="c0ffee",override=""} 1"#,
+            "outrigger_config_generation 7",
+            "outrigger_config_last_reload_successful 1",
+            "outrigger_access_log_lines_dropped_total 5",
+            &format!(r#"outrigger_build_info{{version="{version}"}} 1"#),
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}\nis not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_silent_worker_does_not_make_counters_fall() {
+        let (exporter, scrape) = full();
+        let silent = Scrape { shards: Vec::new(), ..scrape.clone() };
+        let requests =
+            |text: String| text.lines().find(|line| line.starts_with("outrigger_requests_total")).map(str::to_owned);
+        let before = requests(exporter.render(scrape).unwrap());
+        assert!(before.is_some());
+        assert_eq!(requests(exporter.render(silent).unwrap()), before);
+    }
+
+    #[test]
+    fn collectors_from_outside_appear_too() {
+        let (exporter, scrape) = full();
+        let counter = prometheus::IntCounter::new("embedder_things_total", "Things.").unwrap();
+        exporter.registry().register(Box::new(counter.clone())).unwrap();
+        counter.inc();
+        assert!(exporter.render(scrape).unwrap().contains("\nembedder_things_total 1\n"));
+    }
+}

@@ -1,0 +1,45 @@
+//! Metrics: cells of each worker's own, summed when someone asks.
+//!
+//! A request carries numbers, not names ([`Names`] gives them out when a configuration is compiled), and adds to its
+//! worker's [`Shard`]. A scrape asks every worker by message for a [`ShardSnapshot`]; the [`Exporter`] sums them and
+//! writes the text through a `prometheus` registry. Counters outlive configurations.
+//!
+//! To add a metric: its line in `family.rs`, what fills it (`cells.rs` for a thing of a listener or upstream), and its
+//! row in the table below; tests hold all three together.
+//!
+#![doc = include_str!("metrics.md")]
+
+mod cells;
+mod exporter;
+mod family;
+mod histogram;
+mod key;
+mod merge;
+mod names;
+mod process;
+mod shard;
+
+pub use cells::{AttemptOutcome, ListenerCounter, ListenerGauge, UpstreamCounter, UpstreamGauge};
+pub use exporter::{CONTENT_TYPE, ConfigFacts, EndpointCount, Exporter, Scrape};
+pub use family::{FAMILIES, Family, Kind};
+pub use key::{MethodLabel, RequestKey};
+pub use names::{ListenerId, Names, RouteId, UpstreamId};
+pub use shard::{Held, Shard, ShardSnapshot};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table that users read and the one that the program exports are the same.
+    #[test]
+    fn the_documentation_names_every_family() {
+        let mut expected = String::from("| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n");
+        for Family { name, kind, labels, help } in FAMILIES {
+            let kind = format!("{kind:?}").to_lowercase();
+            let labels = labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+            expected += &format!("| `{name}` | {kind} | {labels} | {help} |\n");
+        }
+        let written = include_str!("metrics.md");
+        assert!(written == expected, "src/telemetry/metrics/metrics.md should be\n{expected}");
+    }
+}
