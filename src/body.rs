@@ -1,6 +1,7 @@
 //! A message's body as it passes through the proxy, and the two strings tied to it: one back to the client's
 //! connection, one to whoever counts what became of the request.
 
+use std::any::Any;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,6 +23,7 @@ pub struct Body {
     observer: Option<Box<dyn Observer>>,
     downstream: Option<Rc<dyn Downstream>>,
     idle: Option<Duration>,
+    held: Option<Box<dyn Any>>,
 }
 
 #[derive(Default)]
@@ -68,7 +70,7 @@ pub(crate) struct Tunnel {
     /// How long both directions may be silent.
     pub(crate) idle: Option<Duration>,
     /// Kept as long as the tunnel: permits and counts.
-    pub(crate) guard: Option<Box<dyn std::any::Any>>,
+    pub(crate) guard: Option<Box<dyn Any>>,
 }
 
 impl Body {
@@ -145,6 +147,11 @@ impl Body {
         self.idle = idle;
     }
 
+    /// Keeps `guard` as long as the body.
+    pub(crate) fn hold(&mut self, guard: impl Any) {
+        self.held = Some(Box::new(guard));
+    }
+
     fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match &mut self.kind {
             Kind::Empty | Kind::Tunnel(_) => Poll::Ready(None),
@@ -172,7 +179,7 @@ impl Body {
 
 impl From<Kind> for Body {
     fn from(kind: Kind) -> Self {
-        Body { kind, observer: None, downstream: None, idle: None }
+        Body { kind, ..Body::default() }
     }
 }
 

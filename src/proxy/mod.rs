@@ -106,10 +106,10 @@ impl Connection {
     }
 
     /// What a request in flight gets when time is up.
-    pub(crate) fn draining(&self, grpc: bool) -> Response<Body> {
+    pub(crate) fn draining(&self) -> Response<Body> {
         let (generation, listener) = self.current();
         let listener = &generation.snapshot.listeners[listener];
-        let audience = Audience { grpc, edge: listener.edge, listener: &listener.name, request_id: None };
+        let audience = Audience { grpc: false, edge: listener.edge, listener: &listener.name, request_id: None };
         reply::failure(Reason::Draining, audience)
     }
 
@@ -165,13 +165,11 @@ impl Connection {
         downstream: Option<&Rc<dyn Downstream>>,
     ) -> Result<Response<Body>, Error> {
         let generation = record.generation().clone();
-        let listener = record.listener();
+        let listener = &generation.snapshot.listeners[record.listener_position()];
         let hop = hop_by_hop::strip(request.headers_mut());
         let client = Client::find(&listener.trust, self.peer.address(), request.headers());
         let position = find_route(listener, &request).ok_or_else(|| Error::local(Reason::NoRoute))?;
-        let route_of = |generation: &Rc<Generation>| -> Rc<Generation> { generation.clone() };
-        let kept = route_of(&generation);
-        let route = &kept.snapshot.listeners[self.position(&kept)].routes[position];
+        let route = &listener.routes[position];
         record.route = Some(position);
         if request.method() == Method::CONNECT
             && request.extensions().get::<hyper::ext::Protocol>().is_none()
@@ -196,7 +194,7 @@ impl Connection {
                 let target = match &route.action {
                     Action::Upstream(target) => target,
                     Action::Split { split, targets } => {
-                        let picked = kept.pick_split(*split).ok_or_else(|| Error::local(Reason::NoEndpoint))?;
+                        let picked = generation.pick_split(*split).ok_or_else(|| Error::local(Reason::NoEndpoint))?;
                         &targets[picked].1
                     }
                     _ => return Err(Error::local(Reason::Internal)),
@@ -207,11 +205,11 @@ impl Connection {
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     upgrade::keep_switch(response.headers_mut(), hop.upgrade);
                 }
-                let listener = record.listener();
                 if listener.edge {
                     drop_own_fields(response.headers_mut());
                 }
-                self.worker.via.append(response.headers_mut(), response_version(&response));
+                let version = response.version();
+                self.worker.via.append(response.headers_mut(), version);
                 response
             }
         };
@@ -265,10 +263,6 @@ impl Connection {
     fn variables<'a>(&self, record: &'a Record, client: Client) -> RequestVariables<'a> {
         RequestVariables { record, client, client_port: self.peer_port, scheme: "http" }
     }
-
-    fn position(&self, generation: &Generation) -> usize {
-        find(generation, self.listener).unwrap_or_default()
-    }
 }
 
 fn find(generation: &Generation, listener: ListenerId) -> Option<usize> {
@@ -282,11 +276,6 @@ fn find_route(listener: &Listener, request: &Request<Body>) -> Option<usize> {
     let target =
         Target { host, default_port: HTTP_PORT, path: uri.path(), query: uri.query(), method: request.method() };
     listener.table.find(&target, request.headers())
-}
-
-/// The version that the endpoint answered in.
-fn response_version(response: &Response<Body>) -> Version {
-    response.version()
 }
 
 /// Fields that proxies of this kind tell each other, and strangers neither say nor see.

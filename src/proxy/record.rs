@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::worker::{Generation, RequestInFlight, Worker};
 use crate::body::{Downstream, Observer};
 use crate::error::Reason;
+use crate::runtime::drain::Phase;
 use crate::snapshot::Listener;
 use crate::telemetry::access_log;
 use crate::telemetry::metrics::{Held, ListenerGauge, MethodLabel, RequestKey, RouteId, UpstreamId};
@@ -92,6 +93,10 @@ impl Record {
             worker: worker.clone(),
             generation,
         })
+    }
+
+    pub(crate) fn listener_position(&self) -> usize {
+        self.listener
     }
 
     pub(crate) fn listener(&self) -> &Listener {
@@ -215,6 +220,8 @@ impl Observer for Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.finish(Err(Reason::ClientCancelled));
+        // Nobody dropped it but the end of the proxy, or the client.
+        let forced = self.worker.drain.phase() == Phase::Forced;
+        self.finish(Err(if forced { Reason::Draining } else { Reason::ClientCancelled }));
     }
 }

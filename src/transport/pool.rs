@@ -180,6 +180,13 @@ impl Pools {
         }
     }
 
+    /// Gives up everything idle, where file descriptors have run out.
+    pub(crate) fn give_up_all_idle(&self) {
+        for pool in self.endpoints.borrow_mut().values_mut() {
+            pool.idle.clear();
+        }
+    }
+
     pub(crate) fn counts(&self) -> HashMap<Arc<str>, PoolCounts> {
         let mut counts: HashMap<Arc<str>, PoolCounts> = HashMap::new();
         for pool in self.endpoints.borrow().values() {
