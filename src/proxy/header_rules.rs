@@ -34,7 +34,8 @@ pub struct Captured(Vec<(HeaderName, HeaderValue)>);
 
 #[derive(Debug)]
 enum Value {
-    Constant(HeaderValue),
+    /// `None` where it may not stand in a header; the configuration lets no such value through.
+    Constant(Option<HeaderValue>),
     Rendered(Box<[Segment]>),
 }
 
@@ -42,7 +43,7 @@ impl Rules {
     /// Compiles what the configuration says. Constant values are made here, once.
     pub fn compile(rules: &model::HeaderRules) -> Self {
         let values = |rules: &[(HeaderName, Template)]| -> Box<[(HeaderName, Value)]> {
-            rules.iter().filter_map(|(name, template)| Some((name.clone(), Value::compile(template)?))).collect()
+            rules.iter().map(|(name, template)| (name.clone(), Value::compile(template))).collect()
         };
         let templates = rules.set.iter().chain(&rules.add);
         let named = templates.flat_map(|(_, template)| &template.segments).filter_map(|segment| match segment {
@@ -112,10 +113,9 @@ impl Rules {
 }
 
 impl Value {
-    /// `None` for a constant that is no header value, which the configuration does not let through.
-    fn compile(template: &Template) -> Option<Self> {
+    fn compile(template: &Template) -> Self {
         if template.segments.iter().any(|segment| matches!(segment, Segment::Variable(_))) {
-            return Some(Value::Rendered(template.segments.as_slice().into()));
+            return Value::Rendered(template.segments.as_slice().into());
         }
         let mut text = String::new();
         for segment in &template.segments {
@@ -123,7 +123,7 @@ impl Value {
                 text.push_str(literal);
             }
         }
-        HeaderValue::from_maybe_shared(Bytes::from(text)).ok().map(Value::Constant)
+        Value::Constant(HeaderValue::from_maybe_shared(Bytes::from(text)).ok())
     }
 
     fn render<'a>(
@@ -132,7 +132,7 @@ impl Value {
         request_header: &impl Fn(&HeaderName) -> Option<&'a HeaderValue>,
     ) -> Option<HeaderValue> {
         let segments = match self {
-            Value::Constant(value) => return Some(value.clone()),
+            Value::Constant(value) => return value.clone(),
             Value::Rendered(segments) => segments,
         };
         let mut text = Vec::with_capacity(64);
@@ -250,10 +250,13 @@ mod tests {
         for value in [&b""[..], b"a\r\nx-evil: 1", b"a\nb", b"\0", b"\x7f"] {
             let rules = Rules::compile(&model::HeaderRules {
                 remove: vec![],
-                set: vec![(name("x-client"), variable(Variable::ClientAddress))],
+                set: vec![
+                    (name("x-client"), variable(Variable::ClientAddress)),
+                    (name("x-constant"), literal("a\r\nx-evil: 1")),
+                ],
                 add: vec![(name("x-more"), variable(Variable::RequestPath))],
             });
-            let mut headers = map(&[("x-client", "forged"), ("x-more", "1")]);
+            let mut headers = map(&[("x-client", "forged"), ("x-constant", "forged"), ("x-more", "1")]);
             rules.apply_to_request(&mut headers, &Fixed(value.to_vec().leak()));
             assert_eq!(headers, map(&[("x-more", "1")]), "{value:?}");
         }
