@@ -118,9 +118,6 @@ impl Body {
         }
     }
 
-    pub(crate) fn is_tunnel(&self) -> bool {
-        matches!(self.kind, Kind::Tunnel(_))
-    }
 
     pub(crate) fn observe(&mut self, observer: Box<dyn Observer>) {
         self.observer = Some(observer);
@@ -179,7 +176,7 @@ impl Body {
 
 impl From<Kind> for Body {
     fn from(kind: Kind) -> Self {
-        Body { kind, ..Body::default() }
+        Body { kind, observer: None, downstream: None, idle: None, held: None }
     }
 }
 

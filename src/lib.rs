@@ -1,7 +1,10 @@
 //! Outrigger: a service-mesh-lite sidecar proxy.
 
+mod admin;
+pub mod app;
 pub mod body;
 pub mod config;
+mod control;
 pub mod error;
 mod http1;
 mod listener;
@@ -12,3 +15,6 @@ mod snapshot;
 pub mod telemetry;
 mod transport;
 pub mod upstream;
+
+pub use listener::Proxy;
+pub use runtime::address::BoundAddress;

@@ -134,15 +134,6 @@ fn write_fields(
     }
 }
 
-/// How a body is delimited towards a peer that speaks `version`.
-pub(crate) fn framing_for(exact: Option<u64>, ended: bool, version: Version) -> Framing {
-    match exact {
-        Some(length) => Framing::Length(length),
-        None if ended => Framing::Length(0),
-        None if version == Version::HTTP_10 => Framing::UntilClose,
-        None => Framing::Chunked,
-    }
-}
 
 #[cfg(test)]
 mod tests {

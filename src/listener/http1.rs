@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -295,12 +295,11 @@ async fn respond(
     timer: &mut Timer,
 ) -> bool {
     if let Some(tunnel) = response.body_mut().take_tunnel() {
-        let mut out = std::mem::take(&mut *shared.interim.borrow_mut());
-        http1::encode_response(&response, Framing::None, None, out.buffer());
+        let mut greeting = std::mem::take(&mut *shared.interim.borrow_mut()).into_unsent();
+        http1::encode_response(&response, Framing::None, None, &mut greeting);
         let early = shared.input.borrow_mut().read.split().freeze();
         let observer = response.body_mut().take_observer();
-        let mut client = &shared.stream;
-        tunnel::join_http1(&mut client, out, early, tunnel, observer, ticket, timer).await;
+        tunnel::join_http1(&shared.stream, greeting.into(), early, tunnel, observer, ticket, timer).await;
         return false;
     }
     let body_read = shared.input.borrow().decoder.is_done();

@@ -3,11 +3,12 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::model::BindAddress;
+use crate::runtime::address::BoundAddress;
 
 /// Connections that have been made and wait to be accepted. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -17,34 +18,6 @@ const BACKLOG: i32 = 4096;
 pub(crate) struct Bound {
     pub(crate) address: BoundAddress,
     pub(crate) sockets: Vec<Socket>,
-}
-
-/// What was really bound: port 0 has become a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BoundAddress {
-    /// An IP address and port.
-    Tcp(SocketAddr),
-    /// A Unix socket; its file is removed at the end.
-    Unix(PathBuf),
-}
-
-impl std::fmt::Display for BoundAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            BoundAddress::Tcp(address) => address.fmt(f),
-            BoundAddress::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-impl BoundAddress {
-    /// True where only this machine can call.
-    pub(crate) fn is_local(&self) -> bool {
-        match self {
-            BoundAddress::Tcp(address) => address.ip().is_loopback(),
-            BoundAddress::Unix(_) => true,
-        }
-    }
 }
 
 /// Binds `address` with `count` sockets. With `reuse_port`, another process of the same user may have it too.

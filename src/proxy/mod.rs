@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use http::header::{HOST, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tokio::time::Instant;
 
 use self::forwarded::{Client, Peer};

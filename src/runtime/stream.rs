@@ -186,6 +186,12 @@ impl Outgoing {
         &mut self.bytes
     }
 
+    /// What has not been sent.
+    pub(crate) fn into_unsent(mut self) -> Vec<u8> {
+        self.bytes.drain(..self.sent);
+        self.bytes
+    }
+
     /// Bytes not yet sent.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() - self.sent

@@ -9,6 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::model::EndpointAddress;
 use crate::error::{Error, Reason};
+use crate::runtime::address::BoundAddress;
 use crate::runtime::stream::Stream;
 
 /// Addresses that this proxy itself listens on: a connection to one of them would go round for ever.
@@ -21,16 +22,21 @@ pub(crate) struct OwnAddresses {
 }
 
 impl OwnAddresses {
-    pub(crate) fn add_tcp(&mut self, address: SocketAddr) {
+    pub(crate) fn add(&mut self, address: &BoundAddress) {
+        match address {
+            BoundAddress::Tcp(address) => self.add_tcp(*address),
+            BoundAddress::Unix(path) => {
+                self.unix.insert(path.clone());
+            }
+        }
+    }
+
+    fn add_tcp(&mut self, address: SocketAddr) {
         if address.ip().is_unspecified() {
             self.wildcard.insert(address.port());
         } else {
             self.exact.insert(address);
         }
-    }
-
-    pub(crate) fn add_unix(&mut self, path: PathBuf) {
-        self.unix.insert(path);
     }
 
     /// `local` is our own end: a connection from an address to itself has not left this machine.

@@ -8,7 +8,7 @@ mod pool;
 pub(crate) use connect::{OwnAddresses, connect};
 pub(crate) use http1::{Answer, Attempt, Failure};
 pub(crate) use http2::{LocalExec, join_cookies};
-pub(crate) use pool::{Pools, Wanted};
+pub(crate) use pool::{PoolCounts, Pools, Wanted};
 
 use std::time::Duration;
 

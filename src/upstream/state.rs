@@ -1,7 +1,6 @@
 //! What the proxy remembers of upstreams and endpoints, whatever the configuration says meanwhile.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -80,15 +79,6 @@ pub(crate) struct InFlight(Arc<EndpointState>);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl fmt::Display for EndpointAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            EndpointAddress::Tcp(address) => address.fmt(f),
-            EndpointAddress::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
     }
 }
 
