@@ -68,25 +68,55 @@ impl Reason {
     const fn row(self) -> (&'static str, u16, u8, &'static str) {
         match self {
             Reason::BadRequest => ("bad_request", 400, 3, "the request is not valid HTTP"),
-            Reason::UriTooLong => ("uri_too_long", 414, 3, "the request target is longer than this listener's limits.header_bytes"),
-            Reason::HeaderTooLarge => ("header_too_large", 431, 3, "the request's headers exceed this listener's limits"),
-            Reason::BodyTooLarge => ("body_too_large", 413, 3, "the request body exceeds this listener's limits.body_bytes"),
-            Reason::HeaderTimeout => ("header_timeout", 408, 3, "the request's headers did not arrive within limits.header_timeout"),
+            Reason::UriTooLong => {
+                ("uri_too_long", 414, 3, "the request target is longer than this listener's limits.header_bytes")
+            }
+            Reason::HeaderTooLarge => {
+                ("header_too_large", 431, 3, "the request's headers exceed this listener's limits")
+            }
+            Reason::BodyTooLarge => {
+                ("body_too_large", 413, 3, "the request body exceeds this listener's limits.body_bytes")
+            }
+            Reason::HeaderTimeout => {
+                ("header_timeout", 408, 3, "the request's headers did not arrive within limits.header_timeout")
+            }
             Reason::BodyIncomplete => ("body_incomplete", 400, 3, "the request body ended before its announced length"),
             Reason::NoRoute => ("no_route", 404, 12, "no route of this listener matches the request"),
-            Reason::ConnectNotAllowed => ("connect_not_allowed", 405, 12, "CONNECT works only on a loopback outbound listener, to a host that a route names"),
+            Reason::ConnectNotAllowed => (
+                "connect_not_allowed",
+                405,
+                12,
+                "CONNECT works only on a loopback outbound listener, to a host that a route names",
+            ),
             Reason::LoopDetected => ("loop_detected", 508, 12, "the request would come back to this proxy"),
             Reason::Overflow => ("overflow", 503, 14, "a limit of the upstream or listener was reached"),
             Reason::ConnectFailure => ("connect_failure", 503, 14, "no connection to the endpoint could be made"),
-            Reason::ConnectTimeout => ("connect_timeout", 504, 14, "connecting to the endpoint took longer than timeouts.connect"),
-            Reason::RefusedStream => ("refused_stream", 503, 14, "the endpoint refused the request before processing it"),
+            Reason::ConnectTimeout => {
+                ("connect_timeout", 504, 14, "connecting to the endpoint took longer than timeouts.connect")
+            }
+            Reason::RefusedStream => {
+                ("refused_stream", 503, 14, "the endpoint refused the request before processing it")
+            }
             Reason::NoEndpoint => ("no_endpoint", 503, 14, "the upstream has no endpoint"),
-            Reason::UpstreamReset => ("upstream_reset", 502, 14, "the endpoint closed the connection before its answer was complete"),
-            Reason::UpstreamClosedIdle => ("upstream_closed_idle", 502, 14, "the endpoint closed an idle connection as the request was sent on it"),
-            Reason::UpstreamProtocolError => ("upstream_protocol_error", 502, 14, "the endpoint's answer is not valid HTTP"),
-            Reason::ResponseTimeout => ("response_timeout", 504, 4, "the endpoint did not answer within timeouts.response"),
+            Reason::UpstreamReset => {
+                ("upstream_reset", 502, 14, "the endpoint closed the connection before its answer was complete")
+            }
+            Reason::UpstreamClosedIdle => (
+                "upstream_closed_idle",
+                502,
+                14,
+                "the endpoint closed an idle connection as the request was sent on it",
+            ),
+            Reason::UpstreamProtocolError => {
+                ("upstream_protocol_error", 502, 14, "the endpoint's answer is not valid HTTP")
+            }
+            Reason::ResponseTimeout => {
+                ("response_timeout", 504, 4, "the endpoint did not answer within timeouts.response")
+            }
             Reason::IdleTimeout => ("idle_timeout", 504, 4, "nothing moved in either direction for timeouts.idle"),
-            Reason::RequestTimeout => ("request_timeout", 504, 4, "the whole request took longer than timeouts.request"),
+            Reason::RequestTimeout => {
+                ("request_timeout", 504, 4, "the whole request took longer than timeouts.request")
+            }
             Reason::DeadlineExceeded => ("deadline_exceeded", 504, 4, "the deadline that the client set has passed"),
             Reason::ClientCancelled => ("client_cancelled", 499, 1, "the client left before the answer was complete"),
             Reason::Draining => ("draining", 503, 14, "this proxy is shutting down"),

@@ -1,5 +1,6 @@
 //! Outrigger: a service-mesh-lite sidecar proxy.
 
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod route;
