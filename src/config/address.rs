@@ -1,6 +1,6 @@
 //! Addresses as they are written: to listen on, and to connect to.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use schemars::{Schema, json_schema};
@@ -21,8 +21,12 @@ impl Scalar for BindAddress {
         if let Some(path) = text.strip_prefix("unix:") {
             return socket_path(text, path).map(BindAddress::Unix);
         }
-        if let Some(port) = text.strip_prefix(':') {
+        if let Some(port) = text.strip_prefix(':').filter(|rest| !rest.contains(':')) {
             return parse_port(text, port).map(BindAddress::AllInterfaces);
+        }
+        if let Some(port) = text.strip_prefix("localhost:") {
+            let hint = format!("did you mean {}?", quote(&format!("127.0.0.1:{}", parse_port(text, port)?)));
+            return Err(Invalid::new(format!("{} names a host, and an IP address is due", quote(text))).hint(hint));
         }
         if let Some(port) = text.strip_prefix("*:") {
             parse_port(text, port)?;
@@ -59,7 +63,7 @@ impl Scalar for EndpointAddress {
                 _ => wrong(text).hint("write it as in `127.0.0.1:8080` or `unix:/run/app.sock`"),
             });
         }
-        if let Some(port) = text.strip_prefix(':') {
+        if let Some(port) = text.strip_prefix(':').filter(|rest| !rest.contains(':')) {
             let port = nonzero(text, parse_port(text, port)?)?;
             return Err(Invalid::new(format!("{} does not say where to connect to", quote(text)))
                 .hint(format!("did you mean {}?", quote(&format!("127.0.0.1:{port}")))));
@@ -147,8 +151,17 @@ fn socket_address(text: &str, hosts: &str) -> Result<SocketAddr, Invalid> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(wrong(text).hint(format!("did you mean {}?", quote(&format!(":{text}")))));
     }
-    if text.parse::<std::net::IpAddr>().is_ok() {
-        let bracketed = if text.contains(':') { format!("[{text}]:8080") } else { format!("{text}:8080") };
+    if let Ok(address) = text.parse::<IpAddr>() {
+        let bracketed = match (address, text.rsplit_once(':')) {
+            (IpAddr::V4(_), _) => format!("{text}:8080"),
+            // `::1:8080` is an address too, but hardly the one that is meant.
+            (IpAddr::V6(_), Some((host, port)))
+                if port.len() > 2 && host.parse::<IpAddr>().is_ok() && port.parse::<u16>().is_ok() =>
+            {
+                format!("[{host}]:{port}")
+            }
+            (IpAddr::V6(_), _) => format!("[{text}]:8080"),
+        };
         return Err(
             Invalid::new(format!("{} has no port", quote(text))).hint(format!("write it as in {}", quote(&bracketed)))
         );

@@ -79,15 +79,20 @@ impl<'t> Decoder<'_, 't> {
         }
         let mut lines = message.splitn(3, '\n');
         let expected = lines.next().unwrap_or_default();
-        let (detail, hint) = (lines.next(), lines.next().filter(|hint| !hint.is_empty()));
         let written = self.context.tree.written(self.node);
-        let reason = match detail {
-            // What a variable holds is never shown, so its details cannot be either.
-            Some(_) if is_hidden(written) => format!("what {} holds is not {expected}", quote(written)),
-            Some(detail) => detail.to_owned(),
-            None => expected.to_owned(),
+        let finding = match lines.next() {
+            // What a variable holds is never shown, so neither its details nor a hint can be.
+            Some(_) if is_hidden(written) => {
+                let reason = format!("what {} holds is not {expected}", quote(written));
+                Finding::error("invalid-value", self.node, reason)
+            }
+            Some(detail) => {
+                let hint = lines.next().filter(|hint| !hint.is_empty());
+                Finding::error(later::code(detail), self.node, detail).maybe_hint(hint.map(str::to_owned))
+            }
+            None => Finding::error("invalid-value", self.node, expected),
         };
-        self.push(Finding::error("invalid-value", self.node, reason).maybe_hint(hint.map(str::to_owned)))
+        self.push(finding)
     }
 
     /// A scalar's meaning; a failure is among the findings.
@@ -149,6 +154,7 @@ impl<'t> Decoder<'_, 't> {
     }
 
     fn unknown_key(self, key: NodeId, word: &str, name: &str, fields: &'static [&'static str]) {
+        self.context.findings.borrow_mut().mark_incomplete(self.node);
         if self.context.findings.borrow().is_full() {
             return self.context.findings.borrow_mut().omit_error();
         }

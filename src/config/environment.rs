@@ -137,7 +137,7 @@ pub(crate) fn is_hidden(written: &str) -> bool {
 
 /// A text as it must be written so that [`expand`] leaves it as it is.
 pub(crate) fn escape(text: &str) -> String {
-    text.replace("$$", "$$$$").replace("${", "$${")
+    text.replace('$', "$$")
 }
 
 fn is_name(name: &str) -> bool {

@@ -1,5 +1,7 @@
 //! What was found wrong while a file is read, before it is known how it will be shown.
 
+use std::collections::HashSet;
+
 use super::source::Place;
 use super::tree::NodeId;
 
@@ -97,6 +99,8 @@ pub(crate) struct Findings {
     list: Vec<Finding>,
     omitted: usize,
     errors: usize,
+    /// Mappings with keys that could not be read: what is missing in them may be misspelt.
+    incomplete: HashSet<NodeId>,
 }
 
 impl Findings {
@@ -124,6 +128,14 @@ impl Findings {
     pub(crate) fn omit_error(&mut self) {
         self.errors += 1;
         self.omitted += 1;
+    }
+
+    pub(crate) fn mark_incomplete(&mut self, mapping: NodeId) {
+        self.incomplete.insert(mapping);
+    }
+
+    pub(crate) fn is_incomplete(&self, mapping: NodeId) -> bool {
+        self.incomplete.contains(&mapping)
     }
 
     pub(crate) fn has_errors(&self) -> bool {

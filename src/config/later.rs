@@ -43,5 +43,10 @@ pub(crate) fn words(value: &str) -> &'static [&'static str] {
     }
 }
 
+/// The code of a finding whose reason is or is not [`SENTENCE`].
+pub(crate) fn code(reason: &str) -> &'static str {
+    if reason.ends_with(SENTENCE) { "not-yet" } else { "invalid-value" }
+}
+
 /// What is said of all of them.
 pub(crate) const SENTENCE: &str = "is known, but not in this version yet";

@@ -18,6 +18,9 @@ pub(crate) fn explain(error: &ScanError, source: &Source<'_>) -> Finding {
         return Finding::error("syntax", place, "a tab cannot indent a line of YAML").hint("indent with spaces");
     }
     let (reason, hint) = match message {
+        _ if message.contains("invalid indentation") => {
+            ("this line is not indented far enough for what it continues", Some("a `{` or `[` above may not be closed"))
+        }
         _ if message.contains("unknown anchor") => {
             ("this alias has no anchor", Some("define it first with `&name`; text that begins with `*` needs quotes"))
         }

@@ -209,10 +209,11 @@ impl<const LEAST: u32, const MOST: u32> Scalar for Number<LEAST, MOST> {
     const EXPECTED: &'static str = "a whole number in the range of this key";
 
     fn parse(text: &str) -> Result<Self, Invalid> {
+        let range =
+            || if LEAST == MOST { format!("it can be {LEAST}") } else { format!("it can be {LEAST} to {MOST}") };
         let digits = text.strip_prefix('-').unwrap_or(text);
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(Invalid::new(format!("{} is not a whole number", quote(text)))
-                .hint(format!("it can be {LEAST} to {MOST}")));
+            return Err(Invalid::new(format!("{} is not a whole number", quote(text))).hint(range()));
         }
         if digits.len() > 1 && digits.starts_with('0') {
             // Octal in YAML 1.1, decimal in YAML 1.2.
@@ -225,10 +226,7 @@ impl<const LEAST: u32, const MOST: u32> Scalar for Number<LEAST, MOST> {
         }
         match text.parse::<u32>() {
             Ok(number) if (LEAST..=MOST).contains(&number) => Ok(Number(number)),
-            _ => {
-                Err(Invalid::new(format!("{} is out of range", quote(text)))
-                    .hint(format!("it can be {LEAST} to {MOST}")))
-            }
+            _ => Err(Invalid::new(format!("{} is out of range", quote(text))).hint(range())),
         }
     }
 

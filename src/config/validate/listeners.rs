@@ -22,8 +22,7 @@ impl<'a> Validator<'a> {
         let Some(named) = raw.listeners.spanned() else {
             if raw.listeners.is_absent() {
                 let reason = "there are no `listeners`";
-                self.error(
-                    "missing-key",
+                self.missing(
                     self.tree.root(),
                     reason,
                     "write one, as in `listeners: { inbound: { address: \":15006\", upstream: \"127.0.0.1:8080\" } }`",
@@ -58,8 +57,7 @@ impl<'a> Validator<'a> {
                 address.value.clone()
             }
             Given::Absent => {
-                self.error(
-                    "missing-key",
+                self.missing(
                     node,
                     format!("the listener {} has no `address`", quote(&name.value)),
                     "write one, such as `\":15006\"` or `127.0.0.1:15001`",
@@ -70,8 +68,7 @@ impl<'a> Validator<'a> {
         };
         let routes = match (&listener.upstream, &listener.routes) {
             (Given::Absent, Given::Absent) => {
-                self.error(
-                    "missing-key",
+                self.missing(
                     node,
                     format!("the listener {} leads nowhere", quote(&name.value)),
                     "write `upstream: \"127.0.0.1:8080\"`, or `routes`",
@@ -126,8 +123,7 @@ impl<'a> Validator<'a> {
         let Some(spanned) = given.spanned() else { return nobody };
         match (&spanned.value.hops, &spanned.value.cidr) {
             (Given::Absent, Given::Absent) => {
-                self.error(
-                    "missing-key",
+                self.missing(
                     spanned.node,
                     "`trust` needs `hops` or `cidr`",
                     "write `{ hops: 1 }` or `{ cidr: [\"10.0.0.0/8\"] }`",

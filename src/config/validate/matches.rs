@@ -25,7 +25,8 @@ pub(super) struct Matched {
 impl Validator<'_> {
     pub(super) fn matcher(&mut self, given: &Given<raw::Match>) -> Matched {
         let mut matched = Matched { matcher: Match::default(), sound: !matches!(given, Given::Invalid(_)) };
-        let Some(raw) = given.get() else { return matched };
+        let Some(Spanned { node, value: raw }) = given.spanned() else { return matched };
+        matched.sound &= !self.findings.is_incomplete(*node);
         matched.matcher.hosts = self.each(&raw.host, &mut matched.sound, Self::host);
         matched.matcher.methods = self.each(&raw.method, &mut matched.sound, Self::method);
         matched.matcher.path = match &raw.path {
@@ -165,7 +166,7 @@ impl Validator<'_> {
                 "this is a second test, and one is due",
                 &format!("keep one of {listed}"),
             ),
-            None => self.error("missing-key", node, "there is no test here", &format!("write one of {listed}")),
+            None => self.missing(node, "there is no test here", &format!("write one of {listed}")),
         }
         None
     }

@@ -47,6 +47,7 @@ pub(crate) fn validate(raw: &Configuration, tree: &Tree, findings: &mut Findings
         by_address: HashMap::new(),
         unreadable: HashSet::new(),
         used: HashSet::new(),
+        unresolved: false,
         files: Vec::new(),
         patterns: Patterns::default(),
         addresses: Addresses::default(),
@@ -82,6 +83,8 @@ struct Validator<'a> {
     /// Names of upstreams that are there but cannot be read: naming them is no second mistake.
     unreadable: HashSet<&'a str>,
     used: HashSet<UpstreamIndex>,
+    /// Whether something names an upstream that is not there.
+    unresolved: bool,
     files: Vec<NamedFile>,
     patterns: Patterns,
     addresses: Addresses,
@@ -92,6 +95,13 @@ struct Validator<'a> {
 impl Validator<'_> {
     fn push(&mut self, finding: Finding) {
         self.findings.push(finding);
+    }
+
+    /// Says that a mapping lacks a key, unless one of its keys is unknown: that may be the one, misspelt.
+    fn missing(&mut self, mapping: NodeId, reason: impl Into<String>, hint: &str) {
+        if !self.findings.is_incomplete(mapping) {
+            self.error("missing-key", mapping, reason, hint);
+        }
     }
 
     /// A value as written, for a message.

@@ -49,7 +49,7 @@ impl Validator<'_> {
         let (address, node) = match &metrics.value {
             raw::MetricsForm::Address(address) => (address, metrics.node),
             raw::MetricsForm::Long(long) if long.address.is_absent() => {
-                self.error("missing-key", metrics.node, "`metrics` has no `address`", "write `address: \":9902\"`");
+                self.missing(metrics.node, "`metrics` has no `address`", "write `address: \":9902\"`");
                 return None;
             }
             raw::MetricsForm::Long(long) => {

@@ -84,12 +84,7 @@ impl<'a> Validator<'a> {
         let written: Vec<(&str, NodeId)> = given.into_iter().filter_map(|(name, node)| Some((name, node?))).collect();
         match written.as_slice() {
             [] => {
-                self.error(
-                    "missing-key",
-                    node,
-                    "this route does nothing",
-                    "write `upstream`, `split`, `redirect` or `respond`",
-                );
+                self.missing(node, "this route does nothing", "write `upstream`, `split`, `redirect` or `respond`");
             }
             [_] => {}
             [(first, _), (second, at), ..] => {
@@ -145,8 +140,7 @@ impl<'a> Validator<'a> {
     fn redirect(&mut self, spanned: &Spanned<raw::Redirect>) -> Redirect {
         let redirect = &spanned.value;
         if redirect.scheme.is_absent() && redirect.host.is_absent() && redirect.path.is_absent() {
-            self.error(
-                "missing-key",
+            self.missing(
                 spanned.node,
                 "this redirect leads back to where it comes from",
                 "write `path`, `host` or `scheme`",
@@ -186,7 +180,7 @@ impl<'a> Validator<'a> {
             self.error(
                 "conflict",
                 body.node,
-                format!("an answer with the status {status} has no body"),
+                "an answer with this status has no body",
                 "remove it, or use another status",
             );
         }
@@ -251,8 +245,7 @@ impl<'a> Validator<'a> {
         let rule = &spanned.value;
         for (name, missing) in [("pattern", rule.pattern.is_absent()), ("replacement", rule.replacement.is_absent())] {
             if missing {
-                self.error(
-                    "missing-key",
+                self.missing(
                     spanned.node,
                     format!("`path_regex` has no `{name}`"),
                     "write both, as in `{ pattern: \"^/v[0-9]+/\", replacement: / }`",

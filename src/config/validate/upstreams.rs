@@ -9,6 +9,7 @@ use crate::config::builtin;
 use crate::config::environment::is_hidden;
 use crate::config::findings::Finding;
 use crate::config::given::{Given, Spanned};
+use crate::config::later;
 use crate::config::model::{
     Endpoint, EndpointAddress, EndpointSource, Timeouts, Upstream, UpstreamIndex, UpstreamLimits, UpstreamProtocol,
 };
@@ -65,7 +66,7 @@ impl<'a> Validator<'a> {
                 return None;
             }
             Err(invalid) => {
-                self.push(Finding::error("invalid-value", node, invalid.detail).maybe_hint(invalid.hint));
+                self.push(Finding::error(later::code(&invalid.detail), node, invalid.detail).maybe_hint(invalid.hint));
                 return None;
             }
         };
@@ -87,20 +88,32 @@ impl<'a> Validator<'a> {
         if self.unreadable.contains(text) || self.raw.upstreams.node().is_some() && self.raw.upstreams.get().is_none() {
             return None;
         }
+        self.unresolved = true;
+        if self.findings.is_full() {
+            self.findings.omit_error();
+            return None;
+        }
         if text == "original" {
-            let reason = format!("`upstream: original` {}", crate::config::later::SENTENCE);
+            let reason = format!("`upstream: original` {}", later::SENTENCE);
             self.error("not-yet", node, reason, "name an upstream or an address");
             return None;
         }
-        let known: Vec<&str> = self.by_name.keys().copied().collect();
+        let known: Vec<&str> = self
+            .raw
+            .upstreams
+            .get()
+            .map_or(&[][..], |named| &named.0)
+            .iter()
+            .map(|(name, _)| name.value.as_str())
+            .collect();
         let hidden = is_hidden(self.tree.written(node));
-        let hint = match nearest(text, sorted(known.clone())) {
+        let hint = match nearest(text, known.iter().copied()) {
             _ if hidden => None,
             Some(near) => Some(format!("did you mean {}?", quote(near))),
             None if known.is_empty() => {
                 Some("there are no `upstreams`; an address such as `127.0.0.1:8080` needs none".to_owned())
             }
-            None if known.len() <= 8 => Some(format!("there are {}", listed(sorted(known), "and"))),
+            None if known.len() <= 8 => Some(format!("there are {}", listed(known, "and"))),
             None => Some("add it to `upstreams`".to_owned()),
         };
         let reason = format!("there is no upstream {}", self.shown(node));
@@ -109,7 +122,7 @@ impl<'a> Validator<'a> {
     }
 
     pub(super) fn unused_upstreams(&mut self) {
-        // A listener that cannot be read may use any of them.
+        // A listener that cannot be read may use any of them, and so may a name that is misspelt.
         let listeners = self.raw.listeners.get().map_or(&[][..], |named| &named.0);
         let unreadable = listeners.iter().any(|(_, listener)| match listener.get() {
             None => true,
@@ -119,7 +132,7 @@ impl<'a> Validator<'a> {
                     || listener.routes.get().is_some_and(|routes| routes.iter().any(|route| route.get().is_none()))
             }
         });
-        if unreadable || listeners.is_empty() {
+        if unreadable || self.unresolved || listeners.is_empty() {
             return;
         }
         let mut unused = Vec::new();
@@ -157,7 +170,7 @@ impl<'a> Validator<'a> {
             let Some(spanned) = given.spanned() else { continue };
             if spanned.value.0.is_some_and(|period| period.0 > most.0) {
                 let reason = format!(
-                    "`{name}` ({}) is longer than `request` ({}), which holds the whole",
+                    "`{name}` ({}) is longer than `request` ({}), which bounds the whole",
                     self.tree.written(spanned.node),
                     self.tree.written(request.node)
                 );
@@ -170,12 +183,7 @@ impl<'a> Validator<'a> {
     fn long_endpoints(&mut self, long: &'a raw::UpstreamLong, node: NodeId) -> Vec<Endpoint> {
         match &long.endpoints {
             Given::Absent => {
-                self.error(
-                    "missing-key",
-                    node,
-                    "this upstream has no endpoints",
-                    "write them as in `static: [\"127.0.0.1:8080\"]`",
-                );
+                self.missing(node, "this upstream has no endpoints", "write them as in `static: [\"127.0.0.1:8080\"]`");
                 Vec::new()
             }
             Given::Invalid(_) => Vec::new(),
@@ -204,8 +212,7 @@ impl<'a> Validator<'a> {
                 raw::Endpoint::Address(address) => (address, 1),
                 raw::Endpoint::Long(long) => {
                     if long.address.is_absent() {
-                        self.error(
-                            "missing-key",
+                        self.missing(
                             spanned.node,
                             "this endpoint has no `address`",
                             "write it as in `{ address: \"127.0.0.1:8080\", weight: 2 }`",
@@ -300,10 +307,4 @@ fn merged_limits(own: Option<&raw::UpstreamLimits>, defaults: Option<&raw::Upstr
         requests: first([own.map(|own| &own.requests), defaults.map(|defaults| &defaults.requests)], builtin.requests),
         waiting: first([own.map(|own| &own.waiting), defaults.map(|defaults| &defaults.waiting)], builtin.waiting),
     }
-}
-
-/// Hash maps have no order, and messages must be the same each time.
-fn sorted(mut names: Vec<&str>) -> Vec<&str> {
-    names.sort_unstable();
-    names
 }
