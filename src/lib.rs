@@ -3,6 +3,7 @@
 mod admin;
 pub mod app;
 pub mod body;
+pub mod cli;
 pub mod config;
 mod control;
 pub mod error;
