@@ -108,7 +108,7 @@ pub(super) async fn serve(stream: Stream, session: &Session, mut ticket: Ticket)
             Next::Failed(error) => {
                 let response = session.refuse(error, shared.received.get());
                 let asked = Asked { method: Method::GET, version: Version::HTTP_11, keep_alive: false };
-                respond(&shared, session, asked, response, &mut ticket, &mut timer).await;
+                Box::pin(respond(&shared, session, asked, response, &mut ticket, &mut timer)).await;
                 linger(&shared, &mut timer).await;
                 return Outcome::Closed;
             }
