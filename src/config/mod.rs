@@ -1,4 +1,206 @@
 //! The configuration: text in, [`model::Config`] or every mistake out. No socket, file or clock.
+//!
+//! A text becomes a tree of nodes that know where they stand (`tree`), the tree what the file says (`decode`, `raw`),
+//! and that what it means (`validate`, [`model`]). Each step goes on after a mistake, so that one run finds them all.
+//!
+//! A new key is a field of a type in `raw` with a doc comment, its meaning in `validate`, its place in the long form in
+//! `effective`, and a line in `config/reference.yaml`. Where `later` names it, its line there goes.
 
+pub mod diagnostics;
+pub mod environment;
+pub mod flags;
 pub mod model;
+pub mod render;
+pub mod schema;
 pub mod template;
+
+mod address;
+mod builtin;
+mod decode;
+mod effective;
+mod findings;
+mod given;
+mod later;
+mod raw;
+mod scalar;
+mod source;
+mod syntax;
+mod text;
+mod tree;
+mod units;
+mod validate;
+
+use std::fmt;
+use std::path::Path;
+
+use diagnostics::Diagnostics;
+use environment::{Environment, Expander, MissingVariables};
+use findings::{Finding, Findings};
+use model::Config;
+use source::{Place, Source};
+use tree::Tree;
+
+pub use tree::MAX_BYTES;
+
+/// A file's name and bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Document<'a> {
+    /// For messages.
+    pub name: &'a str,
+    /// What is in it. Whoever reads it need not read more than [`MAX_BYTES`] and one.
+    pub bytes: &'a [u8],
+}
+
+/// How a document is looked at. The default refuses missing variables and looks for no files.
+#[derive(Clone, Copy, Default)]
+pub struct LoadOptions<'o> {
+    /// Whether variables without a value and a default are a mistake.
+    pub missing_variables: MissingVariables,
+    /// Tells whether a file exists; without it, files that the configuration names are not looked for.
+    pub file_exists: Option<&'o dyn Fn(&Path) -> bool>,
+}
+
+impl fmt::Debug for LoadOptions<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let looks_for_files = self.file_exists.is_some();
+        formatter
+            .debug_struct("LoadOptions")
+            .field("missing_variables", &self.missing_variables)
+            .field("looks_for_files", &looks_for_files)
+            .finish()
+    }
+}
+
+/// A configuration that can be run.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What it means.
+    pub config: Config,
+    /// What is probably not meant; no errors.
+    pub warnings: Diagnostics,
+    /// All of it in the long form, every default written out. Loading this gives the same `config`.
+    pub effective: String,
+    /// Names the text: the same text has the same hash, in every version.
+    pub hash: ContentHash,
+}
+
+/// Everything that can be said of a document.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Errors and warnings, in the order of their places.
+    pub diagnostics: Diagnostics,
+    /// Without errors, what the document means; `None` also where it depends on a variable that is not known.
+    pub config: Option<Config>,
+    /// Without errors, the long form.
+    pub effective: Option<String>,
+}
+
+/// 64 bits of a text, by FNV-1a. Tells texts apart; keeps no one from making two of the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ContentHash(u64);
+
+impl ContentHash {
+    /// The hash of a text.
+    pub fn of(bytes: &[u8]) -> Self {
+        // Constants of FNV-1a for 64 bits (RFC 9923, section 5).
+        let hash = bytes
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        ContentHash(hash)
+    }
+}
+
+impl fmt::Display for ContentHash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:016x}", self.0)
+    }
+}
+
+/// Loads a configuration.
+///
+/// # Errors
+///
+/// Every mistake in it, warnings included.
+pub fn load(
+    document: Document<'_>,
+    environment: &dyn Environment,
+    options: &LoadOptions<'_>,
+) -> Result<Loaded, Diagnostics> {
+    let report = examine(document, environment, options);
+    match (report.config, report.effective) {
+        (Some(config), Some(effective)) => {
+            Ok(Loaded { config, warnings: report.diagnostics, effective, hash: ContentHash::of(document.bytes) })
+        }
+        _ => Err(report.diagnostics),
+    }
+}
+
+/// Says everything that can be said of a document.
+pub fn examine(document: Document<'_>, environment: &dyn Environment, options: &LoadOptions<'_>) -> Report {
+    let mut findings = Findings::default();
+    let text = readable(document.bytes, &mut findings);
+    let source = Source::new(text.unwrap_or_default());
+    let tree = text.and_then(|text| Tree::parse(&source, text, &mut findings));
+    let mut config = None;
+    let mut effective = None;
+    if let Some(tree) = &tree {
+        let expander = Expander::new(environment, options.missing_variables);
+        if let Some(raw) = decode::decode::<raw::Configuration>(tree, &expander, &mut findings) {
+            let (model, files) = validate::validate(&raw, tree, &mut findings);
+            for file in files {
+                if options.file_exists.is_some_and(|exists| !exists(&file.path)) {
+                    let reason = format!("there is no file {}", text::quote(tree.written(file.node)));
+                    findings.push(
+                        Finding::error("missing-file", file.node, reason).hint("`--no-files` does not look for it"),
+                    );
+                }
+            }
+            if !findings.has_errors() {
+                effective = Some(effective::write(&raw, tree));
+                config = (!expander.has_unknown()).then_some(model);
+            }
+        }
+    }
+    Report { diagnostics: Diagnostics::new(document.name, findings, &source, tree.as_ref()), config, effective }
+}
+
+/// The text of a file; `None` where it is none.
+fn readable<'a>(bytes: &'a [u8], findings: &mut Findings) -> Option<&'a str> {
+    let start = Place { line: 1, column: 1, end: 2 };
+    let mut refuse = |finding: Finding| {
+        findings.push(finding);
+        None
+    };
+    if bytes.len() > MAX_BYTES {
+        let reason = format!("the file is larger than {MAX_BYTES} bytes (1 MiB)");
+        return refuse(
+            Finding::error("too-large", start, reason)
+                .hint("a configuration of a thousand routes has about 100 KiB: is this the right file?"),
+        );
+    }
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return refuse(Finding::error("encoding", start, "the file is UTF-16").hint("save it as UTF-8"));
+    }
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let valid = std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
+            let place = Source::new(valid).place_of(error.valid_up_to());
+            return refuse(
+                Finding::error("encoding", place, "the file is not UTF-8 from here on").hint("save it as UTF-8"),
+            );
+        }
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // YAML 1.2.2, section 5.1; NUL in particular would end the text for the parser.
+    let forbidden = |character: char| character.is_control() && !matches!(character, '\t' | '\n' | '\r' | '\u{85}');
+    if let Some(offset) = text.find(forbidden) {
+        let place = Source::new(text).place_of(offset);
+        let code = text[offset..].chars().next().map_or(0, u32::from);
+        return refuse(
+            Finding::error("encoding", place, format!("the control character U+{code:04X} cannot be in YAML"))
+                .hint("remove it; within double quotes it can be written as an escape"),
+        );
+    }
+    Some(text)
+}

@@ -3,6 +3,7 @@
 //! Names are resolved to positions (`UpstreamIndex`), short forms are written out, defaults are filled in,
 //! durations are `Option` where the file may say `none`.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -61,6 +62,25 @@ pub enum EndpointAddress {
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
+}
+
+impl fmt::Display for BindAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BindAddress::AllInterfaces(port) => write!(f, ":{port}"),
+            BindAddress::Tcp(address) => address.fmt(f),
+            BindAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for EndpointAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndpointAddress::Tcp(address) => address.fmt(f),
+            EndpointAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// The `admin:` section.
@@ -396,6 +416,9 @@ pub struct Timeouts {
     pub connect: Option<Duration>,
     /// From the request's last byte to the response's headers. Default 15 s.
     pub response: Option<Duration>,
+    /// True where `response` was written: only then does it hold for gRPC, whose servers may hold their headers back
+    /// until their first message.
+    pub response_written: bool,
     /// Silence in both directions. Default 60 s.
     pub idle: Option<Duration>,
     /// True where `idle` was written: then it also holds for gRPC and event streams, whose default is 5 m.

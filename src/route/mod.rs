@@ -1,1 +1,15 @@
 //! Which route takes a request.
+//!
+//! [`Table`] holds a listener's routes, compiled: [`Table::find`] gives the first in written order that matches, at a
+//! cost that does not grow with their number. [`rewrite`] changes the target on its way on, or says where to go instead.
+
+mod condition;
+mod host;
+mod normal;
+mod path;
+pub mod rewrite;
+pub mod table;
+pub mod target;
+
+pub use table::Table;
+pub use target::Target;

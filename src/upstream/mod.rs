@@ -1,1 +1,11 @@
-//! Where requests go.
+//! Where requests go: upstreams, their endpoints, and what the proxy remembers of both.
+//!
+//! A balancer is one file here. Health, ejection and circuit breakers will write into [`state`].
+
+pub(crate) mod limit;
+pub mod round_robin;
+pub mod split;
+pub(crate) mod state;
+
+pub use round_robin::RoundRobin;
+pub use split::Split;

@@ -1,0 +1,243 @@
+//! A message's body as it passes through the proxy, and the two strings tied to it: one back to the client's
+//! connection, one to whoever counts what became of the request.
+
+use std::any::Any;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use crate::error::{Error, Reason};
+
+/// The body of a request or response. Lives on the worker that made it.
+#[derive(Default)]
+pub struct Body {
+    kind: Kind,
+    observer: Option<Box<dyn Observer>>,
+    downstream: Option<Rc<dyn Downstream>>,
+    idle: Option<Duration>,
+    held: Option<Box<dyn Any>>,
+}
+
+#[derive(Default)]
+enum Kind {
+    #[default]
+    Empty,
+    Full(Bytes),
+    Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = Error>>>),
+    Tunnel(Box<Tunnel>),
+}
+
+/// Counts what becomes of a response. Dropped with its body, where the client left.
+pub(crate) trait Observer {
+    /// This many bytes of the body were passed on.
+    fn sent(&mut self, bytes: usize);
+    /// The response's trailers, where gRPC puts its status.
+    fn trailers(&mut self, trailers: &HeaderMap);
+    /// The response is over.
+    fn end(self: Box<Self>, outcome: Result<(), Reason>);
+}
+
+/// What a request can still ask of the client's connection before its response.
+pub(crate) trait Downstream {
+    /// When the request's first byte arrived.
+    fn received(&self) -> Instant;
+    /// Sends a 1xx response ahead of the final one.
+    fn send_interim(&self, response: &Response<()>);
+    /// The endpoint, not the proxy, will tell the client to go on with its body.
+    fn leave_continue_to_endpoint(&self);
+    /// Bytes of the request's body that have been read so far.
+    fn bytes_in(&self) -> u64;
+}
+
+/// Both ways of a connection that no longer speaks HTTP.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
+/// The endpoint's side of an Upgrade or CONNECT, to be joined to the client's.
+pub(crate) struct Tunnel {
+    pub(crate) endpoint: Box<dyn Duplex>,
+    /// Bytes that came with the endpoint's answer.
+    pub(crate) early: Bytes,
+    /// How long both directions may be silent.
+    pub(crate) idle: Option<Duration>,
+    /// Kept as long as the tunnel: permits and counts.
+    pub(crate) guard: Option<Box<dyn Any>>,
+}
+
+impl Body {
+    /// No body.
+    pub fn empty() -> Self {
+        Body::default()
+    }
+
+    /// A body that is known as a whole.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        if bytes.is_empty() { Body::default() } else { Kind::Full(bytes).into() }
+    }
+
+    /// Any other body; errors end the response early, with the given error's reason in log and metrics.
+    pub fn stream(body: impl http_body::Body<Data = Bytes, Error = Error> + 'static) -> Self {
+        Kind::Stream(Box::pin(body)).into()
+    }
+
+    pub(crate) fn tunnel(tunnel: Tunnel) -> Self {
+        Kind::Tunnel(Box::new(tunnel)).into()
+    }
+
+    /// True where there is not a single byte.
+    pub fn is_empty(&self) -> bool {
+        matches!(self.kind, Kind::Empty)
+    }
+
+    /// The whole body, where it is in memory.
+    pub(crate) fn as_full(&self) -> Option<&Bytes> {
+        match &self.kind {
+            Kind::Full(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The tunnel that the response opens, where it does.
+    pub(crate) fn take_tunnel(&mut self) -> Option<Tunnel> {
+        match std::mem::take(&mut self.kind) {
+            Kind::Tunnel(tunnel) => Some(*tunnel),
+            other => {
+                self.kind = other;
+                None
+            }
+        }
+    }
+
+
+    pub(crate) fn observe(&mut self, observer: Box<dyn Observer>) {
+        self.observer = Some(observer);
+    }
+
+    pub(crate) fn take_observer(&mut self) -> Option<Box<dyn Observer>> {
+        self.observer.take()
+    }
+
+    pub(crate) fn set_downstream(&mut self, downstream: Rc<dyn Downstream>) {
+        self.downstream = Some(downstream);
+    }
+
+    pub(crate) fn take_downstream(&mut self) -> Option<Rc<dyn Downstream>> {
+        self.downstream.take()
+    }
+
+    /// How long the client may take nothing while there is something to take.
+    pub(crate) fn idle(&self) -> Option<Duration> {
+        self.idle
+    }
+
+    pub(crate) fn set_idle(&mut self, idle: Option<Duration>) {
+        self.idle = idle;
+    }
+
+    /// Keeps `guard` as long as the body.
+    pub(crate) fn hold(&mut self, guard: impl Any) {
+        self.held = Some(Box::new(guard));
+    }
+
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match &mut self.kind {
+            Kind::Empty | Kind::Tunnel(_) => Poll::Ready(None),
+            Kind::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.kind = Kind::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Kind::Stream(body) => {
+                let frame = ready!(body.as_mut().poll_frame(cx));
+                if frame.is_none() {
+                    self.kind = Kind::Empty;
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn finish(&mut self, outcome: Result<(), Reason>) {
+        if let Some(observer) = self.observer.take() {
+            observer.end(outcome);
+        }
+    }
+}
+
+impl From<Kind> for Body {
+    fn from(kind: Kind) -> Self {
+        Body { kind, observer: None, downstream: None, idle: None, held: None }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        let frame = ready!(this.poll_kind(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(observer) = &mut this.observer {
+                    if let Some(data) = frame.data_ref() {
+                        observer.sent(data.len());
+                    } else if let Some(trailers) = frame.trailers_ref() {
+                        observer.trailers(trailers);
+                    }
+                }
+            }
+            Some(Err(error)) => this.finish(Err(error.reason)),
+            None => this.finish(Ok(())),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty | Kind::Tunnel(_) => true,
+            Kind::Full(_) => false,
+            Kind::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty | Kind::Tunnel(_) => SizeHint::with_exact(0),
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        // A server takes no further frame from a body that says it is at its end.
+        if self.observer.is_some() {
+            let outcome =
+                if http_body::Body::is_end_stream(self) { Ok(()) } else { Err(Reason::ClientCancelled) };
+            self.finish(outcome);
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.kind {
+            Kind::Empty => "Body::Empty",
+            Kind::Full(_) => "Body::Full",
+            Kind::Stream(_) => "Body::Stream",
+            Kind::Tunnel(_) => "Body::Tunnel",
+        })
+    }
+}

@@ -1,0 +1,15 @@
+//! Exit codes, and how a command says why it could not do its work.
+
+/// The work was done.
+pub const DONE: u8 = 0;
+/// The input or the environment is at fault.
+pub const FAULT: u8 = 1;
+/// A drain had to be forced.
+pub const FORCED: u8 = 3;
+
+/// Says what is wrong, on standard error.
+pub fn fault(message: &str) -> u8 {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "error: {message}");
+    FAULT
+}

@@ -1,0 +1,49 @@
+//! One file a command.
+
+pub mod check;
+pub mod exit;
+pub mod run;
+pub mod schema;
+mod signals;
+
+use std::io::{self, IsTerminal as _};
+
+use clap::{Parser, Subcommand};
+
+/// A service-mesh-lite sidecar proxy: one small binary and one short YAML file per pod.
+#[derive(Debug, Parser)]
+#[command(name = "outrigger", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)] // Their arguments say what they are, and so does --help.
+pub enum Command {
+    Run(run::RunArgs),
+    Check(check::CheckArgs),
+    Schema(schema::SchemaArgs),
+}
+
+/// Does what the command line says; the answer is the exit code.
+pub fn main(cli: &Cli) -> u8 {
+    let environment = |name: &str| std::env::var(name).ok();
+    let outcome = match &cli.command {
+        Command::Run(args) => Ok(run::run(args)),
+        Command::Check(args) => {
+            let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let mut streams = check::Streams {
+                input: &mut io::stdin(),
+                output: &mut io::stdout(),
+                errors: &mut io::stderr(),
+                colours,
+            };
+            check::check(args, &mut streams, &environment)
+        }
+        Command::Schema(args) => schema::schema(args, &mut io::stdout()),
+    };
+    outcome.unwrap_or_else(|error| exit::fault(&error.to_string()))
+}

@@ -1,0 +1,146 @@
+//! `outrigger run`: the proxy.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::exit;
+use super::signals;
+use crate::app::{Builder, Running, StartError};
+use crate::config::render::{Format, render};
+use crate::config::{Document, LoadOptions, Loaded, flags, load};
+use crate::control::Ending;
+use crate::telemetry::log;
+
+/// Run the proxy, from a file or from flags alone.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  outrigger run outrigger.yaml
+  outrigger run --listen :15006 --upstream 127.0.0.1:8080
+
+Signals: TERM drains and ends; INT (Ctrl-C) does the same without drain.delay; a second one ends at once.
+Exit codes: 0 every request was answered, 1 the configuration or the machine is at fault, 2 usage, 3 requests were cut")]
+pub struct RunArgs {
+    /// The configuration
+    #[arg(value_name = "FILE", conflicts_with_all = ["config", "listen", "upstream"])]
+    pub file: Option<PathBuf>,
+
+    /// The same, as an option
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["listen", "upstream"])]
+    pub config: Option<PathBuf>,
+
+    /// Without a file: listen here (may be given more than once)
+    #[arg(long, value_name = "ADDRESS", requires = "upstream")]
+    pub listen: Vec<String>,
+
+    /// Without a file: send everything here
+    #[arg(long, value_name = "ADDRESS", requires = "listen")]
+    pub upstream: Option<String>,
+
+    /// Share the addresses with another process of the same user, so that one takes over from the other
+    #[arg(long)]
+    pub reuse_port: bool,
+
+    /// Once ready, write the addresses that were bound to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// Runs the proxy until it is told to end; the answer is the exit code.
+pub fn run(args: &RunArgs) -> u8 {
+    let (name, bytes) = match source(args) {
+        Ok(source) => source,
+        Err(message) => return exit::fault(&message),
+    };
+    let loaded = match read(&name, &bytes) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    log::init(&loaded.config.telemetry.log);
+    // Signals that come from here on are kept for the proxy.
+    let signals = match signals::Signals::catch() {
+        Ok(signals) => signals,
+        Err(error) => return exit::fault(&format!("cannot catch signals: {error}")),
+    };
+    let running = match start(&name, loaded, args.reuse_port) {
+        Ok(running) => running,
+        Err(error) => return exit::fault(&error.to_string()),
+    };
+    if let Some(path) = &args.ready_file
+        && let Err(error) = write_ready_file(path, &running)
+    {
+        running.handle().end_now();
+        running.wait();
+        return exit::fault(&format!("cannot write {}: {error}", path.display()));
+    }
+    signals.direct(running.handle());
+    match running.wait() {
+        Ending::Drained => exit::DONE,
+        Ending::Forced => exit::FORCED,
+    }
+}
+
+fn source(args: &RunArgs) -> Result<(String, Vec<u8>), String> {
+    if let Some(upstream) = &args.upstream {
+        return Ok(("flags".to_owned(), flags::text(&args.listen, upstream).into_bytes()));
+    }
+    let Some(path) = args.file.as_ref().or(args.config.as_ref()) else {
+        return Err("say what to run: `outrigger run FILE`, or `--listen ADDRESS --upstream ADDRESS`".to_owned());
+    };
+    let bytes = super::check::read(path, &mut std::io::stdin())
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    Ok((path.display().to_string(), bytes))
+}
+
+fn read(name: &str, bytes: &[u8]) -> Result<Loaded, u8> {
+    let environment = |variable: &str| std::env::var(variable).ok();
+    let options = LoadOptions { file_exists: Some(&Path::exists), ..LoadOptions::default() };
+    let mut stderr = std::io::stderr();
+    let colours = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let document = Document { name, bytes };
+    load(document, &environment, &options)
+        .inspect(|loaded| {
+            if !loaded.warnings.is_empty() {
+                let _ = stderr.write_all(render(&loaded.warnings, Format::Text, colours).as_bytes());
+            }
+        })
+        .map_err(|diagnostics| {
+            let _ = std::io::stderr().write_all(render(&diagnostics, Format::Text, colours).as_bytes());
+            exit::FAULT
+        })
+}
+
+fn start(name: &str, loaded: Loaded, reuse_port: bool) -> Result<Running, StartError> {
+    let running = Builder::new(loaded.config, name)
+        .shown_as(loaded.effective, loaded.hash.to_string())
+        .reuse_port(reuse_port)
+        .start()?;
+    for (listener, address) in running.listeners() {
+        tracing::info!(listener, %address, "listening");
+    }
+    if let Some(address) = running.admin() {
+        tracing::info!(%address, "admin");
+    }
+    if let Some(address) = running.metrics() {
+        tracing::info!(%address, "metrics");
+    }
+    Ok(running)
+}
+
+/// Written beside and renamed, so that who waits for the file never reads half of it.
+fn write_ready_file(path: &Path, running: &Running) -> std::io::Result<()> {
+    let listeners: serde_json::Map<_, _> =
+        running.listeners().iter().map(|(name, address)| (name.clone(), address.to_string().into())).collect();
+    let ready = json!({
+        "listeners": listeners,
+        "admin": running.admin().map(ToString::to_string),
+        "metrics": running.metrics().map(ToString::to_string),
+        "pid": std::process::id(),
+    });
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    std::fs::write(&beside, format!("{ready}\n"))?;
+    std::fs::rename(&beside, path)
+}

@@ -1,0 +1,39 @@
+//! What holds where the file says nothing: safe in production.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::model::{Drain, ListenerLimits, Timeouts, UpstreamLimits};
+
+/// Loopback: whoever can reach it is already in the pod.
+pub(crate) const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
+
+/// 5 s let endpoint lists all over the cluster forget a pod; with the rest it stays below Kubernetes' 30 s.
+pub(crate) const DRAIN: Drain = Drain { delay: Duration::from_secs(5), timeout: Duration::from_secs(20) };
+
+pub(crate) const LISTENER_LIMITS: ListenerLimits = ListenerLimits {
+    connections: 10_000,
+    header_bytes: 64 << 10,
+    header_timeout: Duration::from_secs(10),
+    // Longer than the 60 s for which common clients and load balancers keep a connection, so that they close first.
+    idle: Duration::from_secs(75),
+    streams: 256,
+    body_bytes: None,
+};
+
+pub(crate) const TIMEOUTS: Timeouts = Timeouts {
+    connect: Some(Duration::from_secs(1)),
+    response: Some(Duration::from_secs(15)),
+    idle: Some(Duration::from_secs(60)),
+    response_written: false,
+    idle_written: false,
+    request: None,
+    tunnel_idle: Some(Duration::from_secs(3_600)),
+};
+
+pub(crate) const UPSTREAM_LIMITS: UpstreamLimits =
+    UpstreamLimits { connections: 1_024, requests: 1_024, waiting: 1_024 };
+
+pub(crate) const REDIRECT_STATUS: u16 = 308;
+pub(crate) const RESPOND_STATUS: u16 = 200;
+pub(crate) const RESPOND_CONTENT_TYPE: &str = "text/plain; charset=utf-8";

@@ -1,0 +1,458 @@
+//! A [`serde::Deserializer`] over the tree that goes on after a mistake.
+//!
+//! Whatever fails is recorded where it stands, and the nearest [`Given`](super::given::Given) above it becomes
+//! `Invalid`, so that one pass finds every mistake. Types come from the keys: a scalar has no type of its own, so `no`
+//! is a text, and a number in quotes is a number.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt;
+
+use serde::de::value::{BorrowedStrDeserializer, U32Deserializer};
+use serde::de::{
+    self, Deserialize, DeserializeSeed, Deserializer, EnumAccess, Expected, IntoDeserializer, MapAccess, SeqAccess,
+    Unexpected, VariantAccess, Visitor,
+};
+use serde::forward_to_deserialize_any;
+
+use super::environment::{Expander, Unexpanded, is_hidden};
+use super::findings::{Finding, Findings};
+use super::given::{BY_FORM, GIVEN, SPANNED};
+use super::later;
+use super::text::{did_you_mean, listed, nearest, quote};
+use super::tree::{Kind, NodeId, Tree};
+
+/// Reads a tree as a type. `None` where not even its outermost form is right.
+pub(crate) fn decode<'t, T: Deserialize<'t>>(
+    tree: &'t Tree,
+    expander: &'t Expander<'t>,
+    findings: &mut Findings,
+) -> Option<T> {
+    let context = Context { tree, expander, findings: RefCell::new(std::mem::take(findings)) };
+    let value = T::deserialize(Decoder { context: &context, node: tree.root(), is_key: false }).ok();
+    *findings = context.findings.into_inner();
+    value
+}
+
+struct Context<'t> {
+    tree: &'t Tree,
+    expander: &'t Expander<'t>,
+    findings: RefCell<Findings>,
+}
+
+#[derive(Clone, Copy)]
+struct Decoder<'c, 't> {
+    context: &'c Context<'t>,
+    node: NodeId,
+    is_key: bool,
+}
+
+/// A failure below some node.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// It is among the findings.
+    Recorded,
+    /// It was just said, by a type that does not know its node. Lines: what is expected, what is wrong, a hint.
+    Said(String),
+}
+
+impl<'t> Decoder<'_, 't> {
+    fn at(self, node: NodeId) -> Self {
+        Decoder { node, is_key: false, ..self }
+    }
+
+    fn kind(self) -> &'t Kind {
+        &self.context.tree.node(self.node).kind
+    }
+
+    fn push(self, finding: Finding) -> Error {
+        self.context.findings.borrow_mut().push(finding);
+        Error::Recorded
+    }
+
+    /// Makes sure that a failure is among the findings.
+    fn record(self, error: Error) -> Error {
+        let Error::Said(message) = error else { return Error::Recorded };
+        if self.context.findings.borrow().is_full() {
+            self.context.findings.borrow_mut().omit_error();
+            return Error::Recorded;
+        }
+        let mut lines = message.splitn(3, '\n');
+        let expected = lines.next().unwrap_or_default();
+        let written = self.context.tree.written(self.node);
+        let finding = match lines.next() {
+            // What a variable holds is never shown, so neither its details nor a hint can be.
+            Some(_) if is_hidden(written) => {
+                let reason = format!("what {} holds is not {expected}", quote(written));
+                Finding::error("invalid-value", self.node, reason)
+            }
+            Some(detail) => {
+                let hint = lines.next().filter(|hint| !hint.is_empty());
+                Finding::error(later::code(detail), self.node, detail).maybe_hint(hint.map(str::to_owned))
+            }
+            None => Finding::error("invalid-value", self.node, expected),
+        };
+        self.push(finding)
+    }
+
+    /// A scalar's meaning; a failure is among the findings.
+    fn text(self) -> Result<Cow<'t, str>, Error> {
+        let Kind::Scalar(scalar) = self.kind() else { return Err(self.wrong_form("a text")) };
+        if self.is_key {
+            return Ok(Cow::Borrowed(&scalar.written));
+        }
+        if scalar.is_null() {
+            return Err(self.nothing());
+        }
+        match self.context.expander.expand(&scalar.written) {
+            Ok(value) => Ok(value),
+            Err(Unexpanded::Unknown) => Err(Error::Recorded),
+            Err(Unexpanded::Wrong(reason, hint)) => {
+                Err(self.push(Finding::error("variable", self.node, reason).hint(hint)))
+            }
+        }
+    }
+
+    fn nothing(self) -> Error {
+        let finding = Finding::error("missing-value", self.node, "there is no value here");
+        self.push(
+            finding.hint(
+                "write one, or remove the key; an empty text is `\"\"`, an empty mapping `{}`, an empty list `[]`",
+            ),
+        )
+    }
+
+    fn wrong_form(self, expected: &str) -> Error {
+        let found = match self.kind() {
+            Kind::Scalar(scalar) if scalar.is_null() => return self.nothing(),
+            Kind::Scalar(_) => "a text",
+            Kind::Sequence(_) => "a list",
+            Kind::Mapping(_) => "a mapping",
+        };
+        self.push(Finding::error("invalid-value", self.node, format!("{expected} is due here, and this is {found}")))
+    }
+
+    fn is_null(self) -> bool {
+        self.context.tree.scalar(self.node).is_some_and(|scalar| scalar.is_null()) && !self.is_key
+    }
+
+    /// The entries of a mapping that a type knows. All others are recorded, except `x-…`.
+    fn known_entries(self, name: &str, fields: &'static [&'static str]) -> Result<Vec<(&'static str, NodeId)>, Error> {
+        let Kind::Mapping(entries) = self.kind() else {
+            return Err(self.wrong_form(&format!("a mapping with {}", keys_of(fields))));
+        };
+        let mut known = Vec::with_capacity(entries.len());
+        for (key, value) in entries {
+            let word = self.context.tree.written(*key);
+            match fields.iter().find(|field| **field == word) {
+                Some(field) => known.push((*field, *value)),
+                None if word.starts_with("x-") => {}
+                None => self.unknown_key(*key, word, name, fields),
+            }
+        }
+        Ok(known)
+    }
+
+    fn unknown_key(self, key: NodeId, word: &str, name: &str, fields: &'static [&'static str]) {
+        self.context.findings.borrow_mut().mark_incomplete(self.node);
+        if self.context.findings.borrow().is_full() {
+            return self.context.findings.borrow_mut().omit_error();
+        }
+        let later = later::keys(name);
+        let finding = if later.contains(&word) {
+            Finding::error("not-yet", key, format!("{} {}", quote(word), later::SENTENCE))
+                .hint("remove it; it is never ignored silently")
+        } else {
+            let hint = match nearest(word, fields.iter().chain(later).copied()) {
+                Some(near) if later.contains(&near) => Some(format!("{} {}", quote(near), later::SENTENCE)),
+                _ => did_you_mean(word, fields),
+            };
+            Finding::error("unknown-key", key, format!("unknown key {}", quote(word))).maybe_hint(hint)
+        };
+        self.push(finding);
+    }
+
+    fn unknown_word(self, node: NodeId, word: &str, name: &str, variants: &'static [&'static str]) -> Error {
+        let expected = listed(variants.iter().copied(), "or");
+        let written = self.context.tree.written(node);
+        let finding = if node == self.node && is_hidden(written) {
+            Finding::error("invalid-value", node, format!("what {} holds is not {expected}", quote(written)))
+        } else if later::words(name).contains(&word) {
+            let finding = Finding::error("not-yet", node, format!("{} {}", quote(word), later::SENTENCE));
+            finding.hint(format!("it can be {expected}"))
+        } else {
+            Finding::error("invalid-value", node, format!("unknown value {}", quote(word)))
+                .maybe_hint(did_you_mean(word, variants))
+        };
+        self.push(finding)
+    }
+}
+
+fn keys_of(fields: &[&str]) -> String {
+    const SHOWN: usize = 5;
+    match fields {
+        [only] => format!("the key {}", quote(only)),
+        _ if fields.len() <= SHOWN => format!("the keys {}", listed(fields.iter().copied(), "and")),
+        _ => format!("keys such as {}", listed(fields.iter().take(SHOWN).copied(), "and")),
+    }
+}
+
+impl<'de, 't: 'de> Deserializer<'de> for Decoder<'_, 't> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if self.is_null() {
+            return Err(self.nothing());
+        }
+        let result = match self.kind() {
+            Kind::Scalar(_) => match self.text()? {
+                Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
+                Cow::Owned(text) => visitor.visit_string(text),
+            },
+            Kind::Sequence(items) => visitor.visit_seq(Items { decoder: self, items: items.iter() }),
+            Kind::Mapping(entries) => {
+                visitor.visit_map(Entries { decoder: self, entries: entries.iter(), value: None })
+            }
+        };
+        result.map_err(|error| self.record(error))
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let result = match &*self.text()? {
+            "true" => visitor.visit_bool(true),
+            "false" => visitor.visit_bool(false),
+            other => {
+                let expected = "`true` or `false`";
+                Err(Error::Said(format!("{expected}\n{} is not {expected}\n", quote(other))))
+            }
+        };
+        result.map_err(|error| self.record(error))
+    }
+
+    /// A key that is there has a value: an absent one is for the type above to default.
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Error> {
+        match name {
+            SPANNED | GIVEN => visitor.visit_seq(Parts { decoder: self, recovers: name == GIVEN, next: 0 }),
+            _ => visitor.visit_newtype_struct(self).map_err(|error| self.record(error)),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        let entries = self.known_entries(name, fields)?;
+        visitor
+            .visit_map(Fields { decoder: self, entries: entries.into_iter(), value: None })
+            .map_err(|error| self.record(error))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        if name == BY_FORM {
+            let form = match self.kind() {
+                Kind::Scalar(_) => "scalar",
+                Kind::Sequence(_) => "sequence",
+                Kind::Mapping(_) => "mapping",
+            };
+            if self.is_null() {
+                return Err(self.nothing());
+            }
+            if !variants.contains(&form) {
+                let forms = variants.iter().map(|form| match *form {
+                    "scalar" => "a text",
+                    "sequence" => "a list",
+                    _ => "a mapping",
+                });
+                return Err(self.wrong_form(&forms.collect::<Vec<_>>().join(" or ")));
+            }
+            return visitor.visit_enum(Variant { name: form, content: self }).map_err(|error| self.record(error));
+        }
+        let (word_node, content) = match self.kind() {
+            Kind::Mapping(entries) => match entries.as_slice() {
+                [(key, value)] => (*key, *value),
+                _ => return Err(self.wrong_form("a word, or a mapping of one word")),
+            },
+            _ => (self.node, self.node),
+        };
+        let is_key = word_node != self.node;
+        let word = Decoder { node: word_node, is_key, ..self }.text()?;
+        match variants.iter().find(|variant| **variant == word) {
+            Some(_) if is_key => Err(self.wrong_form("a word")),
+            Some(variant) => visitor
+                .visit_enum(Variant { name: variant, content: self.at(content) })
+                .map_err(|error| self.record(error)),
+            None => Err(self.unknown_word(word_node, &word, name, variants)),
+        }
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! {
+        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map identifier
+    }
+}
+
+/// The number of a node, then its value; where it recovers, a value that fails is no value.
+struct Parts<'c, 't> {
+    decoder: Decoder<'c, 't>,
+    recovers: bool,
+    next: u8,
+}
+
+impl<'de, 't: 'de> SeqAccess<'de> for Parts<'_, 't> {
+    type Error = Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
+        self.next += 1;
+        match self.next {
+            1 => {
+                let number: U32Deserializer<Error> = self.decoder.node.0.into_deserializer();
+                seed.deserialize(number).map(Some)
+            }
+            2 => match seed.deserialize(self.decoder) {
+                Ok(value) => Ok(Some(value)),
+                Err(error) if self.recovers => {
+                    self.decoder.record(error);
+                    Ok(None)
+                }
+                Err(error) => Err(error),
+            },
+            _ => Ok(None),
+        }
+    }
+}
+
+struct Items<'c, 't> {
+    decoder: Decoder<'c, 't>,
+    items: std::slice::Iter<'t, NodeId>,
+}
+
+impl<'de, 't: 'de> SeqAccess<'de> for Items<'_, 't> {
+    type Error = Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
+        self.items.next().map(|item| seed.deserialize(self.decoder.at(*item))).transpose()
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.items.len())
+    }
+}
+
+/// Entries of a mapping with keys of the user's own.
+struct Entries<'c, 't> {
+    decoder: Decoder<'c, 't>,
+    entries: std::slice::Iter<'t, (NodeId, NodeId)>,
+    value: Option<NodeId>,
+}
+
+impl<'de, 't: 'de> MapAccess<'de> for Entries<'_, 't> {
+    type Error = Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
+        let Some((key, value)) = self.entries.next() else { return Ok(None) };
+        self.value = Some(*value);
+        seed.deserialize(Decoder { node: *key, is_key: true, ..self.decoder }).map(Some)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
+        let node = self.value.take().ok_or_else(|| de::Error::custom("a value was asked for before its key"))?;
+        seed.deserialize(self.decoder.at(node))
+    }
+}
+
+/// Entries of a mapping with keys of ours.
+struct Fields<'c, 't> {
+    decoder: Decoder<'c, 't>,
+    entries: std::vec::IntoIter<(&'static str, NodeId)>,
+    value: Option<NodeId>,
+}
+
+impl<'de, 't: 'de> MapAccess<'de> for Fields<'_, 't> {
+    type Error = Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
+        let Some((key, value)) = self.entries.next() else { return Ok(None) };
+        self.value = Some(value);
+        seed.deserialize(BorrowedStrDeserializer::new(key)).map(Some)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
+        let node = self.value.take().ok_or_else(|| de::Error::custom("a value was asked for before its key"))?;
+        seed.deserialize(self.decoder.at(node))
+    }
+}
+
+struct Variant<'c, 't> {
+    name: &'static str,
+    content: Decoder<'c, 't>,
+}
+
+impl<'de, 't: 'de> EnumAccess<'de> for Variant<'_, 't> {
+    type Error = Error;
+    type Variant = Self;
+
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Error> {
+        Ok((seed.deserialize(BorrowedStrDeserializer::<Error>::new(self.name))?, self))
+    }
+}
+
+impl<'de, 't: 'de> VariantAccess<'de> for Variant<'_, 't> {
+    type Error = Error;
+
+    fn unit_variant(self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Error> {
+        seed.deserialize(self.content)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, Error> {
+        Err(de::Error::custom("no key takes such a value"))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], _: V) -> Result<V::Value, Error> {
+        Err(de::Error::custom("no key takes such a value"))
+    }
+}
+
+impl de::Error for Error {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Error::Said(message.to_string())
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let found = match found {
+            Unexpected::Map => "a mapping",
+            Unexpected::Seq => "a list",
+            _ => "a text",
+        };
+        Error::Said(format!("{expected} is due here, and this is {found}"))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Error::Recorded => "recorded",
+            Error::Said(message) => message,
+        })
+    }
+}
+
+impl std::error::Error for Error {}

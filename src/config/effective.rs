@@ -1,0 +1,417 @@
+//! A configuration in its long form: every default written out, short forms too, variables as they are written.
+//!
+//! It is made from what the file says, not from the model: only so can `${VAR}` stay. What has no defaults inside is
+//! copied as it stands.
+
+use super::builtin;
+use super::given::{Given, Named};
+use super::model::Direction;
+use super::raw::listener::{Listener, ListenerLimits};
+use super::raw::route::Route;
+use super::raw::upstream::{Defaults, Endpoint, Timeouts, Upstream, UpstreamLimits, UpstreamLong};
+use super::raw::{Configuration, MetricsForm};
+use super::scalar::{OrNone, Scalar};
+use super::tree::{Kind, NodeId, Tree};
+use super::units::{Name, Period, write_period, write_size};
+use super::validate::{default_direction, route_names};
+
+/// The long form as YAML.
+pub(crate) fn write(raw: &Configuration, tree: &Tree) -> String {
+    let mut out = String::new();
+    Long { tree }.configuration(raw).write(0, &mut out);
+    out
+}
+
+/// A text in double quotes, as JSON and YAML both read it.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            '\r' => quoted.push_str("\\r"),
+            character if character.is_control() || super::text::is_invisible(character) => {
+                // All of them are below U+10000.
+                quoted.push_str(&format!("\\u{:04x}", u32::from(character)));
+            }
+            character => quoted.push(character),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+enum Yaml {
+    Text(String),
+    List(Vec<Yaml>),
+    Map(Vec<(String, Yaml)>),
+    /// A line that says what holds where a key has no word for it.
+    Comment(String),
+}
+
+impl Yaml {
+    fn write(&self, indent: usize, out: &mut String) {
+        match self {
+            Yaml::Text(text) => out.push_str(&scalar(text)),
+            Yaml::Comment(_) => {}
+            Yaml::List(items) if items.is_empty() => out.push_str("[]"),
+            Yaml::List(items) if items.iter().all(|item| matches!(item, Yaml::Text(_))) => {
+                out.push('[');
+                for (index, item) in items.iter().enumerate() {
+                    out.push_str(if index == 0 { "" } else { ", " });
+                    item.write(indent, out);
+                }
+                out.push(']');
+            }
+            Yaml::List(items) => {
+                for item in items {
+                    begin_line(indent, out);
+                    out.push_str("- ");
+                    item.write(indent + 1, out);
+                }
+            }
+            Yaml::Map(entries) if entries.is_empty() => out.push_str("{}"),
+            Yaml::Map(entries) => {
+                for (key, value) in entries {
+                    begin_line(indent, out);
+                    if let Yaml::Comment(comment) = value {
+                        out.push_str(&format!("# {key}: {comment}"));
+                        continue;
+                    }
+                    out.push_str(&scalar(key));
+                    out.push(':');
+                    if value.is_inline() {
+                        out.push(' ');
+                    }
+                    value.write(indent + 1, out);
+                }
+                if indent == 0 {
+                    out.push('\n');
+                }
+            }
+        }
+    }
+
+    fn is_inline(&self) -> bool {
+        match self {
+            Yaml::Text(_) | Yaml::Comment(_) => true,
+            Yaml::List(items) => items.iter().all(|item| matches!(item, Yaml::Text(_))),
+            Yaml::Map(entries) => entries.is_empty(),
+        }
+    }
+}
+
+/// A new line, unless this one has only begun, as after `- `.
+fn begin_line(indent: usize, out: &mut String) {
+    if out.is_empty() || out.ends_with("- ") {
+        return;
+    }
+    out.push('\n');
+    out.push_str(&"  ".repeat(indent));
+}
+
+/// A text as a scalar, without quotes only where nobody could read it as something else.
+fn scalar(text: &str) -> String {
+    const WORDS: [&str; 12] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n", "nan", "inf", ""];
+    let safe = text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/'))
+        && !WORDS.contains(&text.to_ascii_lowercase().as_str());
+    // `1e3`, `0x1f` and `0b1` are numbers to some readers, plain decimals to all.
+    let number = text.starts_with(|first: char| first.is_ascii_digit());
+    let plain_number = text.parse::<u32>().is_ok_and(|number| number.to_string() == text);
+    let unit = Period::parse(text).is_ok() || super::units::Size::parse(text).is_ok();
+    if safe && (!number || plain_number || unit && !text.starts_with('0')) { text.to_owned() } else { quoted(text) }
+}
+
+fn text(text: impl Into<String>) -> Yaml {
+    Yaml::Text(text.into())
+}
+
+fn map(entries: impl IntoIterator<Item = (&'static str, Yaml)>) -> Yaml {
+    Yaml::Map(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+fn period(period: Option<std::time::Duration>) -> String {
+    period.map_or_else(|| "none".to_owned(), write_period)
+}
+
+struct Long<'a> {
+    tree: &'a Tree,
+}
+
+impl Long<'_> {
+    fn configuration(&self, raw: &Configuration) -> Yaml {
+        let mut entries = vec![("version", text("1"))];
+        self.optional(&mut entries, "service", &raw.service);
+        entries.push(("workers", self.said(&raw.workers, "auto")));
+        entries.push(("admin", self.admin(raw)));
+        entries.push(("metrics", self.metrics(raw)));
+        let drain = raw.drain.get();
+        entries.push((
+            "drain",
+            map([
+                ("delay", self.of(drain.map(|drain| &drain.delay), write_period(builtin::DRAIN.delay))),
+                ("timeout", self.of(drain.map(|drain| &drain.timeout), write_period(builtin::DRAIN.timeout))),
+            ]),
+        ));
+        entries.push(("telemetry", self.telemetry(raw)));
+        let listeners = named(&raw.listeners).iter().map(|(name, listener)| {
+            let long = listener.get().map_or(Yaml::Map(Vec::new()), |listener| self.listener(&name.value, listener));
+            (name.value.clone(), long)
+        });
+        entries.push(("listeners", Yaml::Map(listeners.collect())));
+        entries.push(("defaults", self.defaults(raw.defaults.get())));
+        let upstreams = named(&raw.upstreams)
+            .iter()
+            .map(|(name, upstream)| (name.value.clone(), self.upstream(upstream, raw.defaults.get())));
+        entries.push(("upstreams", Yaml::Map(upstreams.collect())));
+        map(entries)
+    }
+
+    fn admin(&self, raw: &Configuration) -> Yaml {
+        let admin = raw.admin.get();
+        let mut entries =
+            vec![("address", self.of(admin.map(|admin| &admin.address), builtin::ADMIN_ADDRESS.to_string()))];
+        if let Some(admin) = admin {
+            self.optional(&mut entries, "token_file", &admin.token_file);
+            self.optional(&mut entries, "socket", &admin.socket);
+        }
+        map(entries)
+    }
+
+    fn metrics(&self, raw: &Configuration) -> Yaml {
+        let address = match &raw.metrics {
+            Given::Value(spanned) => match &spanned.value {
+                MetricsForm::Address(_) => self.copy(spanned.node),
+                MetricsForm::Long(long) => self.said(&long.address, "none"),
+            },
+            other => self.said(other, "none"),
+        };
+        map([("address", address)])
+    }
+
+    fn telemetry(&self, raw: &Configuration) -> Yaml {
+        let telemetry = raw.telemetry.get();
+        let log = telemetry.and_then(|telemetry| telemetry.log.get());
+        let access = telemetry.and_then(|telemetry| telemetry.access_log.get());
+        map([
+            (
+                "log",
+                map([
+                    ("level", self.of(log.map(|log| &log.level), "info")),
+                    ("format", self.of(log.map(|log| &log.format), "json")),
+                ]),
+            ),
+            (
+                "access_log",
+                map([
+                    ("path", self.of(access.map(|access| &access.path), "stdout")),
+                    ("format", self.of(access.map(|access| &access.format), "json")),
+                    ("only", self.of(access.map(|access| &access.only), "errors")),
+                    ("sample", self.of(access.map(|access| &access.sample), "1")),
+                ]),
+            ),
+        ])
+    }
+
+    fn listener(&self, name: &str, listener: &Listener) -> Yaml {
+        let direction = match default_direction(name) {
+            Direction::Inbound => "inbound",
+            Direction::Outbound => "outbound",
+        };
+        let trust = match listener.trust.node() {
+            Some(node) => self.copy(node),
+            None => map([("hops", text("0"))]),
+        };
+        let routes = match &listener.routes {
+            Given::Value(routes) => {
+                let names = route_names(&routes.value, self.tree);
+                routes.value.iter().zip(names).map(|(route, name)| self.route(route, &name)).collect()
+            }
+            _ => vec![map([("upstream", self.said(&listener.upstream, "none"))])],
+        };
+        map([
+            ("address", self.said(&listener.address, "none")),
+            ("direction", self.said(&listener.direction, direction)),
+            ("mode", self.said(&listener.mode, "http")),
+            ("edge", self.said(&listener.edge, "false")),
+            ("trust", trust),
+            ("limits", self.listener_limits(listener.limits.get())),
+            ("no_route", self.said(&listener.no_route, "404")),
+            ("routes", Yaml::List(routes)),
+        ])
+    }
+
+    fn listener_limits(&self, limits: Option<&ListenerLimits>) -> Yaml {
+        let builtin = builtin::LISTENER_LIMITS;
+        map([
+            ("connections", self.of(limits.map(|limits| &limits.connections), builtin.connections.to_string())),
+            (
+                "header_bytes",
+                self.of(limits.map(|limits| &limits.header_bytes), write_size(builtin.header_bytes as u64)),
+            ),
+            (
+                "header_timeout",
+                self.of(limits.map(|limits| &limits.header_timeout), write_period(builtin.header_timeout)),
+            ),
+            ("idle", self.of(limits.map(|limits| &limits.idle), write_period(builtin.idle))),
+            ("streams", self.of(limits.map(|limits| &limits.streams), builtin.streams.to_string())),
+            ("body_bytes", self.of(limits.map(|limits| &limits.body_bytes), "none")),
+        ])
+    }
+
+    fn route(&self, given: &Given<Route>, name: &str) -> Yaml {
+        let Some(route) = given.get() else { return self.said(given, "none") };
+        let mut entries = Vec::new();
+        // A name that is an address follows from the upstream again.
+        if Name::parse(name).is_ok() {
+            entries.push(("name", text(name)));
+        }
+        self.optional(&mut entries, "match", &route.matcher);
+        self.optional(&mut entries, "upstream", &route.upstream);
+        self.optional(&mut entries, "split", &route.split);
+        if let Some(node) = route.redirect.node() {
+            let mut redirect = self.copied(node);
+            default(&mut redirect, "status", &builtin::REDIRECT_STATUS.to_string());
+            entries.push(("redirect", Yaml::Map(redirect)));
+        }
+        if let Some(node) = route.respond.node() {
+            let mut respond = self.copied(node);
+            default(&mut respond, "status", &builtin::RESPOND_STATUS.to_string());
+            default(&mut respond, "body", "");
+            default(&mut respond, "content_type", builtin::RESPOND_CONTENT_TYPE);
+            entries.push(("respond", Yaml::Map(respond)));
+        }
+        self.optional(&mut entries, "rewrite", &route.rewrite);
+        self.optional(&mut entries, "request_headers", &route.request_headers);
+        self.optional(&mut entries, "response_headers", &route.response_headers);
+        self.optional(&mut entries, "timeouts", &route.timeouts);
+        map(entries)
+    }
+
+    fn defaults(&self, defaults: Option<&Defaults>) -> Yaml {
+        map([
+            ("protocol", self.of(defaults.map(|defaults| &defaults.protocol), "auto")),
+            ("timeouts", self.timeouts(None, defaults.and_then(|defaults| defaults.timeouts.get()))),
+            ("limits", self.limits(None, defaults.and_then(|defaults| defaults.limits.get()))),
+        ])
+    }
+
+    fn upstream(&self, given: &Given<Upstream>, defaults: Option<&Defaults>) -> Yaml {
+        let endpoint = |address: Yaml, weight: Yaml| map([("address", address), ("weight", weight)]);
+        let endpoints = |list: &[Given<Endpoint>]| {
+            let long = list.iter().map(|given| match given.get() {
+                Some(Endpoint::Long(long)) => endpoint(self.said(&long.address, "none"), self.said(&long.weight, "1")),
+                _ => endpoint(self.said(given, "none"), text("1")),
+            });
+            Yaml::List(long.collect())
+        };
+        let (list, long) = match given.get() {
+            Some(Upstream::Endpoints(list)) => (endpoints(list), None),
+            Some(Upstream::Long(long)) => {
+                (long.endpoints.get().map_or(Yaml::List(Vec::new()), |list| endpoints(list)), Some(&**long))
+            }
+            Some(Upstream::Address(_)) | None => {
+                (Yaml::List(vec![endpoint(self.said(given, "none"), text("1"))]), None)
+            }
+        };
+        let protocol = |long: &UpstreamLong| long.protocol.node().is_some();
+        let protocol = match long.filter(|long| protocol(long)) {
+            Some(long) => self.said(&long.protocol, "auto"),
+            None => self.of(defaults.map(|defaults| &defaults.protocol), "auto"),
+        };
+        map([
+            ("static", list),
+            ("protocol", protocol),
+            ("load_balancer", self.of(long.map(|long| &long.load_balancer), "round_robin")),
+            (
+                "timeouts",
+                self.timeouts(
+                    long.and_then(|long| long.timeouts.get()),
+                    defaults.and_then(|defaults| defaults.timeouts.get()),
+                ),
+            ),
+            (
+                "limits",
+                self.limits(
+                    long.and_then(|long| long.limits.get()),
+                    defaults.and_then(|defaults| defaults.limits.get()),
+                ),
+            ),
+        ])
+    }
+
+    fn timeouts(&self, own: Option<&Timeouts>, defaults: Option<&Timeouts>) -> Yaml {
+        let first = |key: fn(&Timeouts) -> &Given<OrNone<Period>>| {
+            own.into_iter().chain(defaults).find_map(|timeouts| key(timeouts).node()).map(|node| self.copy(node))
+        };
+        let builtin = builtin::TIMEOUTS;
+        map([
+            ("connect", first(|timeouts| &timeouts.connect).unwrap_or(text(period(builtin.connect)))),
+            ("response", first(|timeouts| &timeouts.response).unwrap_or(text(period(builtin.response)))),
+            // Written, it would hold for gRPC and event streams too.
+            (
+                "idle",
+                first(|timeouts| &timeouts.idle)
+                    .unwrap_or(Yaml::Comment(format!("{}, and 5m for gRPC and event streams", period(builtin.idle)))),
+            ),
+            ("request", first(|timeouts| &timeouts.request).unwrap_or(text(period(builtin.request)))),
+            ("tunnel_idle", first(|timeouts| &timeouts.tunnel_idle).unwrap_or(text(period(builtin.tunnel_idle)))),
+        ])
+    }
+
+    fn limits(&self, own: Option<&UpstreamLimits>, defaults: Option<&UpstreamLimits>) -> Yaml {
+        let both = || own.into_iter().chain(defaults);
+        let one = |node: Option<NodeId>, otherwise: u32| {
+            node.map_or_else(|| text(otherwise.to_string()), |node| self.copy(node))
+        };
+        let builtin = builtin::UPSTREAM_LIMITS;
+        map([
+            ("connections", one(both().find_map(|limits| limits.connections.node()), builtin.connections)),
+            ("requests", one(both().find_map(|limits| limits.requests.node()), builtin.requests)),
+            ("waiting", one(both().find_map(|limits| limits.waiting.node()), builtin.waiting)),
+        ])
+    }
+
+    /// What is written for a key, or what holds without it.
+    fn said<T>(&self, given: &Given<T>, otherwise: impl Into<String>) -> Yaml {
+        self.of(Some(given), otherwise)
+    }
+
+    fn of<T>(&self, given: Option<&Given<T>>, otherwise: impl Into<String>) -> Yaml {
+        given.and_then(Given::node).map_or_else(|| text(otherwise), |node| self.copy(node))
+    }
+
+    fn optional<T>(&self, entries: &mut Vec<(&'static str, Yaml)>, key: &'static str, given: &Given<T>) {
+        if let Some(node) = given.node() {
+            entries.push((key, self.copy(node)));
+        }
+    }
+
+    /// A node as it is written, aliases and merges written out. As deep as the tree at most.
+    fn copy(&self, node: NodeId) -> Yaml {
+        match &self.tree.node(node).kind {
+            Kind::Scalar(scalar) => text(scalar.written.clone()),
+            Kind::Sequence(items) => Yaml::List(items.iter().map(|item| self.copy(*item)).collect()),
+            Kind::Mapping(_) => Yaml::Map(self.copied(node)),
+        }
+    }
+
+    fn copied(&self, node: NodeId) -> Vec<(String, Yaml)> {
+        let Kind::Mapping(entries) = &self.tree.node(node).kind else { return Vec::new() };
+        entries.iter().map(|(key, value)| (self.tree.written(*key).to_owned(), self.copy(*value))).collect()
+    }
+}
+
+fn default(entries: &mut Vec<(String, Yaml)>, key: &str, value: &str) {
+    if !entries.iter().any(|(known, _)| known == key) {
+        entries.push((key.to_owned(), text(value)));
+    }
+}
+
+fn named<T>(given: &Given<Named<T>>) -> &[(super::given::Spanned<String>, Given<T>)] {
+    given.get().map_or(&[], |named| &named.0)
+}

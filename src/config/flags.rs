@@ -1,0 +1,50 @@
+//! A configuration from flags alone.
+
+use super::effective::quoted;
+use super::environment;
+
+/// The text of a configuration with one listener and one upstream: `run --listen ADDR --upstream ADDR`. It is loaded
+/// like any other, so flags and files cannot differ in meaning.
+pub fn text(listen: &[String], upstream: &str) -> String {
+    let value = |text: &str| quoted(&environment::escape(text));
+    let mut text = String::from("listeners:\n");
+    for (index, address) in listen.iter().enumerate() {
+        let name = if index == 0 { "main".to_owned() } else { format!("main-{}", index + 1) };
+        text.push_str(&format!("  {name}:\n    address: {}\n    upstream: {}\n", value(address), value(upstream)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Document, LoadOptions, load};
+
+    fn load_flags(
+        listen: &[&str],
+        upstream: &str,
+    ) -> Result<crate::config::Loaded, crate::config::diagnostics::Diagnostics> {
+        let listen: Vec<String> = listen.iter().map(|address| (*address).to_owned()).collect();
+        let text = text(&listen, upstream);
+        load(Document { name: "flags", bytes: text.as_bytes() }, &|_: &str| None, &LoadOptions::default())
+    }
+
+    #[test]
+    fn flags_are_a_configuration() {
+        let loaded = load_flags(&[":15006", "127.0.0.1:15001"], "127.0.0.1:8080").unwrap();
+        assert_eq!(loaded.config.listeners.len(), 2);
+        assert_eq!(loaded.config.upstreams.len(), 1);
+    }
+
+    #[test]
+    fn flags_cannot_add_keys_or_name_variables() {
+        for listen in ["\"\n  x: 1", "${HOME}", "a: b", "*a"] {
+            let diagnostics = load_flags(&[listen], "127.0.0.1:8080").unwrap_err();
+            assert_eq!(
+                diagnostics.list.iter().map(|diagnostic| diagnostic.code).collect::<Vec<_>>(),
+                ["invalid-value"],
+                "{listen}"
+            );
+        }
+    }
+}

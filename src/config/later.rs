@@ -1,0 +1,52 @@
+//! Keys and words of the product whose capability is not in this version. They are refused by name, never ignored.
+
+/// Keys of a mapping that are known and not there yet. Mappings go by the names of their raw types.
+pub(crate) fn keys(mapping: &str) -> &'static [&'static str] {
+    match mapping {
+        "Configuration" => &["consul", "dns", "register"],
+        "Metrics" => &["probes"],
+        "Telemetry" => &["traces"],
+        "AccessLog" => &["queries"],
+        "Listener" => &["tls", "allow", "rate_limit", "concurrency"],
+        "ListenerLimits" => &["shadow"],
+        "Route" => &["discover", "mirror", "fault", "retries", "rate_limit", "concurrency"],
+        "Match" => &["port"],
+        "Timeouts" => &["per_try"],
+        "Defaults" => {
+            &["retries", "circuit_breaker", "ejection", "health", "on_empty", "slow_start", "tls", "load_balancer"]
+        }
+        "Upstream" => &[
+            "consul",
+            "dns",
+            "srv",
+            "retries",
+            "circuit_breaker",
+            "ejection",
+            "health",
+            "on_empty",
+            "slow_start",
+            "tls",
+        ],
+        "UpstreamLimits" => &["retries", "shadow"],
+        _ => &[],
+    }
+}
+
+/// Words that a value can take one day. Values go by the names of their raw types.
+pub(crate) fn words(value: &str) -> &'static [&'static str] {
+    match value {
+        "Mode" => &["tcp", "transparent"],
+        "NoRoute" => &["passthrough"],
+        "AccessLogFormat" => &["text"],
+        "LoadBalancer" => &["least_requests", "peak_ewma", "ring_hash", "maglev"],
+        _ => &[],
+    }
+}
+
+/// The code of a finding whose reason is or is not [`SENTENCE`].
+pub(crate) fn code(reason: &str) -> &'static str {
+    if reason.ends_with(SENTENCE) { "not-yet" } else { "invalid-value" }
+}
+
+/// What is said of all of them.
+pub(crate) const SENTENCE: &str = "is known, but not in this version yet";

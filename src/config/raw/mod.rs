@@ -1,0 +1,230 @@
+//! What the file says, in its own words: short forms, nothing resolved, nothing defaulted. `validate` makes the model
+//! of it, `schema` the JSON Schema, `effective` the long form.
+//!
+//! Every key is a [`Given`], so that a mistake in one hides none in another. Where a value has several forms, an enum
+//! with the serde name `$by_form` has a variant for each. Doc comments are the schema's descriptions.
+
+pub(crate) mod listener;
+pub(crate) mod route;
+pub(crate) mod upstream;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::given::{Given, Named};
+use super::model;
+use super::scalar::OrNone;
+use super::units::{Name, Number, Period, Ratio, Text};
+use listener::Listener;
+use upstream::{Defaults, Upstream};
+
+/// The configuration of one Outrigger proxy.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Configuration {
+    /// Of the file's format: 1. Within a version keys are only added.
+    pub(crate) version: Given<Number<1, 1>>,
+    /// Who this service is, in traces and registries.
+    pub(crate) service: Given<Name>,
+    /// How many threads carry requests: a number, or `auto` (the default), which follows the cgroup's CPU limit.
+    pub(crate) workers: Given<Workers>,
+    /// Where everything about the proxy can be seen and changed.
+    pub(crate) admin: Given<Admin>,
+    /// The address for scrapes and probes (`/metrics`, `/livez`, `/readyz`). Off unless written.
+    pub(crate) metrics: Given<MetricsForm>,
+    /// How the proxy ends.
+    pub(crate) drain: Given<Drain>,
+    /// What is written about requests and about the proxy itself.
+    pub(crate) telemetry: Given<Telemetry>,
+    /// The addresses that the proxy listens on, by name.
+    pub(crate) listeners: Given<Named<Listener>>,
+    /// Every upstream starts from these.
+    pub(crate) defaults: Given<Defaults>,
+    /// Where requests can go, by name.
+    pub(crate) upstreams: Given<Named<Upstream>>,
+}
+
+/// `auto`, or a number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Workers(pub(crate) model::Workers);
+
+/// Where everything about the proxy can be seen and changed.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Admin {
+    /// An IP address and port, or `none`. Default `127.0.0.1:9901`. One that is not loopback needs `token_file`.
+    pub(crate) address: Given<OrNone<AdminAddress>>,
+    /// A file that holds the bearer token.
+    pub(crate) token_file: Given<Text>,
+    /// The path of a Unix socket, mode 0600, that needs no token.
+    pub(crate) socket: Given<Text>,
+}
+
+/// An IP address and a port.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AdminAddress(pub(crate) std::net::SocketAddr);
+
+/// The address for scrapes and probes, alone or as a mapping.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "$by_form")]
+#[schemars(rename = "MetricsForm", untagged)]
+pub(crate) enum MetricsForm {
+    /// Short for `{ address: … }`.
+    #[serde(rename = "scalar")]
+    Address(OrNone<model::BindAddress>),
+    /// The long form.
+    #[serde(rename = "mapping")]
+    Long(Metrics),
+}
+
+/// The address for scrapes and probes.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Metrics {
+    /// Where `/metrics`, `/livez` and `/readyz` are served; `none` for nowhere.
+    pub(crate) address: Given<OrNone<model::BindAddress>>,
+}
+
+/// How the proxy ends.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Drain {
+    /// Unready, but still accepting. Default 5s.
+    pub(crate) delay: Given<Period>,
+    /// Then at most this long for requests in flight. Default 20s.
+    pub(crate) timeout: Given<Period>,
+}
+
+/// What is written about requests and about the proxy itself.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Telemetry {
+    /// The proxy's own log, on stderr.
+    pub(crate) log: Given<Log>,
+    /// A line a request.
+    pub(crate) access_log: Given<AccessLog>,
+}
+
+/// The proxy's own log.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Log {
+    /// The least severe level that is written. Default `info`.
+    pub(crate) level: Given<LogLevel>,
+    /// Default `json`.
+    pub(crate) format: Given<LogFormat>,
+}
+
+/// A level of the proxy's own log.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogFormat {
+    Json,
+    Text,
+}
+
+/// A line a request.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AccessLog {
+    /// `stdout` (the default), `stderr`, `none` or the path of a file.
+    pub(crate) path: Given<Text>,
+    /// Default `json`.
+    pub(crate) format: Given<AccessLogFormat>,
+    /// Which requests get a line. Default `errors`: a reason, a status of 500 or more, a failing gRPC status.
+    pub(crate) only: Given<AccessLogFilter>,
+    /// This share of the lines that are no errors is written. Default 1.
+    pub(crate) sample: Given<Ratio>,
+}
+
+/// How lines of the access log look.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AccessLogFormat {
+    Json,
+}
+
+/// Which requests get a line.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AccessLogFilter {
+    All,
+    Errors,
+}
+
+mod words {
+    //! Scalars of this file.
+
+    use std::net::SocketAddr;
+    use std::num::NonZeroUsize;
+
+    use schemars::{Schema, json_schema};
+
+    use super::{AdminAddress, Workers};
+    use crate::config::model::{self, BindAddress};
+    use crate::config::scalar::{Invalid, Scalar, VARIABLE_PATTERN, scalar};
+    use crate::config::text::quote;
+    use crate::config::units::Number;
+
+    /// Threads beyond this only cost memory.
+    const MOST_WORKERS: u32 = 1024;
+
+    impl Scalar for Workers {
+        const EXPECTED: &'static str = "`auto` or a number";
+        const SCHEMA_NAME: &'static str = "Workers";
+
+        fn parse(text: &str) -> Result<Self, Invalid> {
+            if text == "auto" {
+                return Ok(Workers(model::Workers::Auto));
+            }
+            let hint = || format!("it can be `auto` or 1 to {MOST_WORKERS}");
+            let number = Number::<1, MOST_WORKERS>::parse(text).map_err(|invalid| invalid.hint(hint()))?;
+            match usize::try_from(number.0).ok().and_then(NonZeroUsize::new) {
+                Some(count) => Ok(Workers(model::Workers::Count(count))),
+                None => Err(Invalid::new(format!("{} is out of range", quote(text))).hint(hint())),
+            }
+        }
+
+        fn schema() -> Schema {
+            let pattern = format!("^(auto|[0-9]+)$|{VARIABLE_PATTERN}");
+            json_schema!({ "type": ["string", "integer"], "pattern": pattern, "minimum": 1, "maximum": MOST_WORKERS })
+        }
+    }
+    scalar!(Workers);
+
+    impl Scalar for AdminAddress {
+        const EXPECTED: &'static str = "an IP address and a port such as `127.0.0.1:9901`";
+        const SCHEMA_NAME: &'static str = "AdminAddress";
+
+        fn parse(text: &str) -> Result<Self, Invalid> {
+            match BindAddress::parse(text)? {
+                BindAddress::Tcp(address) => Ok(AdminAddress(address)),
+                BindAddress::Unix(path) => Err(Invalid::new("a Unix socket is not an address here")
+                    .hint(format!("write `socket: {}`", path.display()))),
+                BindAddress::AllInterfaces(port) => {
+                    Err(Invalid::new(format!("{} does not say which interface", quote(text))).hint(format!(
+                        "write {}, or {} with a `token_file`",
+                        quote(&SocketAddr::from(([127, 0, 0, 1], port)).to_string()),
+                        quote(&format!("0.0.0.0:{port}"))
+                    )))
+                }
+            }
+        }
+
+        fn schema() -> Schema {
+            json_schema!({ "type": "string" })
+        }
+    }
+    scalar!(AdminAddress);
+}

@@ -1,0 +1,196 @@
+//! `routes:`
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::upstream::Timeouts;
+use crate::config::given::{Given, Named, Pairs, Spanned};
+use crate::config::units::{Flag, Name, Number, Text};
+
+/// A match and what to do: exactly one of `upstream`, `split`, `redirect` and `respond`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Route {
+    /// In metrics and logs. Default: the upstream's name, or the action and the position, such as `redirect-3`.
+    pub(crate) name: Given<Name>,
+    /// What a request must look like; everything written must hold. Without it the route matches all.
+    #[serde(rename = "match")]
+    pub(crate) matcher: Given<Match>,
+    /// Send to this upstream: a name, or an address.
+    pub(crate) upstream: Given<Text>,
+    /// Send to one of several upstreams, by weight (any sum).
+    pub(crate) split: Given<Named<Number<0, 1_000_000>>>,
+    /// Send the client elsewhere.
+    pub(crate) redirect: Given<Redirect>,
+    /// Answer at once.
+    pub(crate) respond: Given<Respond>,
+    /// What to change in the target before sending.
+    pub(crate) rewrite: Given<Rewrite>,
+    /// Changes of request headers: removed first, then set, then added.
+    pub(crate) request_headers: Given<HeaderRules>,
+    /// Changes of response headers: removed first, then set, then added.
+    pub(crate) response_headers: Given<HeaderRules>,
+    /// What this route says of timeouts, key by key over what its upstream says.
+    pub(crate) timeouts: Given<Timeouts>,
+}
+
+/// What a request must look like; everything written must hold.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Match {
+    /// Any of these hosts, without case, port and final dot unless written; `*.example.org` is one or more labels.
+    pub(crate) host: Given<OneOrMany<Text>>,
+    /// The path, without the query. A bare path is a prefix on a segment boundary.
+    pub(crate) path: Given<PathForm>,
+    /// Any of these methods.
+    pub(crate) method: Given<OneOrMany<Text>>,
+    /// All of these headers. A bare value must be equal.
+    pub(crate) headers: Given<Pairs<ValueForm>>,
+    /// All of these query parameters, compared percent-decoded. A bare value must be equal.
+    pub(crate) query: Given<Pairs<ValueForm>>,
+}
+
+/// One value, or a list of them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "$by_form")]
+#[schemars(rename = "OneOrMany{T}", untagged, inline)]
+pub(crate) enum OneOrMany<T> {
+    #[serde(rename = "scalar")]
+    One(Spanned<T>),
+    #[serde(rename = "sequence")]
+    Many(Vec<Given<T>>),
+}
+
+impl<T> OneOrMany<T> {
+    /// The values that could be read.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Spanned<T>> {
+        let (one, many) = match self {
+            OneOrMany::One(one) => (Some(one), &[][..]),
+            OneOrMany::Many(many) => (None, many.as_slice()),
+        };
+        one.into_iter().chain(many.iter().filter_map(Given::spanned))
+    }
+}
+
+/// A path: bare for a prefix, or a mapping of one key.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "$by_form")]
+#[schemars(rename = "Path", untagged)]
+pub(crate) enum PathForm {
+    /// This path and what is below it, on a segment boundary.
+    #[serde(rename = "scalar")]
+    Prefix(Spanned<Text>),
+    /// Another test.
+    #[serde(rename = "mapping")]
+    Test(PathTest),
+}
+
+/// A test of the path: one of these keys.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1))]
+pub(crate) struct PathTest {
+    /// This path only.
+    pub(crate) exact: Given<Text>,
+    /// This path and what is below it, on a segment boundary.
+    pub(crate) prefix: Given<Text>,
+    /// The whole path must match this regular expression.
+    pub(crate) regex: Given<Text>,
+}
+
+/// A value: bare where it must be equal, or a mapping of one key.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "$by_form")]
+#[schemars(rename = "Value", untagged)]
+pub(crate) enum ValueForm {
+    /// It equals this.
+    #[serde(rename = "scalar")]
+    Exact(Spanned<Text>),
+    /// Another test.
+    #[serde(rename = "mapping")]
+    Test(ValueTest),
+}
+
+/// A test of a value: one of these keys.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1))]
+pub(crate) struct ValueTest {
+    /// It equals this.
+    pub(crate) exact: Given<Text>,
+    /// The whole value matches this regular expression.
+    pub(crate) regex: Given<Text>,
+    /// It is there (true), or it is not (false).
+    pub(crate) present: Given<Flag>,
+    /// The test below fails, also where there is no value: `{ not: "v1" }`, `{ not: { regex: … } }`.
+    pub(crate) not: Given<Box<ValueForm>>,
+}
+
+/// Send the client elsewhere. What is not written stays as it was asked for; the query stays.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Redirect {
+    /// `http` or `https`.
+    pub(crate) scheme: Given<Scheme>,
+    /// Host, with or without port.
+    pub(crate) host: Given<Text>,
+    /// The new path.
+    pub(crate) path: Given<Text>,
+    /// 301, 302, 303, 307 or 308. Default 308.
+    pub(crate) status: Given<Number<301, 308>>,
+}
+
+/// A scheme of URLs.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+}
+
+/// Answer at once.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Respond {
+    /// 200 to 599. Default 200.
+    pub(crate) status: Given<Number<200, 599>>,
+    /// Default empty.
+    pub(crate) body: Given<Text>,
+    /// Default `text/plain; charset=utf-8`.
+    pub(crate) content_type: Given<Text>,
+}
+
+/// What to change in the target before sending.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Rewrite {
+    /// The matched prefix of the path becomes this.
+    pub(crate) path_prefix: Given<Text>,
+    /// Each match of a regular expression in the path becomes something else.
+    pub(crate) path_regex: Given<PathRegex>,
+    /// The Host (and `:authority`) that the upstream sees. Default: the client's.
+    pub(crate) host: Given<Text>,
+}
+
+/// Each match of a regular expression becomes something else.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct PathRegex {
+    /// What to look for.
+    pub(crate) pattern: Given<Text>,
+    /// What to put there. `$1` and `$${name}` stand for groups.
+    pub(crate) replacement: Given<Text>,
+}
+
+/// Changes of headers: removed first, then set, then added. Values may hold `%{client.address}`, `%{request.id}`,
+/// `%{route}` and the like; `%%` is a percent sign.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct HeaderRules {
+    /// Replaces all values.
+    pub(crate) set: Given<Pairs<Text>>,
+    /// One more value, or several.
+    pub(crate) add: Given<Pairs<OneOrMany<Text>>>,
+    /// Names.
+    pub(crate) remove: Given<OneOrMany<Text>>,
+}

@@ -1,0 +1,125 @@
+//! `upstreams:` and `defaults:`
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::given::{Given, Spanned};
+use crate::config::model::EndpointAddress;
+use crate::config::scalar::OrNone;
+use crate::config::units::{Number, Period};
+
+/// An upstream: an address, a list of addresses, or all of it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "$by_form")]
+#[schemars(rename = "Upstream", untagged)]
+pub(crate) enum Upstream {
+    /// Short for `{ static: [ADDRESS] }`.
+    #[serde(rename = "scalar")]
+    Address(Spanned<EndpointAddress>),
+    /// Short for `{ static: […] }`.
+    #[serde(rename = "sequence")]
+    Endpoints(Vec<Given<Endpoint>>),
+    /// The long form.
+    #[serde(rename = "mapping")]
+    Long(Box<UpstreamLong>),
+}
+
+/// A named group of equivalent endpoints.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename = "Upstream")]
+#[schemars(rename = "UpstreamLong")]
+pub(crate) struct UpstreamLong {
+    /// Its endpoints: addresses, or mappings of an address and a weight.
+    #[serde(rename = "static")]
+    pub(crate) endpoints: Given<Vec<Given<Endpoint>>>,
+    /// What is spoken to it. Default `auto`: gRPC goes as HTTP/2, all else as HTTP/1.1.
+    pub(crate) protocol: Given<Protocol>,
+    /// How endpoints take turns. Default `round_robin`, weighted and smooth.
+    pub(crate) load_balancer: Given<LoadBalancer>,
+    /// How long things may take.
+    pub(crate) timeouts: Given<Timeouts>,
+    /// How much there may be at once.
+    pub(crate) limits: Given<UpstreamLimits>,
+}
+
+/// What every upstream starts from.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Defaults {
+    /// What is spoken to upstreams. Default `auto`.
+    pub(crate) protocol: Given<Protocol>,
+    /// How long things may take.
+    pub(crate) timeouts: Given<Timeouts>,
+    /// How much there may be at once.
+    pub(crate) limits: Given<UpstreamLimits>,
+}
+
+/// An address, or an address and its weight.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "$by_form")]
+#[schemars(rename = "Endpoint", untagged)]
+pub(crate) enum Endpoint {
+    /// Of weight 1.
+    #[serde(rename = "scalar")]
+    Address(Spanned<EndpointAddress>),
+    /// The long form.
+    #[serde(rename = "mapping")]
+    Long(EndpointLong),
+}
+
+/// An address and its weight.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct EndpointLong {
+    /// Where: `127.0.0.1:8080`, `unix:/run/app.sock`.
+    pub(crate) address: Given<EndpointAddress>,
+    /// Share of the requests; 0: none. Default 1.
+    pub(crate) weight: Given<Number<0, 65_535>>,
+}
+
+/// What is spoken to an upstream.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Protocol {
+    /// gRPC goes as HTTP/2, all else as HTTP/1.1.
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 by prior knowledge.
+    Http2,
+}
+
+/// How endpoints take turns.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LoadBalancer {
+    RoundRobin,
+}
+
+/// How long things may take. Each can be `none`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Timeouts {
+    /// To a usable connection. Default 1s.
+    pub(crate) connect: Given<OrNone<Period>>,
+    /// From the request's last byte to the response's headers. Default 15s.
+    pub(crate) response: Given<OrNone<Period>>,
+    /// Silence in both directions. Default 60s; 5m for gRPC and event streams.
+    pub(crate) idle: Given<OrNone<Period>>,
+    /// The whole request. Default none.
+    pub(crate) request: Given<OrNone<Period>>,
+    /// Silence in a tunnel (Upgrade, CONNECT). Default 1h.
+    pub(crate) tunnel_idle: Given<OrNone<Period>>,
+}
+
+/// How much there may be at once, in all workers together. What is beyond is refused at once.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct UpstreamLimits {
+    /// Open connections. Default 1024.
+    pub(crate) connections: Given<Number<1, 1_000_000>>,
+    /// Requests in flight. Default 1024.
+    pub(crate) requests: Given<Number<1, 1_000_000>>,
+    /// Requests that wait for a connection. Default 1024.
+    pub(crate) waiting: Given<Number<0, 1_000_000>>,
+}

@@ -1,0 +1,116 @@
+//! Addresses that two sockets cannot both have.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use super::Validator;
+use crate::config::findings::Finding;
+use crate::config::model::{BindAddress, EndpointAddress, EndpointSource};
+use crate::config::tree::NodeId;
+
+/// What is taken. Each claim asks for a fixed number of entries, however many there are.
+#[derive(Debug, Default)]
+pub(super) struct Addresses {
+    taken: HashMap<Place, NodeId>,
+    names: HashMap<NodeId, String>,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Place {
+    /// Both families, all interfaces.
+    All(u16),
+    /// Some socket with this port.
+    Any(u16),
+    /// Some socket of this family with this port; true for IPv6.
+    Family(bool, u16),
+    Address(IpAddr, u16),
+    Path(PathBuf),
+}
+
+impl Addresses {
+    fn first(&self, places: &[Place]) -> Option<NodeId> {
+        places.iter().filter_map(|place| self.taken.get(place)).min().copied()
+    }
+}
+
+impl Validator<'_> {
+    /// Takes an address; one that overlaps with it was taken before is a mistake.
+    pub(super) fn claim(&mut self, address: &BindAddress, node: NodeId, name: &str) {
+        let (conflicts, takes) = match address {
+            BindAddress::AllInterfaces(0) => return,
+            BindAddress::Tcp(address) if address.port() == 0 => return,
+            BindAddress::AllInterfaces(port) => (vec![Place::Any(*port)], vec![Place::All(*port), Place::Any(*port)]),
+            BindAddress::Tcp(address) => {
+                let (ip, port, six) = (address.ip(), address.port(), address.is_ipv6());
+                let conflicts = if ip.is_unspecified() {
+                    vec![Place::All(port), Place::Family(six, port)]
+                } else {
+                    let all: IpAddr = if six { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+                    vec![Place::All(port), Place::Address(all, port), Place::Address(ip, port)]
+                };
+                (conflicts, vec![Place::Any(port), Place::Family(six, port), Place::Address(ip, port)])
+            }
+            BindAddress::Unix(path) => (vec![Place::Path(path.clone())], vec![Place::Path(path.clone())]),
+        };
+        if let Some(other) = self.addresses.first(&conflicts) {
+            let reason = match self.addresses.names.get(&other) {
+                Some(other) => {
+                    format!("the address {} overlaps with that of {other}", self.shown_address(node, address))
+                }
+                None => format!("the address {} is taken twice", self.shown_address(node, address)),
+            };
+            self.push(
+                Finding::error("address-overlap", node, reason)
+                    .hint("give each its own port or IP address")
+                    .related(other, "the other address"),
+            );
+            return;
+        }
+        for place in takes {
+            self.addresses.taken.entry(place).or_insert(node);
+        }
+        self.addresses.names.insert(node, name.to_owned());
+    }
+
+    fn shown_address(&self, node: NodeId, address: &BindAddress) -> String {
+        match self.tree.scalar(node) {
+            Some(_) => self.shown(node),
+            // A default: there is nothing written.
+            None => format!("`{}`", crate::config::address::write_bind(address)),
+        }
+    }
+
+    /// Warns of endpoints that are this proxy's own listeners.
+    pub(super) fn loops(&mut self) {
+        let mut findings = Vec::new();
+        for upstream in &self.upstreams {
+            let EndpointSource::Static(endpoints) = &upstream.source;
+            for endpoint in endpoints {
+                let place = match &endpoint.address {
+                    EndpointAddress::Tcp(address) => Place::Address(address.ip(), address.port()),
+                    EndpointAddress::Unix(path) => Place::Path(path.clone()),
+                };
+                let all = match &endpoint.address {
+                    EndpointAddress::Tcp(address) if address.ip().is_loopback() => Some(Place::All(address.port())),
+                    _ => None,
+                };
+                let Some(own) =
+                    self.addresses.taken.get(&place).or_else(|| all.and_then(|all| self.addresses.taken.get(&all)))
+                else {
+                    continue;
+                };
+                let name = self.addresses.names.get(own).map_or("this proxy", String::as_str);
+                let reason =
+                    format!("the upstream `{}` leads back to this proxy: its endpoint is {name}", upstream.name);
+                findings.push(
+                    Finding::warning("loop", *own, reason)
+                        .hint("requests that would come back are answered with 508 `loop_detected`"),
+                );
+            }
+        }
+        for finding in findings {
+            self.push(finding);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Routes that can never match, because an earlier one takes all that they would.
+//!
+//! Each route is compared with each earlier one. A route that only several earlier ones together cover is not found.
+
+use super::Validator;
+use crate::config::findings::Finding;
+use crate::config::model::{HostMatch, HostName, Match, PathMatch, Route, ValueMatch, ValueTest};
+use crate::config::tree::NodeId;
+
+/// Comparisons for one file: all pairs of 2,800 routes. Beyond, the rest is not looked at; it is advice, and must not
+/// stall a start.
+const MOST_COMPARISONS: usize = 4_000_000;
+
+impl Validator<'_> {
+    pub(super) fn unreachable(&mut self, routes: &[Route], places: &[(NodeId, bool)]) {
+        for (index, (route, (node, sound))) in routes.iter().zip(places).enumerate() {
+            self.comparisons += index;
+            if self.comparisons > MOST_COMPARISONS {
+                return;
+            }
+            if !sound {
+                continue;
+            }
+            let earlier = routes
+                .iter()
+                .zip(places)
+                .take(index)
+                .find(|(earlier, (_, sound))| *sound && covers(&earlier.matcher, &route.matcher));
+            let Some((_, (other, _))) = earlier else { continue };
+            let reason = "this route can never match: an earlier one takes all that it would";
+            self.push(
+                Finding::error("unreachable-route", *node, reason)
+                    .related(*other, "the earlier route")
+                    .hint("move it up, or remove it"),
+            );
+        }
+    }
+}
+
+/// Whether each request that `later` matches is matched by `earlier`. False where that is not certain.
+fn covers(earlier: &Match, later: &Match) -> bool {
+    covers_hosts(&earlier.hosts, &later.hosts)
+        && covers_path(&earlier.path, &later.path)
+        && (earlier.methods.is_empty()
+            || !later.methods.is_empty() && later.methods.iter().all(|method| earlier.methods.contains(method)))
+        && earlier
+            .headers
+            .iter()
+            .all(|(name, test)| later.headers.iter().any(|(other, given)| name == other && implies(given, test)))
+        && earlier
+            .query
+            .iter()
+            .all(|(name, test)| later.query.iter().any(|(other, given)| name == other && implies(given, test)))
+}
+
+fn covers_hosts(earlier: &[HostMatch], later: &[HostMatch]) -> bool {
+    earlier.is_empty()
+        || !later.is_empty() && later.iter().all(|host| earlier.iter().any(|other| covers_host(other, host)))
+}
+
+fn covers_host(earlier: &HostMatch, later: &HostMatch) -> bool {
+    let name = match (&earlier.name, &later.name) {
+        (HostName::Exact(earlier), HostName::Exact(later)) | (HostName::Suffix(earlier), HostName::Suffix(later))
+            if earlier == later =>
+        {
+            true
+        }
+        (HostName::Suffix(earlier), HostName::Exact(later) | HostName::Suffix(later)) => {
+            later.len() > earlier.len() && later.ends_with(earlier.as_str())
+        }
+        _ => false,
+    };
+    name && (earlier.port.is_none() || earlier.port == later.port)
+}
+
+fn covers_path(earlier: &PathMatch, later: &PathMatch) -> bool {
+    match (earlier, later) {
+        (PathMatch::Any, _) => true,
+        (PathMatch::Exact(earlier), PathMatch::Exact(later)) => earlier == later,
+        (PathMatch::Prefix(earlier), PathMatch::Exact(later) | PathMatch::Prefix(later)) => {
+            later.strip_prefix(earlier.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
+        (PathMatch::Regex(earlier), PathMatch::Regex(later)) => earlier.as_str() == later.as_str(),
+        (PathMatch::Regex(earlier), PathMatch::Exact(later)) => earlier.is_match(later),
+        _ => false,
+    }
+}
+
+/// Whether a value that passes `given` passes `test`.
+fn implies(given: &ValueMatch, test: &ValueMatch) -> bool {
+    match (&given.test, &test.test) {
+        (_, ValueTest::Present) if !test.invert && !given.invert => true,
+        (ValueTest::Present, ValueTest::Present) => given.invert == test.invert,
+        (ValueTest::Exact(given_text), ValueTest::Exact(test_text)) if given_text == test_text => {
+            given.invert == test.invert
+        }
+        (ValueTest::Regex(given_regex), ValueTest::Regex(test_regex))
+            if given_regex.as_str() == test_regex.as_str() =>
+        {
+            given.invert == test.invert
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(name: &str) -> HostMatch {
+        let name = match name.strip_prefix('*') {
+            Some(suffix) => HostName::Suffix(suffix.to_owned()),
+            None => HostName::Exact(name.to_owned()),
+        };
+        HostMatch { name, port: None }
+    }
+
+    #[test]
+    fn hosts_cover() {
+        for (earlier, later, expected) in [
+            (vec![], vec!["a"], true),
+            (vec!["a"], vec![], false),
+            (vec!["a"], vec!["a"], true),
+            (vec!["a", "b"], vec!["b"], true),
+            (vec!["a"], vec!["a", "b"], false),
+            (vec!["*.b"], vec!["a.b"], true),
+            (vec!["*.b"], vec!["*.a.b"], true),
+            (vec!["*.b"], vec!["*.b"], true),
+            (vec!["*.b"], vec!["b"], false),
+            (vec!["*.b"], vec!["ab"], false),
+            (vec!["*.a.b"], vec!["*.b"], false),
+            (vec!["a.b"], vec!["*.b"], false),
+        ] {
+            let hosts = |names: &[&str]| names.iter().map(|name| host(name)).collect::<Vec<_>>();
+            assert_eq!(covers_hosts(&hosts(&earlier), &hosts(&later)), expected, "{earlier:?} {later:?}");
+        }
+        let with_port = HostMatch { port: Some(80), ..host("a") };
+        assert!(covers_host(&host("a"), &with_port));
+        assert!(!covers_host(&with_port, &host("a")));
+    }
+
+    #[test]
+    fn paths_cover() {
+        let prefix = |path: &str| PathMatch::Prefix(path.to_owned());
+        let exact = |path: &str| PathMatch::Exact(path.to_owned());
+        assert!(covers_path(&PathMatch::Any, &prefix("/a")));
+        assert!(covers_path(&prefix("/a"), &prefix("/a/b")));
+        assert!(covers_path(&prefix("/a"), &exact("/a")));
+        assert!(!covers_path(&prefix("/a"), &prefix("/ab")));
+        assert!(!covers_path(&exact("/a"), &prefix("/a")));
+        assert!(!covers_path(&prefix("/a"), &PathMatch::Any));
+    }
+
+    #[test]
+    fn conditions_imply() {
+        let exact = |text: &str, invert| ValueMatch { test: ValueTest::Exact(text.to_owned()), invert };
+        let present = |invert| ValueMatch { test: ValueTest::Present, invert };
+        assert!(implies(&exact("a", false), &exact("a", false)));
+        assert!(implies(&exact("a", false), &present(false)));
+        assert!(!implies(&exact("a", true), &present(false)));
+        assert!(!implies(&present(false), &exact("a", false)));
+        assert!(!implies(&exact("a", false), &exact("a", true)));
+    }
+}

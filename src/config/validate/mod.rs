@@ -1,0 +1,115 @@
+//! What the file says to what it means: names resolved, short forms written out, defaults filled in, and every mistake
+//! that one key alone does not show.
+//!
+//! A value that could not be read has its finding already. Then something harmless stands in the model for it, so that
+//! the rest can be looked at, and the caller throws the model away.
+
+mod addresses;
+mod coverage;
+mod headers;
+mod listeners;
+mod matches;
+mod names;
+mod patterns;
+mod proxy;
+mod routes;
+mod upstreams;
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use super::findings::{Finding, Findings};
+use super::model::{Config, EndpointAddress, Upstream, UpstreamIndex};
+use super::raw::Configuration;
+use super::text::quote;
+use super::tree::{NodeId, Tree};
+use addresses::Addresses;
+use patterns::Patterns;
+
+pub(crate) use listeners::default_direction;
+pub(crate) use names::route_names;
+
+/// A file that the configuration names, and where.
+#[derive(Debug, Clone)]
+pub(crate) struct NamedFile {
+    pub(crate) path: PathBuf,
+    pub(crate) node: NodeId,
+}
+
+/// Makes the model. It is meant only where no finding is an error.
+pub(crate) fn validate(raw: &Configuration, tree: &Tree, findings: &mut Findings) -> (Config, Vec<NamedFile>) {
+    let mut validator = Validator {
+        raw,
+        tree,
+        findings,
+        upstreams: Vec::new(),
+        by_name: HashMap::new(),
+        by_address: HashMap::new(),
+        unreadable: HashSet::new(),
+        used: HashSet::new(),
+        unresolved: false,
+        files: Vec::new(),
+        patterns: Patterns::default(),
+        addresses: Addresses::default(),
+        comparisons: 0,
+    };
+    validator.named_upstreams();
+    let admin = validator.admin();
+    let metrics = validator.metrics();
+    let listeners = validator.listeners();
+    validator.unused_upstreams();
+    validator.loops();
+    let config = Config {
+        service: raw.service.get().map(|name| name.0.clone()),
+        workers: validator.workers(),
+        admin,
+        metrics,
+        drain: validator.drain(),
+        telemetry: validator.telemetry(),
+        listeners,
+        upstreams: validator.upstreams,
+    };
+    (config, validator.files)
+}
+
+struct Validator<'a> {
+    raw: &'a Configuration,
+    tree: &'a Tree,
+    findings: &'a mut Findings,
+    upstreams: Vec<Upstream>,
+    by_name: HashMap<&'a str, UpstreamIndex>,
+    /// Upstreams that short-form addresses stand for.
+    by_address: HashMap<EndpointAddress, UpstreamIndex>,
+    /// Names of upstreams that are there but cannot be read: naming them is no second mistake.
+    unreadable: HashSet<&'a str>,
+    used: HashSet<UpstreamIndex>,
+    /// Whether something names an upstream that is not there.
+    unresolved: bool,
+    files: Vec<NamedFile>,
+    patterns: Patterns,
+    addresses: Addresses,
+    /// Pairs of routes that were compared, over all listeners.
+    comparisons: usize,
+}
+
+impl Validator<'_> {
+    fn push(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    /// Says that a mapping lacks a key, unless one of its keys is unknown: that may be the one, misspelt.
+    fn missing(&mut self, mapping: NodeId, reason: impl Into<String>, hint: &str) {
+        if !self.findings.is_incomplete(mapping) {
+            self.error("missing-key", mapping, reason, hint);
+        }
+    }
+
+    /// A value as written, for a message.
+    fn shown(&self, node: NodeId) -> String {
+        quote(self.tree.written(node))
+    }
+
+    fn error(&mut self, code: &'static str, node: NodeId, reason: impl Into<String>, hint: &str) {
+        self.push(Finding::error(code, node, reason).maybe_hint((!hint.is_empty()).then(|| hint.to_owned())));
+    }
+}

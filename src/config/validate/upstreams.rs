@@ -1,0 +1,311 @@
+//! `upstreams:`, `defaults:` and whatever names an upstream.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::Validator;
+use crate::config::address::looks_like_address;
+use crate::config::builtin;
+use crate::config::environment::is_hidden;
+use crate::config::findings::Finding;
+use crate::config::given::{Given, Spanned};
+use crate::config::later;
+use crate::config::model::{
+    Endpoint, EndpointAddress, EndpointSource, Timeouts, Upstream, UpstreamIndex, UpstreamLimits, UpstreamProtocol,
+};
+use crate::config::raw::upstream as raw;
+use crate::config::scalar::{OrNone, Scalar};
+use crate::config::text::{listed, nearest, quote};
+use crate::config::tree::NodeId;
+use crate::config::units::{Name, Number, Period};
+
+impl<'a> Validator<'a> {
+    pub(super) fn named_upstreams(&mut self) {
+        let raw = self.raw;
+        if let Some(defaults) = raw.defaults.get() {
+            self.check_timeouts(&defaults.timeouts);
+        }
+        for (name, upstream) in raw.upstreams.get().map_or(&[][..], |named| &named.0) {
+            self.check_name(name);
+            let Some(spanned) = upstream.spanned() else {
+                self.unreadable.insert(&name.value);
+                continue;
+            };
+            let (endpoints, long) = match &spanned.value {
+                raw::Upstream::Address(address) => (vec![self.endpoint(address, 1)], None),
+                raw::Upstream::Endpoints(list) => (self.endpoints(list, spanned.node), None),
+                raw::Upstream::Long(long) => (self.long_endpoints(long, spanned.node), Some(&**long)),
+            };
+            if let Some(long) = long {
+                self.check_timeouts(&long.timeouts);
+            }
+            let upstream = self.upstream(name.value.clone(), endpoints, long);
+            self.by_name.insert(&name.value, UpstreamIndex(self.upstreams.len()));
+            self.upstreams.push(upstream);
+        }
+    }
+
+    /// The upstream that a name or an address stands for. `None` where it has no meaning; that is told.
+    pub(super) fn resolve(&mut self, text: &str, node: NodeId) -> Option<UpstreamIndex> {
+        let index = if looks_like_address(text) {
+            self.upstream_of_address(text, node)
+        } else {
+            self.upstream_of_name(text, node)
+        }?;
+        self.used.insert(index);
+        Some(index)
+    }
+
+    fn upstream_of_address(&mut self, text: &str, node: NodeId) -> Option<UpstreamIndex> {
+        let address = match EndpointAddress::parse(text) {
+            Ok(address) => address,
+            Err(_) if is_hidden(self.tree.written(node)) => {
+                let reason =
+                    format!("what {} holds is neither the name of an upstream nor an address", self.shown(node));
+                self.error("invalid-value", node, reason, "");
+                return None;
+            }
+            Err(invalid) => {
+                self.push(Finding::error(later::code(&invalid.detail), node, invalid.detail).maybe_hint(invalid.hint));
+                return None;
+            }
+        };
+        if let Some(index) = self.by_address.get(&address) {
+            return Some(*index);
+        }
+        let index = UpstreamIndex(self.upstreams.len());
+        let name = self.tree.written(node).to_owned();
+        let upstream = self.upstream(name, vec![Endpoint { address: address.clone(), weight: 1 }], None);
+        self.upstreams.push(upstream);
+        self.by_address.insert(address, index);
+        Some(index)
+    }
+
+    fn upstream_of_name(&mut self, text: &str, node: NodeId) -> Option<UpstreamIndex> {
+        if let Some(index) = self.by_name.get(text) {
+            return Some(*index);
+        }
+        if self.unreadable.contains(text) || self.raw.upstreams.node().is_some() && self.raw.upstreams.get().is_none() {
+            return None;
+        }
+        self.unresolved = true;
+        if self.findings.is_full() {
+            self.findings.omit_error();
+            return None;
+        }
+        if text == "original" {
+            let reason = format!("`upstream: original` {}", later::SENTENCE);
+            self.error("not-yet", node, reason, "name an upstream or an address");
+            return None;
+        }
+        let known: Vec<&str> = self
+            .raw
+            .upstreams
+            .get()
+            .map_or(&[][..], |named| &named.0)
+            .iter()
+            .map(|(name, _)| name.value.as_str())
+            .collect();
+        let hidden = is_hidden(self.tree.written(node));
+        let hint = match nearest(text, known.iter().copied()) {
+            _ if hidden => None,
+            Some(near) => Some(format!("did you mean {}?", quote(near))),
+            None if known.is_empty() => {
+                Some("there are no `upstreams`; an address such as `127.0.0.1:8080` needs none".to_owned())
+            }
+            None if known.len() <= 8 => Some(format!("there are {}", listed(known, "and"))),
+            None => Some("add it to `upstreams`".to_owned()),
+        };
+        let reason = format!("there is no upstream {}", self.shown(node));
+        self.push(Finding::error("unknown-upstream", node, reason).maybe_hint(hint));
+        None
+    }
+
+    pub(super) fn unused_upstreams(&mut self) {
+        // A listener that cannot be read may use any of them, and so may a name that is misspelt.
+        let listeners = self.raw.listeners.get().map_or(&[][..], |named| &named.0);
+        let unreadable = listeners.iter().any(|(_, listener)| match listener.get() {
+            None => true,
+            Some(listener) => {
+                matches!(listener.upstream, Given::Invalid(_))
+                    || matches!(listener.routes, Given::Invalid(_))
+                    || listener.routes.get().is_some_and(|routes| routes.iter().any(|route| route.get().is_none()))
+            }
+        });
+        if unreadable || self.unresolved || listeners.is_empty() {
+            return;
+        }
+        let mut unused = Vec::new();
+        for (name, _) in self.raw.upstreams.get().map_or(&[][..], |named| &named.0) {
+            if let Some(index) = self.by_name.get(name.value.as_str())
+                && !self.used.contains(index)
+            {
+                unused.push(
+                    Finding::warning(
+                        "unused-upstream",
+                        name.node,
+                        format!("no route leads to the upstream {}", quote(&name.value)),
+                    )
+                    .hint("remove it, or name it in a route"),
+                );
+            }
+        }
+        for finding in unused {
+            self.push(finding);
+        }
+    }
+
+    pub(super) fn check_name(&mut self, name: &Spanned<String>) {
+        if let Err(invalid) = Name::parse(&name.value) {
+            self.push(Finding::error("invalid-name", name.node, invalid.detail).maybe_hint(invalid.hint));
+        }
+    }
+
+    /// Numbers of one mapping that contradict each other. What another level wrote is overridden, not contradicted.
+    pub(super) fn check_timeouts(&mut self, timeouts: &Given<raw::Timeouts>) {
+        let Some(timeouts) = timeouts.get() else { return };
+        let Some(request) = timeouts.request.spanned() else { return };
+        let Some(most) = request.value.0 else { return };
+        for (name, given) in [("response", &timeouts.response), ("connect", &timeouts.connect)] {
+            let Some(spanned) = given.spanned() else { continue };
+            if spanned.value.0.is_some_and(|period| period.0 > most.0) {
+                let reason = format!(
+                    "`{name}` ({}) is longer than `request` ({}), which bounds the whole",
+                    self.tree.written(spanned.node),
+                    self.tree.written(request.node)
+                );
+                let finding = Finding::error("impossible-number", spanned.node, reason);
+                self.push(finding.hint("lower it, or raise `request`").related(request.node, "`request`"));
+            }
+        }
+    }
+
+    fn long_endpoints(&mut self, long: &'a raw::UpstreamLong, node: NodeId) -> Vec<Endpoint> {
+        match &long.endpoints {
+            Given::Absent => {
+                self.missing(node, "this upstream has no endpoints", "write them as in `static: [\"127.0.0.1:8080\"]`");
+                Vec::new()
+            }
+            Given::Invalid(_) => Vec::new(),
+            Given::Value(list) => self.endpoints(&list.value, list.node),
+        }
+    }
+
+    fn endpoints(&mut self, list: &'a [Given<raw::Endpoint>], node: NodeId) -> Vec<Endpoint> {
+        if list.is_empty() {
+            self.error(
+                "missing-value",
+                node,
+                "this upstream has no endpoints",
+                "write them as in `[\"127.0.0.1:8080\"]`",
+            );
+        }
+        let mut first: HashMap<EndpointAddress, NodeId> = HashMap::new();
+        let mut endpoints = Vec::with_capacity(list.len());
+        let mut readable = true;
+        for given in list {
+            let Some(spanned) = given.spanned() else {
+                readable = false;
+                continue;
+            };
+            let (address, weight) = match &spanned.value {
+                raw::Endpoint::Address(address) => (address, 1),
+                raw::Endpoint::Long(long) => {
+                    if long.address.is_absent() {
+                        self.missing(
+                            spanned.node,
+                            "this endpoint has no `address`",
+                            "write it as in `{ address: \"127.0.0.1:8080\", weight: 2 }`",
+                        );
+                    }
+                    readable &= !matches!(long.weight, Given::Invalid(_));
+                    let Some(address) = long.address.spanned() else {
+                        readable = false;
+                        continue;
+                    };
+                    (address, long.weight.get().map_or(1, |weight| weight.0))
+                }
+            };
+            if let Some(other) = first.insert(address.value.clone(), address.node) {
+                let reason = format!("the endpoint {} is there twice", self.shown(address.node));
+                let finding = Finding::error("duplicate-endpoint", address.node, reason);
+                self.push(finding.hint("write it once, with a `weight`").related(other, "the same endpoint"));
+                first.insert(address.value.clone(), other);
+                continue;
+            }
+            let endpoint = self.endpoint(address, weight);
+            endpoints.push(endpoint);
+        }
+        if readable && !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
+            self.error(
+                "impossible-number",
+                node,
+                "all weights are 0, so no request can be sent",
+                "give at least one endpoint a weight of 1",
+            );
+        }
+        endpoints
+    }
+
+    fn endpoint(&self, address: &Spanned<EndpointAddress>, weight: u32) -> Endpoint {
+        Endpoint { address: address.value.clone(), weight: u16::try_from(weight).unwrap_or(u16::MAX) }
+    }
+
+    fn upstream(&self, name: String, endpoints: Vec<Endpoint>, long: Option<&raw::UpstreamLong>) -> Upstream {
+        let defaults = self.raw.defaults.get();
+        let protocol =
+            long.and_then(|long| long.protocol.get()).or_else(|| defaults.and_then(|defaults| defaults.protocol.get()));
+        Upstream {
+            name,
+            source: EndpointSource::Static(endpoints),
+            protocol: match protocol {
+                None | Some(raw::Protocol::Auto) => UpstreamProtocol::Auto,
+                Some(raw::Protocol::Http1) => UpstreamProtocol::Http1,
+                Some(raw::Protocol::Http2) => UpstreamProtocol::Http2,
+            },
+            timeouts: merged_timeouts(
+                long.and_then(|long| long.timeouts.get()),
+                defaults.and_then(|defaults| defaults.timeouts.get()),
+            ),
+            limits: merged_limits(
+                long.and_then(|long| long.limits.get()),
+                defaults.and_then(|defaults| defaults.limits.get()),
+            ),
+        }
+    }
+}
+
+/// An upstream's timeouts over the defaults over the built-in ones.
+fn merged_timeouts(own: Option<&raw::Timeouts>, defaults: Option<&raw::Timeouts>) -> Timeouts {
+    let pick = |key: fn(&raw::Timeouts) -> &Given<OrNone<Period>>, otherwise: Option<Duration>| {
+        own.into_iter()
+            .chain(defaults)
+            .find_map(|timeouts| key(timeouts).get())
+            .map_or(otherwise, |period| period.0.map(|period| period.0))
+    };
+    let builtin = builtin::TIMEOUTS;
+    Timeouts {
+        connect: pick(|timeouts| &timeouts.connect, builtin.connect),
+        response: pick(|timeouts| &timeouts.response, builtin.response),
+        idle: pick(|timeouts| &timeouts.idle, builtin.idle),
+        response_written: own.into_iter().chain(defaults).any(|timeouts| timeouts.response.get().is_some()),
+        idle_written: own.into_iter().chain(defaults).any(|timeouts| timeouts.idle.get().is_some()),
+        request: pick(|timeouts| &timeouts.request, builtin.request),
+        tunnel_idle: pick(|timeouts| &timeouts.tunnel_idle, builtin.tunnel_idle),
+    }
+}
+
+fn merged_limits(own: Option<&raw::UpstreamLimits>, defaults: Option<&raw::UpstreamLimits>) -> UpstreamLimits {
+    fn first<const LEAST: u32>(givens: [Option<&Given<Number<LEAST, 1_000_000>>>; 2], otherwise: u32) -> u32 {
+        givens.into_iter().flatten().find_map(Given::get).map_or(otherwise, |number| number.0)
+    }
+    let builtin = builtin::UPSTREAM_LIMITS;
+    UpstreamLimits {
+        connections: first(
+            [own.map(|own| &own.connections), defaults.map(|defaults| &defaults.connections)],
+            builtin.connections,
+        ),
+        requests: first([own.map(|own| &own.requests), defaults.map(|defaults| &defaults.requests)], builtin.requests),
+        waiting: first([own.map(|own| &own.waiting), defaults.map(|defaults| &defaults.waiting)], builtin.waiting),
+    }
+}

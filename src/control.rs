@@ -1,0 +1,230 @@
+//! The control side's view of the workers: what it asks of them, what they report, and how the proxy ends.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::listener::StreamIn;
+use crate::runtime::drain::Phase;
+use crate::snapshot::Snapshot;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::{ConfigFacts, EndpointCount, Exporter, Scrape, ShardSnapshot};
+use crate::transport::PoolCounts;
+
+/// A worker that answers no question for this long is left out of a scrape; its last numbers stand in for it.
+const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+/// A worker whose loop has not turned for this long is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+/// Between two looks at what is still in flight while the proxy drains.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// For the last answers to reach the kernel after time is up.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+/// A client's idle connection is kept for this long after the drain began, so that a request which is on its way is
+/// answered (with `Connection: close`) instead of meeting a closed connection.
+const KEEP_IDLE: Duration = Duration::from_secs(3);
+
+/// What the control side asks of a worker.
+pub(crate) enum Command {
+    /// Serve a connection that another worker has accepted.
+    Serve(StreamIn),
+    Report(oneshot::Sender<Report>),
+    Enter(Phase),
+    /// Let go of everything and end.
+    Stop,
+}
+
+/// How a worker stands.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) metrics: ShardSnapshot,
+    /// Requests that have begun and not ended.
+    pub(crate) in_flight: usize,
+    /// Open connections of clients to inbound listeners.
+    pub(crate) inbound: usize,
+    pub(crate) pools: HashMap<Arc<str>, PoolCounts>,
+}
+
+/// The control side's end of a worker.
+#[derive(Debug)]
+pub(crate) struct WorkerHandle {
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) heartbeat: Arc<Heartbeat>,
+}
+
+/// When a worker's loop turned last.
+#[derive(Debug)]
+pub(crate) struct Heartbeat {
+    started: Instant,
+    millis: AtomicU64,
+}
+
+impl Heartbeat {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Heartbeat { started: Instant::now(), millis: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn beat(&self) {
+        let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.millis.store(millis, Ordering::Relaxed);
+    }
+
+    fn age(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.millis.load(Ordering::Relaxed)))
+    }
+}
+
+/// The configuration in force, as people see it.
+#[derive(Debug, Clone)]
+pub(crate) struct InForce {
+    /// A file's path, or how else it came.
+    pub(crate) source: String,
+    /// Of the source's text.
+    pub(crate) hash: String,
+    /// With every default written out.
+    pub(crate) effective: String,
+}
+
+/// How the proxy ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Every request was answered.
+    Drained,
+    /// Requests were cut because time was up, or because of a second signal.
+    Forced,
+}
+
+/// What the control side holds.
+pub(crate) struct Control {
+    pub(crate) workers: Vec<WorkerHandle>,
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) exporter: Exporter,
+    pub(crate) in_force: InForce,
+    pub(crate) access_log: Mutex<Option<AccessLog>>,
+    pub(crate) phase: watch::Sender<Phase>,
+    /// True once inbound listeners (the first) or all (the second) take nothing new.
+    pub(crate) closing: (watch::Sender<bool>, watch::Sender<bool>),
+    pub(crate) drain: crate::config::model::Drain,
+}
+
+impl Control {
+    /// The text of a scrape.
+    ///
+    /// # Errors
+    /// See [`Exporter::render`].
+    pub(crate) async fn scrape(&self) -> prometheus::Result<String> {
+        let shards = self.reports().await.into_iter().map(|report| report.metrics).collect();
+        let snapshot = self.snapshot.load_full();
+        let endpoints = snapshot.upstreams.iter().map(|upstream| EndpointCount {
+            upstream: upstream.id,
+            state: "ready",
+            count: upstream.endpoints.len() as u64,
+        });
+        let lines = self.access_log.lock().unwrap_or_else(PoisonError::into_inner);
+        self.exporter.render(Scrape {
+            shards,
+            endpoints: endpoints.collect(),
+            config: Some(ConfigFacts {
+                source: self.in_force.source.clone(),
+                hash: self.in_force.hash.clone(),
+                overridden: String::new(),
+                generation: snapshot.generation,
+                last_reload_successful: true,
+            }),
+            access_log_lines_dropped: lines.as_ref().map_or(0, AccessLog::dropped),
+        })
+    }
+
+    /// What each worker that answers in time says.
+    pub(crate) async fn reports(&self) -> Vec<Report> {
+        let mut answers = Vec::with_capacity(self.workers.len());
+        for worker in &self.workers {
+            let (sender, answer) = oneshot::channel();
+            if worker.commands.send(Command::Report(sender)).is_ok() {
+                answers.push(answer);
+            }
+        }
+        let deadline = tokio::time::Instant::now() + ANSWER_WITHIN;
+        let mut reports = Vec::with_capacity(answers.len());
+        for answer in answers {
+            if let Ok(Ok(report)) = tokio::time::timeout_at(deadline, answer).await {
+                reports.push(report);
+            }
+        }
+        reports
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Workers that are stuck, by number.
+    pub(crate) fn stuck_workers(&self) -> Vec<usize> {
+        let workers = self.workers.iter().enumerate();
+        workers.filter(|(_, worker)| worker.heartbeat.age() > STUCK_AFTER).map(|(index, _)| index).collect()
+    }
+
+    /// Unready from now on, and nothing else yet.
+    pub(crate) fn announce(&self) {
+        self.enter(Phase::Announced);
+    }
+
+    /// Inbound listeners take nothing new, and their connections end with the request that they are at. Returns when
+    /// no inbound request or connection is left, or `timeout` is over: then false.
+    pub(crate) async fn drain_inbound(&self, timeout: Duration) -> bool {
+        self.closing.0.send_replace(true);
+        self.enter(Phase::Draining);
+        let began = Instant::now();
+        loop {
+            let reports = self.reports().await;
+            let in_flight: usize = reports.iter().map(|report| report.in_flight).sum();
+            let inbound: usize = reports.iter().map(|report| report.inbound).sum();
+            if in_flight == 0 && inbound == 0 {
+                return true;
+            }
+            if began.elapsed() >= timeout {
+                return in_flight == 0;
+            }
+            if began.elapsed() >= KEEP_IDLE.min(timeout / 2) {
+                self.enter(Phase::ClosingIdle);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Ends the proxy: what is left after the drain is cut.
+    pub(crate) async fn end(&self, drained: bool) -> Ending {
+        self.closing.0.send_replace(true);
+        self.closing.1.send_replace(true);
+        self.enter(Phase::Forced);
+        if !drained {
+            tokio::time::sleep(LAST_WORDS).await;
+        }
+        for worker in &self.workers {
+            let _ = worker.commands.send(Command::Stop);
+        }
+        if drained { Ending::Drained } else { Ending::Forced }
+    }
+
+    fn enter(&self, phase: Phase) {
+        let moved = self.phase.send_if_modified(|current| {
+            let forward = phase > *current;
+            *current = phase.max(*current);
+            forward
+        });
+        if moved {
+            for worker in &self.workers {
+                let _ = worker.commands.send(Command::Enter(phase));
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").field("phase", &self.phase()).finish_non_exhaustive()
+    }
+}

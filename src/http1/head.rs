@@ -1,0 +1,531 @@
+//! Heads of messages: `httparse` splits the bytes, this file decides what they mean.
+//!
+//! Whatever two parties could read in two ways is refused, for that is how requests are smuggled
+//! (RFC 9112, sections 6.1 to 6.3 and 11.2).
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+
+use super::{BodyLength, HeaderCase, Malformed};
+
+/// Header fields of one message. RFC 9110, section 5.4 leaves the number to us; hyper and nginx settle near 100.
+const MAX_HEADERS: usize = 128;
+
+/// Why a head cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeadError {
+    /// Not HTTP, or not to be told apart from an attack.
+    Malformed(Malformed),
+    /// More bytes or fields than allowed.
+    TooLarge,
+    /// The request line alone is more than allowed.
+    TargetTooLong,
+}
+
+fn malformed(what: &'static str) -> HeadError {
+    HeadError::Malformed(Malformed(what))
+}
+
+/// A request's head, and what it says about the connection.
+#[derive(Debug)]
+pub(crate) struct RequestHead {
+    /// Absolute-form is taken apart: the authority is in `Host`, the URI holds path and query.
+    pub(crate) request: Request<()>,
+    pub(crate) length: BodyLength,
+    /// The client would send another request on this connection.
+    pub(crate) keep_alive: bool,
+    /// The client waits for a 100 before it sends the body.
+    pub(crate) expects_continue: bool,
+}
+
+/// A response's head, and what it says about the connection.
+#[derive(Debug)]
+pub(crate) struct ResponseHead {
+    pub(crate) response: Response<()>,
+    pub(crate) length: BodyLength,
+    /// The endpoint would take another request on this connection.
+    pub(crate) keep_alive: bool,
+}
+
+/// A reason phrase that is not the status's own; in a response's extensions.
+#[derive(Clone, Debug)]
+pub(crate) struct ReasonPhrase(pub(crate) Bytes);
+
+/// Takes a request's head off `buffer`. `Ok(None)`: it has not arrived whole.
+///
+/// `scanned` remembers how far the buffer was searched for the head's end, so that bytes that trickle in are not
+/// parsed again and again; 0 for a new message.
+pub(crate) fn parse_request(
+    buffer: &mut BytesMut,
+    scanned: &mut usize,
+    max_bytes: usize,
+) -> Result<Option<RequestHead>, HeadError> {
+    skip_empty_lines(buffer);
+    if !holds_whole_head(buffer, scanned, max_bytes)? {
+        return Ok(None);
+    }
+    let mut slots = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut parsed = httparse::Request::new(&mut []);
+    let length = match parsed.parse_with_uninit_headers(buffer, &mut slots) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Err(malformed("the head ends in the middle of a line")),
+        Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
+        Err(error) => return Err(malformed(describe(error))),
+    };
+    if length > max_bytes {
+        return Err(HeadError::TooLarge);
+    }
+    let version = version_of(parsed.version);
+    let method =
+        Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| malformed("invalid method"))?;
+    let target = range_of(buffer, parsed.path.unwrap_or_default().as_bytes());
+    let fields = Fields::locate(buffer, parsed.headers);
+
+    let head = buffer.split_to(length).freeze();
+    let (mut headers, case) = fields.collect(&head)?;
+    let connection = Connection::read(&headers);
+    let uri = take_target(&method, head.slice(target), &mut headers)?;
+    check_host(&headers, version)?;
+    let length = request_length(&headers, version)?;
+    let keep_alive = version == Version::HTTP_11 && !connection.close;
+    let expects_continue = version == Version::HTTP_11
+        && headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+
+    let mut request = Request::new(());
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.version_mut() = version;
+    *request.headers_mut() = headers;
+    if !case.is_empty() {
+        request.extensions_mut().insert(case);
+    }
+    Ok(Some(RequestHead { request, length, keep_alive, expects_continue }))
+}
+
+/// Takes a response's head off `buffer`. `Ok(None)`: it has not arrived whole.
+///
+/// `method` is that of the request: it decides whether there is a body.
+pub(crate) fn parse_response(
+    buffer: &mut BytesMut,
+    scanned: &mut usize,
+    max_bytes: usize,
+    method: &Method,
+) -> Result<Option<ResponseHead>, HeadError> {
+    if !holds_whole_head(buffer, scanned, max_bytes)? {
+        return Ok(None);
+    }
+    let mut slots = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut parsed = httparse::Response::new(&mut []);
+    // RFC 9112, section 5.1: space before a response's colon is stripped.
+    let mut config = httparse::ParserConfig::default();
+    config.allow_spaces_after_header_name_in_responses(true);
+    let length = match config.parse_response_with_uninit_headers(&mut parsed, buffer, &mut slots) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Err(malformed("the head ends in the middle of a line")),
+        Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
+        Err(error) => return Err(malformed(describe(error))),
+    };
+    let version = version_of(parsed.version);
+    let status =
+        StatusCode::from_u16(parsed.code.unwrap_or_default()).map_err(|_| malformed("invalid status code"))?;
+    let phrase = parsed.reason.filter(|&phrase| Some(phrase) != status.canonical_reason());
+    let phrase = phrase.map(|phrase| range_of(buffer, phrase.as_bytes()));
+    let fields = Fields::locate(buffer, parsed.headers);
+
+    let head = buffer.split_to(length).freeze();
+    let (mut headers, case) = fields.collect(&head)?;
+    let connection = Connection::read(&headers);
+    let (length, trustworthy) = response_length(&mut headers, status, version, method)?;
+    let keep_alive = trustworthy
+        && !connection.close
+        && length != BodyLength::UntilClose
+        && (version == Version::HTTP_11 || connection.keep_alive);
+
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.version_mut() = version;
+    *response.headers_mut() = headers;
+    if !case.is_empty() {
+        response.extensions_mut().insert(case);
+    }
+    if let Some(phrase) = phrase {
+        response.extensions_mut().insert(ReasonPhrase(head.slice(phrase)));
+    }
+    Ok(Some(ResponseHead { response, length, keep_alive }))
+}
+
+/// RFC 9112, section 2.2: empty lines before a request are skipped.
+fn skip_empty_lines(buffer: &mut BytesMut) {
+    let empty = buffer.iter().take_while(|&&byte| byte == b'\r' || byte == b'\n').count();
+    if empty > 0 {
+        let _ = buffer.split_to(empty);
+    }
+}
+
+/// True once the empty line that ends a head is there.
+fn holds_whole_head(buffer: &[u8], scanned: &mut usize, max_bytes: usize) -> Result<bool, HeadError> {
+    // The end may straddle what was there before.
+    let from = scanned.saturating_sub(3).min(buffer.len());
+    let ended = memchr::memchr_iter(b'\n', &buffer[from..]).any(|position| {
+        let rest = &buffer[from + position + 1..];
+        rest.starts_with(b"\n") || rest.starts_with(b"\r\n")
+    });
+    if ended {
+        *scanned = 0;
+        return Ok(true);
+    }
+    *scanned = buffer.len();
+    if buffer.len() < max_bytes {
+        return Ok(false);
+    }
+    match memchr::memchr(b'\n', buffer) {
+        Some(_) => Err(HeadError::TooLarge),
+        None => Err(HeadError::TargetTooLong),
+    }
+}
+
+fn version_of(minor: Option<u8>) -> Version {
+    if minor == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 }
+}
+
+fn describe(error: httparse::Error) -> &'static str {
+    match error {
+        httparse::Error::HeaderName => "invalid header name",
+        httparse::Error::HeaderValue => "invalid header value",
+        httparse::Error::NewLine => "invalid line ending",
+        httparse::Error::Status => "invalid status line",
+        httparse::Error::Token => "invalid request line",
+        httparse::Error::TooManyHeaders => "too many headers",
+        httparse::Error::Version => "unknown HTTP version",
+    }
+}
+
+/// Where `part`, a slice of `whole`, begins and ends.
+fn range_of(whole: &[u8], part: &[u8]) -> std::ops::Range<usize> {
+    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
+    start..start + part.len()
+}
+
+/// Where names and values stand in the head, found while it is still borrowed.
+struct Fields(smallvec::SmallVec<[(std::ops::Range<usize>, std::ops::Range<usize>); 24]>);
+
+impl Fields {
+    fn locate(buffer: &[u8], headers: &[httparse::Header<'_>]) -> Self {
+        let at = |header: &httparse::Header<'_>| {
+            (range_of(buffer, header.name.as_bytes()), range_of(buffer, header.value))
+        };
+        Fields(headers.iter().map(at).collect())
+    }
+
+    fn collect(self, head: &Bytes) -> Result<(HeaderMap, HeaderCase), HeadError> {
+        // Room for those that the proxy adds, so that the map need not grow.
+        let mut headers = HeaderMap::with_capacity(self.0.len() + 8);
+        let mut case = HeaderCase::default();
+        for (name, value) in self.0 {
+            let written = &head[name.clone()];
+            let parsed = HeaderName::from_bytes(written).map_err(|_| malformed("invalid header name"))?;
+            case.record(&parsed, head, name);
+            let value =
+                HeaderValue::from_maybe_shared(head.slice(value)).map_err(|_| malformed("invalid header value"))?;
+            headers.try_append(parsed, value).map_err(|_| HeadError::TooLarge)?;
+        }
+        Ok((headers, case))
+    }
+}
+
+/// What `Connection` says about the connection itself.
+struct Connection {
+    close: bool,
+    keep_alive: bool,
+}
+
+impl Connection {
+    fn read(headers: &HeaderMap) -> Self {
+        let mut connection = Connection { close: false, keep_alive: false };
+        for value in headers.get_all(header::CONNECTION) {
+            for token in value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+                connection.close |= token.eq_ignore_ascii_case(b"close");
+                connection.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+            }
+        }
+        connection
+    }
+}
+
+/// Reads the request target (RFC 9112, section 3.2); the authority of an absolute target replaces `Host`.
+fn take_target(method: &Method, target: Bytes, headers: &mut HeaderMap) -> Result<Uri, HeadError> {
+    let invalid = |_| malformed("invalid request target");
+    if memchr::memchr(b'#', &target).is_some() {
+        return Err(malformed("a request target has no fragment"));
+    }
+    if method == Method::CONNECT {
+        let authority = Authority::from_maybe_shared(target).map_err(invalid)?;
+        if authority.port().is_none() || authority.as_str().contains('@') {
+            return Err(malformed("CONNECT needs HOST:PORT"));
+        }
+        let mut parts = http::uri::Parts::default();
+        parts.authority = Some(authority);
+        return Uri::from_parts(parts).map_err(|_| malformed("invalid request target"));
+    }
+    if target.first() == Some(&b'/') || &target[..] == b"*" {
+        if target.len() == 1 && target[0] == b'*' && method != Method::OPTIONS {
+            return Err(malformed("only OPTIONS has the target *"));
+        }
+        let path = PathAndQuery::from_maybe_shared(target).map_err(invalid)?;
+        return Ok(Uri::from(path));
+    }
+    let uri = Uri::from_maybe_shared(target).map_err(invalid)?;
+    let parts = uri.into_parts();
+    let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
+        return Err(malformed("invalid request target"));
+    };
+    if (scheme != Scheme::HTTP && scheme != Scheme::HTTPS) || authority.as_str().contains('@') {
+        return Err(malformed("the request target's scheme or authority is not served here"));
+    }
+    let host =
+        HeaderValue::from_str(authority.as_str()).map_err(|_| malformed("invalid authority in the request target"))?;
+    // Several Host fields stay several, so that the check below refuses them.
+    if headers.get_all(header::HOST).iter().count() <= 1 {
+        headers.insert(header::HOST, host);
+    }
+    match parts.path_and_query {
+        // RFC 9112, section 3.2.4: OPTIONS for a server as a whole, through a proxy.
+        Some(path) if method == Method::OPTIONS && path.as_str() == "/" && path.query().is_none() => {
+            Ok(Uri::from(PathAndQuery::from_static("*")))
+        }
+        Some(path) => Ok(Uri::from(path)),
+        None => Ok(Uri::from(PathAndQuery::from_static("/"))),
+    }
+}
+
+/// RFC 9112, section 3.2: exactly one `Host` in HTTP/1.1, at most one before.
+fn check_host(headers: &HeaderMap, version: Version) -> Result<(), HeadError> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if crate::route::target::valid_host(host.as_bytes()) => Ok(()),
+        (Some(_), None) => Err(malformed("invalid Host")),
+        (None, _) if version == Version::HTTP_10 => Ok(()),
+        (None, _) => Err(malformed("no Host")),
+        (Some(_), Some(_)) => Err(malformed("more than one Host")),
+    }
+}
+
+fn request_length(headers: &HeaderMap, version: Version) -> Result<BodyLength, HeadError> {
+    let coded = headers.contains_key(header::TRANSFER_ENCODING);
+    if !coded {
+        return Ok(match content_length(headers)? {
+            None | Some(0) => BodyLength::Empty,
+            Some(length) => BodyLength::Exact(length),
+        });
+    }
+    if version == Version::HTTP_10 {
+        return Err(malformed("HTTP/1.0 has no Transfer-Encoding"));
+    }
+    if headers.contains_key(header::CONTENT_LENGTH) {
+        return Err(malformed("both Transfer-Encoding and Content-Length"));
+    }
+    if !is_chunked(headers) {
+        return Err(malformed("unknown Transfer-Encoding"));
+    }
+    Ok(BodyLength::Chunked)
+}
+
+/// How a response's body ends, and whether the connection can be trusted after it.
+fn response_length(
+    headers: &mut HeaderMap,
+    status: StatusCode,
+    version: Version,
+    method: &Method,
+) -> Result<(BodyLength, bool), HeadError> {
+    let tunnel = method == Method::CONNECT && status.is_success();
+    if tunnel || status.is_informational() {
+        // RFC 9110, section 9.3.6 and RFC 9112, section 6.1: neither means anything here.
+        headers.remove(header::CONTENT_LENGTH);
+        headers.remove(header::TRANSFER_ENCODING);
+        return Ok((BodyLength::Empty, true));
+    }
+    let coded = headers.contains_key(header::TRANSFER_ENCODING);
+    let announced = content_length(headers)?;
+    if status == StatusCode::NO_CONTENT {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    if method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
+        return Ok((BodyLength::Empty, true));
+    }
+    if !coded {
+        return Ok((
+            match announced {
+                None => BodyLength::UntilClose,
+                Some(0) => BodyLength::Empty,
+                Some(length) => BodyLength::Exact(length),
+            },
+            true,
+        ));
+    }
+    if !is_chunked(headers) || version == Version::HTTP_10 {
+        return Err(malformed("unknown Transfer-Encoding"));
+    }
+    // RFC 9112, section 6.3: Transfer-Encoding wins; whoever sends both is not trusted with another request.
+    headers.remove(header::CONTENT_LENGTH);
+    Ok((BodyLength::Chunked, announced.is_none()))
+}
+
+/// Several equal values collapse, as RFC 9110, section 8.6 allows.
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HeadError> {
+    let mut length = None;
+    let mut fields = 0;
+    for value in headers.get_all(header::CONTENT_LENGTH) {
+        fields += 1;
+        for item in value.as_bytes().split(|&byte| byte == b',') {
+            let item = parse_decimal(item.trim_ascii()).ok_or_else(|| malformed("invalid Content-Length"))?;
+            if length.is_some_and(|length| length != item) {
+                return Err(malformed("differing Content-Length"));
+            }
+            length = Some(item);
+        }
+    }
+    if fields > 0 && length.is_none() {
+        return Err(malformed("invalid Content-Length"));
+    }
+    Ok(length)
+}
+
+/// Digits only: `str::parse` would take a plus sign.
+fn parse_decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || digits.len() > 19 {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |value, digit| {
+        digit.is_ascii_digit().then(|| value * 10 + u64::from(digit - b'0'))
+    })
+}
+
+/// `chunked` alone: other codings would have to be understood to be passed on.
+fn is_chunked(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(text: &str) -> Result<Option<RequestHead>, HeadError> {
+        parse_request(&mut BytesMut::from(text), &mut 0, 8192)
+    }
+
+    fn accepted(text: &str) -> RequestHead {
+        request(text).unwrap().unwrap()
+    }
+
+    fn response(text: &str, method: Method) -> Result<Option<ResponseHead>, HeadError> {
+        parse_response(&mut BytesMut::from(text), &mut 0, 8192, &method)
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        for fields in [
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+            "Content-Length: 5, 6\r\n",
+            "Content-Length: +5\r\n",
+            "Content-Length: 0x5\r\n",
+            "Content-Length: \r\n",
+            "Content-Length: 99999999999999999999\r\n",
+            "Transfer-Encoding: xchunked\r\n",
+            "Transfer-Encoding: chunked, identity\r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding : chunked\r\n",
+            "X: a\r\n folded\r\n",
+            "X: a\rb\r\n",
+            "Host: other\r\n",
+            "X\0: a\r\n",
+        ] {
+            let text = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            assert!(matches!(request(&text), Err(HeadError::Malformed(_))), "{fields:?}");
+        }
+        for text in [
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n",
+            "GET /#f HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+            "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ] {
+            assert!(matches!(request(text), Err(HeadError::Malformed(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn equal_lengths_collapse() {
+        let head = accepted("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\nContent-Length: 5\r\n\r\n");
+        assert_eq!(head.length, BodyLength::Exact(5));
+    }
+
+    #[test]
+    fn an_absolute_target_replaces_host() {
+        let head = accepted("GET http://b:81/x?y HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(head.request.headers()["host"], "b:81");
+        assert_eq!(head.request.uri(), "/x?y");
+        let head = accepted("OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(head.request.uri().path(), "*");
+    }
+
+    #[test]
+    fn a_head_may_come_byte_by_byte() {
+        let text = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let (mut buffer, mut scanned) = (BytesMut::new(), 0);
+        for (at, byte) in text.iter().enumerate() {
+            buffer.extend_from_slice(&[*byte]);
+            let parsed = parse_request(&mut buffer, &mut scanned, 8192).unwrap();
+            assert_eq!(parsed.is_some(), at == text.len() - 1, "{at}");
+        }
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn too_much_is_told_apart() {
+        let long = "a".repeat(9000);
+        assert_eq!(request(&format!("GET /{long}")).unwrap_err(), HeadError::TargetTooLong);
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}");
+        assert_eq!(request(&text).unwrap_err(), HeadError::TooLarge);
+        let many = "X: a\r\n".repeat(200);
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n");
+        assert_eq!(request(&text).unwrap_err(), HeadError::TooLarge);
+    }
+
+    #[test]
+    fn the_end_of_a_response_is_found() {
+        let length = |text: &str, method| response(text, method).unwrap().unwrap().length;
+        let ok = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+        assert_eq!(length(ok, Method::GET), BodyLength::Exact(5));
+        assert_eq!(length(ok, Method::HEAD), BodyLength::Empty);
+        assert_eq!(length(ok, Method::CONNECT), BodyLength::Empty);
+        assert_eq!(length("HTTP/1.1 200 OK\r\n\r\n", Method::GET), BodyLength::UntilClose);
+        assert_eq!(length("HTTP/1.1 304 X\r\nContent-Length: 5\r\n\r\n", Method::GET), BodyLength::Empty);
+        let both = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let both = response(both, Method::GET).unwrap().unwrap();
+        assert_eq!((both.length, both.keep_alive), (BodyLength::Chunked, false));
+        for fields in ["Content-Length: 5\r\nContent-Length: 6\r\n", "Transfer-Encoding: x\r\n"] {
+            assert!(response(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"), Method::GET).is_err(), "{fields}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+            let _ = parse_request(&mut BytesMut::from(&bytes[..]), &mut 0, 64);
+            let _ = parse_response(&mut BytesMut::from(&bytes[..]), &mut 0, 64, &Method::GET);
+        }
+    }
+}

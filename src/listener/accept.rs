@@ -1,0 +1,246 @@
+//! New connections: taken in, and given to the worker that has the fewest.
+//!
+//! Each worker listens with a socket of its own (SO_REUSEPORT), so that most connections never change threads. The
+//! kernel spreads them by hash, blindly: of four connections, four may fall to one worker. So whoever accepts one looks
+//! at how many each worker has, and hands it over where the difference matters.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use socket2::{SockRef, Socket};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
+
+use super::{LayerFn, Session, serve, socket};
+use crate::proxy::Connection;
+use crate::proxy::worker::Worker;
+use crate::runtime::stream::Stream;
+use crate::telemetry::metrics::{ListenerCounter, ListenerId};
+use crate::upstream::limit::{Limit, Permit};
+
+/// A worker with this share more connections than the emptiest gives new ones away. Below, a hand-over costs more than
+/// the difference.
+const UNEVEN: usize = 8;
+/// After the last connection of a door that takes no new ones: handshakes that were under way are over by then.
+const LAST_CALL: Duration = Duration::from_millis(100);
+/// Without a free file descriptor, the door opens again after this long.
+const BREATH: Duration = Duration::from_millis(20);
+
+/// Open connections of each worker.
+pub(crate) type Loads = Arc<[AtomicUsize]>;
+
+/// A connection counted for one worker.
+#[derive(Debug)]
+pub(crate) struct Load {
+    loads: Loads,
+    worker: usize,
+}
+
+impl Load {
+    fn new(loads: &Loads, worker: usize) -> Self {
+        loads[worker].fetch_add(1, Ordering::Relaxed);
+        Load { loads: loads.clone(), worker }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.loads[self.worker].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection on its way from one worker to another.
+#[derive(Debug)]
+pub(crate) struct StreamIn {
+    stream: Accepted,
+    listener: ListenerId,
+    local: bool,
+    load: Load,
+    permit: Permit,
+}
+
+#[derive(Debug)]
+enum Accepted {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// What one worker needs to know of a listener.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) index: usize,
+    pub(crate) loads: Loads,
+    pub(crate) listener: ListenerId,
+    /// `limits.connections`, all workers together.
+    pub(crate) connections: Arc<Limit>,
+    /// Only this machine can call here.
+    pub(crate) local: bool,
+    pub(crate) layers: Option<LayerFn>,
+    /// Gives a connection to another worker.
+    pub(crate) hand_over: Rc<dyn Fn(usize, StreamIn)>,
+    /// True once nothing new is to be taken in.
+    pub(crate) closing: watch::Receiver<bool>,
+}
+
+/// Takes connections in until the door is closed.
+pub(crate) async fn listen(socket: Socket, door: Door) -> io::Result<()> {
+    let unix = socket.local_addr()?.is_unix();
+    let listener = if unix {
+        Listener::Unix(UnixListener::from_std(socket.into())?)
+    } else {
+        Listener::Tcp(TcpListener::from_std(socket.into())?)
+    };
+    let mut closing = door.closing.clone();
+    let mut spare = Spare::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => door.take(accepted, &listener, &mut spare).await,
+            _ = closing.wait_for(|closing| *closing) => break,
+        }
+    }
+    if let Listener::Tcp(tcp) = &listener {
+        // Without the filter (an old kernel, a sandbox), at worst a connection that comes this moment is reset.
+        if let Err(error) = socket::refuse_new(&SockRef::from(tcp)) {
+            tracing::debug!(%error, "new connections cannot be held off while the listener closes");
+        }
+    }
+    while let Ok(accepted) = tokio::time::timeout(LAST_CALL, listener.accept()).await {
+        door.take(accepted, &listener, &mut spare).await;
+    }
+    Ok(())
+}
+
+impl Door {
+    async fn take(&self, accepted: io::Result<Stream>, listener: &Listener, spare: &mut Spare) {
+        match accepted {
+            Ok(stream) => self.admit(stream),
+            Err(error) if is_exhausted(&error) => {
+                self.worker.metrics.count_listener(self.listener, ListenerCounter::RejectedNoDescriptor);
+                self.worker.pools.give_up_all_idle();
+                spare.shed(listener).await;
+                tokio::time::sleep(BREATH).await;
+            }
+            // ECONNABORTED and its like: the client left before it was let in.
+            Err(error) => tracing::debug!(%error, "accept failed"),
+        }
+    }
+
+    fn admit(&self, stream: Stream) {
+        let Some(permit) = self.connections.try_acquire() else {
+            self.worker.metrics.count_listener(self.listener, ListenerCounter::RejectedConnectionLimit);
+            refuse(stream);
+            return;
+        };
+        let own = self.loads[self.index].load(Ordering::Relaxed);
+        let loads = self.loads.iter().map(|load| load.load(Ordering::Relaxed)).enumerate();
+        let (emptiest, least) = loads.min_by_key(|(_, load)| *load).unwrap_or((self.index, own));
+        if own <= least + least / UNEVEN {
+            self.serve(stream, Load::new(&self.loads, self.index), permit);
+            return;
+        }
+        let load = Load::new(&self.loads, emptiest);
+        let accepted = match stream {
+            Stream::Tcp(tcp) => tcp.into_std().map(Accepted::Tcp),
+            Stream::Unix(unix) => unix.into_std().map(Accepted::Unix),
+            Stream::Replayed(..) => return,
+        };
+        if let Ok(stream) = accepted {
+            let local = self.local;
+            (self.hand_over)(emptiest, StreamIn { stream, listener: self.listener, local, load, permit });
+        }
+    }
+
+    fn serve(&self, stream: Stream, load: Load, permit: Permit) {
+        start(stream, &self.worker, self.listener, self.local, self.layers.as_ref(), load, permit);
+    }
+}
+
+/// Serves a connection that another worker has accepted.
+pub(crate) fn take_over(given: StreamIn, worker: &Rc<Worker>, layers: Option<&LayerFn>) {
+    let stream = match given.stream {
+        Accepted::Tcp(tcp) => TcpStream::from_std(tcp).map(Stream::Tcp),
+        Accepted::Unix(unix) => UnixStream::from_std(unix).map(Stream::Unix),
+    };
+    match stream {
+        Ok(stream) => start(stream, worker, given.listener, given.local, layers, given.load, given.permit),
+        Err(error) => tracing::debug!(%error, "a connection was lost between workers"),
+    }
+}
+
+fn start(
+    stream: Stream,
+    worker: &Rc<Worker>,
+    listener: ListenerId,
+    local: bool,
+    layers: Option<&LayerFn>,
+    load: Load,
+    permit: Permit,
+) {
+    if let Stream::Tcp(tcp) = &stream {
+        let _ = tcp.set_nodelay(true);
+    }
+    let peer = stream.peer();
+    let connection = Connection::new(worker.clone(), listener, peer, local);
+    let session = Rc::new(Session::new(connection, listener, layers));
+    let serving = async move {
+        let _counted = (load, permit);
+        serve(stream, session).await;
+    };
+    // Thousands of these wait at a time: whoever makes it large should notice.
+    debug_assert!(size_of_val(&serving) <= 1536, "a waiting connection takes {} bytes", size_of_val(&serving));
+    tokio::task::spawn_local(serving);
+}
+
+/// Tells a client that there is no room, as far as that goes without waiting.
+fn refuse(stream: Stream) {
+    const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\
+        X-Outrigger-Reason: overflow\r\n\r\n";
+    let _ = match &stream {
+        Stream::Tcp(tcp) => tcp.try_write(NO_ROOM),
+        Stream::Unix(unix) => unix.try_write(NO_ROOM),
+        Stream::Replayed(..) => Ok(0),
+    };
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
+            Listener::Unix(unix) => unix.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+}
+
+/// EMFILE and ENFILE: the process or the machine has no file descriptor left.
+fn is_exhausted(error: &io::Error) -> bool {
+    let exhausted = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(rustix::io::Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|code| exhausted.contains(&code))
+}
+
+/// A descriptor kept for the day when there is none: with it, a client at the door can at least be turned away
+/// instead of being left to wait.
+struct Spare(Option<std::fs::File>);
+
+impl Spare {
+    fn new() -> Self {
+        Spare(std::fs::File::open("/dev/null").ok())
+    }
+
+    async fn shed(&mut self, listener: &Listener) {
+        if self.0.take().is_some()
+            && let Ok(Ok(stream)) = tokio::time::timeout(Duration::ZERO, listener.accept()).await
+        {
+            refuse(stream);
+        }
+        *self = Spare::new();
+    }
+}

@@ -1,0 +1,472 @@
+//! One HTTP/1 connection from a client: requests one after the other, all driven from this one task.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Response, StatusCode, Version};
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::time::Instant;
+
+use super::Session;
+use crate::body::{Body, Downstream};
+use crate::config::model::Direction;
+use crate::error::{Error, Reason};
+use crate::http1::{self, BodyDecoder, BodyLength, BodySender, Decoded, Framing, HeadError, SendError};
+use crate::proxy::tunnel;
+use crate::runtime::drain::{Phase, Ticket};
+use crate::runtime::stream::{Outgoing, Stream};
+use crate::runtime::timer::{Timer, after};
+
+/// How HTTP/2 begins (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// First read of a request: nearly all fit.
+const READ_SMALL: usize = 4 * 1024;
+/// Reads of an upload.
+const READ_LARGE: usize = 64 * 1024;
+/// Bytes of further requests that are taken while one is at work.
+const PIPELINE_MAX: usize = 16 * 1024;
+/// After the last response: the client's late bytes are read for at most this long, so that it sees the response and
+/// not a reset (RFC 9112, section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+/// And at most this much.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// How a connection goes on.
+pub(super) enum Outcome {
+    /// It is over.
+    Closed,
+    /// It speaks HTTP/2, and these bytes of it have been read.
+    Http2(Stream, BytesMut),
+}
+
+/// What the request's body, the response and the wait between them share.
+struct Shared {
+    stream: RefCell<Stream>,
+    input: RefCell<Input>,
+    /// 1xx responses on their way.
+    interim: RefCell<Outgoing>,
+    received: Cell<Instant>,
+    bytes_in: Cell<u64>,
+    /// The client waits for a 100 which the proxy has to send.
+    owes_continue: Cell<bool>,
+    /// It speaks HTTP/1.1, and its final response has not begun.
+    takes_interim: Cell<bool>,
+}
+
+struct Input {
+    read: BytesMut,
+    scanned: usize,
+    decoder: BodyDecoder,
+    max_body: Option<u64>,
+}
+
+/// What of a request is still needed for its response.
+struct Asked {
+    method: Method,
+    version: Version,
+    keep_alive: bool,
+}
+
+enum Next {
+    Request(http1::RequestHead),
+    Http2,
+    Failed(Error),
+    Closed,
+}
+
+/// Serves the connection to its end.
+pub(super) async fn serve(stream: Stream, session: &Session, mut ticket: Ticket) -> Outcome {
+    let now = Instant::now();
+    let shared = Rc::new(Shared {
+        stream: RefCell::new(stream),
+        input: RefCell::new(Input {
+            read: BytesMut::new(),
+            scanned: 0,
+            decoder: BodyDecoder::new(BodyLength::Empty),
+            max_body: None,
+        }),
+        interim: RefCell::default(),
+        received: Cell::new(now),
+        bytes_in: Cell::new(0),
+        owes_continue: Cell::new(false),
+        takes_interim: Cell::new(false),
+    });
+    let mut timer = Timer::default();
+    let mut first = true;
+    loop {
+        match next_head(&shared, session, &mut ticket, &mut timer, first).await {
+            Next::Closed => return Outcome::Closed,
+            Next::Http2 => {
+                let Some(shared) = Rc::into_inner(shared) else { return Outcome::Closed };
+                return Outcome::Http2(shared.stream.into_inner(), shared.input.into_inner().read);
+            }
+            Next::Failed(error) => {
+                let response = session.refuse(error, shared.received.get());
+                let asked = Asked { method: Method::GET, version: Version::HTTP_11, keep_alive: false };
+                Box::pin(respond(&shared, session, asked, response, &mut ticket, &mut timer)).await;
+                linger(&shared, &mut timer).await;
+                return Outcome::Closed;
+            }
+            Next::Request(head) => {
+                first = false;
+                // On the heap, so that a connection that waits for its next request holds no room for one.
+                if !Box::pin(exchange(&shared, session, head, &mut ticket, &mut timer)).await {
+                    linger(&shared, &mut timer).await;
+                    return Outcome::Closed;
+                }
+            }
+        }
+    }
+}
+
+/// Waits for a request and reads its head.
+async fn next_head(
+    shared: &Rc<Shared>,
+    session: &Session,
+    ticket: &mut Ticket,
+    timer: &mut Timer,
+    first: bool,
+) -> Next {
+    let limits = session.limits();
+    let waiting_since = Instant::now();
+    // A connection's first request has to come as if it had begun with the connection.
+    let silent_until = waiting_since + if first { limits.header_timeout } else { limits.idle };
+    let mut begun = (!shared.input.borrow().read.is_empty()).then_some(waiting_since);
+    poll_fn(|cx| {
+        let input = &mut *shared.input.borrow_mut();
+        let stream = &mut *shared.stream.borrow_mut();
+        loop {
+            if !input.read.is_empty() {
+                let since = *begun.get_or_insert_with(Instant::now);
+                shared.received.set(since);
+                if first && input.scanned == 0 && is_preface(&input.read) {
+                    if input.read.len() >= PREFACE.len() {
+                        return Poll::Ready(Next::Http2);
+                    }
+                } else {
+                    match http1::parse_request(&mut input.read, &mut input.scanned, limits.header_bytes) {
+                        Ok(Some(head)) => return Poll::Ready(Next::Request(head)),
+                        Ok(None) => {}
+                        Err(error) => return Poll::Ready(Next::Failed(head_error(error))),
+                    }
+                }
+            }
+            if input.read.is_empty() {
+                // No memory is held for a connection that waits: a buffer is made once there is something to read.
+                input.read = BytesMut::new();
+                match stream.poll_readable(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(Next::Closed),
+                    Poll::Pending => break,
+                }
+            }
+            if input.read.capacity() - input.read.len() < READ_SMALL / 4 {
+                input.read.reserve(READ_SMALL);
+            }
+            match stream.poll_fill(cx, &mut input.read) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Closed),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => break,
+            }
+        }
+        match ticket.watch(cx.waker()) {
+            Phase::Forced => return Poll::Ready(Next::Closed),
+            Phase::ClosingIdle if begun.is_none() && session.direction() == Direction::Inbound => {
+                return Poll::Ready(Next::Closed);
+            }
+            _ => {}
+        }
+        let deadline = begun.map_or(silent_until, |begun| begun + limits.header_timeout);
+        ready!(timer.poll(cx, Some(deadline)));
+        if first {
+            session.count_header_timeout();
+        }
+        Poll::Ready(match begun {
+            Some(_) => Next::Failed(Error::downstream(Reason::HeaderTimeout)),
+            None => Next::Closed,
+        })
+    })
+    .await
+}
+
+fn is_preface(read: &[u8]) -> bool {
+    let length = read.len().min(PREFACE.len());
+    // One byte more than `P` tells it from PUT, POST and PATCH.
+    read[..length] == PREFACE[..length]
+}
+
+fn head_error(error: HeadError) -> Error {
+    match error {
+        HeadError::Malformed(what) => Error::downstream(Reason::BadRequest).because(what),
+        HeadError::TooLarge => Error::downstream(Reason::HeaderTooLarge),
+        HeadError::TargetTooLong => Error::downstream(Reason::UriTooLong),
+    }
+}
+
+/// Answers one request. True: the connection takes another.
+async fn exchange(
+    shared: &Rc<Shared>,
+    session: &Session,
+    head: http1::RequestHead,
+    ticket: &mut Ticket,
+    timer: &mut Timer,
+) -> bool {
+    let asked = Asked {
+        method: head.request.method().clone(),
+        version: head.request.version(),
+        keep_alive: head.keep_alive,
+    };
+    let max_body = session.limits().body_bytes;
+    {
+        let mut input = shared.input.borrow_mut();
+        input.decoder = BodyDecoder::new(head.length);
+        input.max_body = max_body;
+    }
+    shared.bytes_in.set(0);
+    shared.owes_continue.set(head.expects_continue && head.length != BodyLength::Empty);
+    shared.takes_interim.set(asked.version == Version::HTTP_11);
+    let too_large = matches!((head.length, max_body), (BodyLength::Exact(length), Some(max)) if length > max);
+    let mut body = match head.length {
+        BodyLength::Empty => Body::empty(),
+        _ => Body::stream(RequestBody { shared: shared.clone() }),
+    };
+    body.set_downstream(shared.clone());
+    let request = head.request.map(|()| body);
+    let response = if too_large {
+        session.refuse_request(Error::downstream(Reason::BodyTooLarge), request)
+    } else {
+        let mut answering = pin!(session.call(request));
+        let driven = poll_fn(|cx| {
+            if let Poll::Ready(response) = answering.as_mut().poll(cx) {
+                return Poll::Ready(Some(response));
+            }
+            if poll_client(shared, cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            match ticket.watch(cx.waker()) {
+                Phase::Forced => Poll::Ready(Some(session.draining())),
+                _ => Poll::Pending,
+            }
+        })
+        .await;
+        // The client has left: whatever was under way for it ends with the future.
+        let Some(response) = driven else { return false };
+        response
+    };
+    shared.takes_interim.set(false);
+    respond(shared, session, asked, response, ticket, timer).await
+}
+
+/// Ready when the client has left. Sends what waits, and takes what it sends ahead of time.
+fn poll_client(shared: &Shared, cx: &mut Context<'_>) -> Poll<()> {
+    let mut interim = shared.interim.borrow_mut();
+    let stream = &mut *shared.stream.borrow_mut();
+    if !interim.is_empty()
+        && let Poll::Ready(Err(_)) = interim.poll_send(cx, stream, &mut Bytes::new())
+    {
+        return Poll::Ready(());
+    }
+    let input = &mut *shared.input.borrow_mut();
+    // While a body is on its way, its end shows whether the client is there.
+    while input.decoder.is_done() && input.read.len() < PIPELINE_MAX {
+        if input.read.capacity() == input.read.len() {
+            input.read.reserve(READ_SMALL);
+        }
+        match ready!(stream.poll_fill(cx, &mut input.read)) {
+            Ok(0) | Err(_) => return Poll::Ready(()),
+            Ok(_) => {}
+        }
+    }
+    Poll::Pending
+}
+
+/// Sends the response. True: the connection takes another request.
+async fn respond(
+    shared: &Rc<Shared>,
+    session: &Session,
+    asked: Asked,
+    mut response: Response<Body>,
+    ticket: &mut Ticket,
+    timer: &mut Timer,
+) -> bool {
+    if let Some(tunnel) = response.body_mut().take_tunnel() {
+        let mut greeting = std::mem::take(&mut *shared.interim.borrow_mut()).into_unsent();
+        http1::encode_response(&response, Framing::None, None, &mut greeting);
+        let early = shared.input.borrow_mut().read.split().freeze();
+        let observer = response.body_mut().take_observer();
+        tunnel::join_http1(&shared.stream, greeting.into(), early, tunnel, observer, ticket, timer).await;
+        return false;
+    }
+    let body_read = shared.input.borrow().decoder.is_done();
+    let draining = ticket.phase() >= Phase::Draining && session.direction() == Direction::Inbound;
+    let framing = response_framing(&asked, &response);
+    let keep_alive = asked.keep_alive && body_read && !draining && framing != Framing::UntilClose;
+    let connection = if keep_alive { None } else { Some("close") };
+
+    let mut out = std::mem::take(&mut *shared.interim.borrow_mut());
+    http1::encode_response(&response, framing, connection, out.buffer());
+    let idle = response.body().idle();
+    let bodyless = framing == Framing::None;
+    let mut body = response.into_body();
+    // A HEAD's answer is complete without the body that its length speaks of.
+    let mut observer = if bodyless { body.take_observer() } else { None };
+    let mut sender = BodySender::new(body, framing);
+    let mut progress: Option<Instant> = None;
+    let mut socket = &shared.stream;
+    let sent = poll_fn(|cx| {
+        match sender.poll(cx, &mut socket, &mut out) {
+            Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+            Poll::Ready(Err(SendError::Peer(_))) => return Poll::Ready(Err(Reason::ClientCancelled)),
+            Poll::Ready(Err(SendError::Body(error))) => return Poll::Ready(Err(error.reason)),
+            Poll::Pending => {}
+        }
+        if poll_client(shared, cx).is_ready() {
+            return Poll::Ready(Err(Reason::ClientCancelled));
+        }
+        if ticket.watch(cx.waker()) == Phase::Forced {
+            return Poll::Ready(Err(Reason::Draining));
+        }
+        // Silence of the endpoint is the body's to notice; that of a client which takes nothing is noticed here.
+        if sender.take_moved() || out.is_empty() {
+            progress = None;
+        }
+        if !out.is_empty() || sender.is_stuck() {
+            let since = *progress.get_or_insert_with(Instant::now);
+            ready!(timer.poll(cx, idle.map(|idle| since + idle)));
+            return Poll::Ready(Err(Reason::IdleTimeout));
+        }
+        Poll::Pending
+    })
+    .await;
+    if let Some(observer) = observer.take() {
+        observer.end(sent);
+    } else {
+        sender.settle(sent);
+    }
+    // An early answer leaves the rest of the request unread: nobody knows where the next begins.
+    sent.is_ok() && keep_alive && shared.input.borrow().decoder.is_done()
+}
+
+fn response_framing(asked: &Asked, response: &Response<Body>) -> Framing {
+    let status = response.status();
+    if asked.method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
+        return Framing::None;
+    }
+    match response.body().size_hint().exact() {
+        Some(length) => Framing::Length(length),
+        None if asked.version == Version::HTTP_10 => Framing::UntilClose,
+        None => Framing::Chunked,
+    }
+}
+
+/// Ends the connection so that the client reads its last response.
+async fn linger(shared: &Shared, timer: &mut Timer) {
+    let deadline = after(Some(LINGER));
+    let mut taken = 0;
+    poll_fn(|cx| {
+        let stream = &mut *shared.stream.borrow_mut();
+        match tokio::io::AsyncWrite::poll_shutdown(Pin::new(&mut *stream), cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return Poll::Ready(()),
+            Poll::Pending => return timer.poll(cx, deadline),
+        }
+        let mut sink = BytesMut::with_capacity(READ_SMALL);
+        while taken < LINGER_BYTES {
+            sink.clear();
+            match stream.poll_fill(cx, &mut sink) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(read)) => taken += read,
+                Poll::Pending => return timer.poll(cx, deadline),
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+impl Downstream for Shared {
+    fn received(&self) -> Instant {
+        self.received.get()
+    }
+
+    fn send_interim(&self, response: &Response<()>) {
+        if self.takes_interim.get() {
+            http1::encode_response(response, Framing::None, None, self.interim.borrow_mut().buffer());
+        }
+    }
+
+    fn leave_continue_to_endpoint(&self) {
+        self.owes_continue.set(false);
+    }
+
+    fn bytes_in(&self) -> u64 {
+        self.bytes_in.get()
+    }
+}
+
+/// The body of the request that the connection is at.
+struct RequestBody {
+    shared: Rc<Shared>,
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let shared = &*self.shared;
+        let input = &mut *shared.input.borrow_mut();
+        let stream = &mut *shared.stream.borrow_mut();
+        if shared.owes_continue.replace(false) && shared.takes_interim.get() && input.read.is_empty() {
+            let mut interim = shared.interim.borrow_mut();
+            interim.buffer().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            // What does not fit now is sent by the connection's own turn.
+            let _ = interim.poll_send(cx, stream, &mut Bytes::new());
+        }
+        loop {
+            match input.decoder.decode(&mut input.read) {
+                Ok(Decoded::Data(data)) => {
+                    let total = shared.bytes_in.get() + data.len() as u64;
+                    shared.bytes_in.set(total);
+                    if input.max_body.is_some_and(|max| total > max) {
+                        return Poll::Ready(Some(Err(Error::downstream(Reason::BodyTooLarge))));
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Ok(Decoded::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                Ok(Decoded::Done) => return Poll::Ready(None),
+                Ok(Decoded::NeedMore) => {}
+                Err(what) => {
+                    return Poll::Ready(Some(Err(Error::downstream(Reason::BadRequest).because(what))));
+                }
+            }
+            let wanted = input.decoder.remaining().map_or(READ_LARGE, |rest| rest.min(READ_LARGE as u64) as usize);
+            if input.read.capacity() - input.read.len() < wanted.min(READ_SMALL) {
+                input.read.reserve(wanted.max(READ_SMALL));
+            }
+            match ready!(stream.poll_fill(cx, &mut input.read)) {
+                Ok(0) => return Poll::Ready(Some(Err(Error::downstream(Reason::BodyIncomplete)))),
+                Ok(_) => {}
+                Err(error) => {
+                    return Poll::Ready(Some(Err(Error::downstream(Reason::ClientCancelled).because(error))));
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.shared.input.borrow().decoder.is_done()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.shared.input.borrow().decoder.remaining() {
+            Some(exact) => SizeHint::with_exact(exact),
+            None => SizeHint::default(),
+        }
+    }
+}

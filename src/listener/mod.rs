@@ -1,0 +1,34 @@
+//! Sockets in: accept, spread over the workers, tell the protocol, serve.
+
+mod accept;
+mod http1;
+mod http2;
+pub(crate) mod socket;
+mod session;
+
+pub(crate) use accept::{Door, Loads, StreamIn, listen, take_over};
+pub use session::Proxy;
+pub(crate) use session::{LayerFn, Session};
+
+use std::rc::Rc;
+
+use crate::runtime::stream::Stream;
+use crate::telemetry::metrics::{ListenerCounter, ListenerGauge};
+
+/// Serves one client's connection to its end.
+async fn serve(stream: Stream, session: Rc<Session>) {
+    let worker = session.worker().clone();
+    let ticket = worker.drain.join();
+    let held = worker.metrics.hold_listener(session.listener(), ListenerGauge::Http1Connections);
+    let outcome = http1::serve(stream, &session, ticket).await;
+    drop(held);
+    match outcome {
+        http1::Outcome::Closed => worker.metrics.count_listener(session.listener(), ListenerCounter::Http1Connections),
+        http1::Outcome::Http2(stream, early) => {
+            worker.metrics.count_listener(session.listener(), ListenerCounter::Http2Connections);
+            let _held = worker.metrics.hold_listener(session.listener(), ListenerGauge::Http2Connections);
+            let ticket = worker.drain.join();
+            Box::pin(http2::serve(stream, early, session, ticket)).await;
+        }
+    }
+}

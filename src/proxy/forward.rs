@@ -1,0 +1,169 @@
+//! One request to an upstream: an endpoint, a connection, an exchange; and once more where it was never sent.
+
+use std::rc::Rc;
+
+use http::header::{EXPECT, TE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
+use http_body::Body as _;
+use tokio::time::Instant;
+
+use super::hop_by_hop::HopByHop;
+use super::record::Record;
+use super::upgrade;
+use crate::body::{Body, Downstream, Tunnel};
+use crate::config::model::UpstreamProtocol;
+use crate::error::{Error, Reason};
+use crate::snapshot::{Target, Upstream};
+use crate::telemetry::metrics::{AttemptOutcome, UpstreamCounter, UpstreamGauge};
+use crate::transport::{Answer, Attempt, Deadlines, Failure, Wanted};
+use crate::upstream::state::EndpointState;
+
+/// Sends the request to the target's upstream.
+pub(super) async fn forward(
+    record: &mut Record,
+    target: &Target,
+    request: Request<Body>,
+    hop: &HopByHop,
+    downstream: Option<&Rc<dyn Downstream>>,
+) -> Result<Response<Body>, Error> {
+    let generation = record.generation().clone();
+    let upstream = generation.snapshot.upstream(target.upstream);
+    record.upstream = Some(upstream.id);
+    record.upstream_name = Some(upstream.state.name.clone());
+    record.permit = Some(upstream.state.requests.try_acquire().ok_or_else(|| Error::local(Reason::Overflow))?);
+    let _in_flight = record.worker().metrics.hold_upstream(upstream.id, UpstreamGauge::RequestsInFlight);
+
+    let deadlines = deadlines(target, record.grpc, record.received);
+    let (mut head, mut body) = request.into_parts();
+    let mut fresh = false;
+    loop {
+        let position = generation.pick_endpoint(target.upstream).ok_or_else(|| Error::local(Reason::NoEndpoint))?;
+        let endpoint = &upstream.endpoints[position];
+        record.endpoint = Some(endpoint.clone());
+        record.attempts += 1;
+        let began = Instant::now();
+        let outcome = attempt(record, upstream, endpoint, &mut head, &mut body, hop, downstream, deadlines, fresh).await;
+        let failure = match outcome {
+            Ok(response) => {
+                let outcome = AttemptOutcome::Answered(response.status().as_u16());
+                record.worker().metrics.attempt(upstream.id, outcome, began.elapsed());
+                return Ok(response);
+            }
+            Err(failure) => failure,
+        };
+        endpoint.count_failure();
+        let outcome = AttemptOutcome::Failed(failure.error.reason);
+        record.worker().metrics.attempt(upstream.id, outcome, began.elapsed());
+        // An idle connection may die just as it is used. Once more, on a connection that cannot have: the next idle
+        // one may be as dead. RFC 9110, section 9.2.2 lets a proxy repeat what is idempotent or provably unprocessed.
+        let repeatable = failure.body_intact && (failure.error.unsent || head.method.is_idempotent());
+        if fresh || !failure.stale || !repeatable {
+            return Err(failure.error);
+        }
+        fresh = true;
+        record.worker().metrics.count_upstream(upstream.id, UpstreamCounter::StaleConnectionReplays, 1);
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // One step of the loop above, cut out to be read; not called from elsewhere.
+async fn attempt(
+    record: &mut Record,
+    upstream: &Upstream,
+    endpoint: &std::sync::Arc<EndpointState>,
+    head: &mut request::Parts,
+    body: &mut Body,
+    hop: &HopByHop,
+    downstream: Option<&Rc<dyn Downstream>>,
+    deadlines: Deadlines,
+    fresh: bool,
+) -> Result<Response<Body>, Failure> {
+    let worker = record.worker().clone();
+    let pools = &worker.pools;
+    let span = worker.ids.borrow_mut().span_id();
+    record.trace.send(&mut head.headers, &span);
+    let careful = !head.method.is_idempotent() || !body_is_whole(body);
+    let wanted = Wanted { fresh, careful, connect: deadlines.connect, idle: deadlines.idle };
+    let guard = endpoint.begin();
+    let unsent = |error: Error| Failure { error, stale: false, body_intact: true };
+    let began = Instant::now();
+
+    if speaks_http2(upstream.protocol, record.grpc) && !upgrade::is_wanted(head, hop) {
+        prepare_http2(head, hop);
+        let connection = pools.http2(&upstream.state, endpoint, wanted).await.map_err(unsent)?;
+        record.connect = Some(began.elapsed());
+        let mut attempt = Attempt { head, body, downstream, deadlines };
+        return connection.exchange(&mut attempt, guard).await;
+    }
+    let connection = pools.http1(&upstream.state, endpoint, wanted).await.map_err(unsent)?;
+    record.connect = Some(began.elapsed());
+    if head.method == Method::CONNECT && !upgrade::is_extended_connect(head) {
+        let (stream, permit) = connection.into_stream();
+        return Ok(connected(Tunnel {
+            endpoint: Box::new(stream),
+            early: bytes::Bytes::new(),
+            idle: deadlines.tunnel_idle,
+            guard: Some(Box::new((permit, guard))),
+        }));
+    }
+    let restored = upgrade::prepare_http1(head, hop);
+    prepare_http1(head);
+    let mut attempt = Attempt { head, body, downstream, deadlines };
+    match connection.exchange(&mut attempt, guard, pools, endpoint.id).await? {
+        Answer::Response(response) => Ok(response),
+        Answer::Switched { response, stream, early, permit } => {
+            let tunnel = Tunnel {
+                endpoint: Box::new(stream),
+                early,
+                idle: deadlines.tunnel_idle,
+                guard: Some(Box::new(permit)),
+            };
+            Ok(restored.answer(response, tunnel))
+        }
+    }
+}
+
+/// gRPC needs HTTP/2; where nobody said what an upstream speaks, everything else goes the way that all understand.
+fn speaks_http2(protocol: UpstreamProtocol, grpc: bool) -> bool {
+    match protocol {
+        UpstreamProtocol::Auto => grpc,
+        UpstreamProtocol::Http1 => false,
+        UpstreamProtocol::Http2 => true,
+    }
+}
+
+fn prepare_http2(head: &mut request::Parts, hop: &HopByHop) {
+    // The proxy answers for the endpoint: HTTP/2 endpoints are never waited for.
+    head.headers.remove(EXPECT);
+    if hop.trailers {
+        head.headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+fn prepare_http1(head: &mut request::Parts) {
+    if head.version == Version::HTTP_2 {
+        crate::transport::join_cookies(&mut head.headers);
+    }
+}
+
+/// True where the body can be sent again as a whole: it has not been touched, or is in memory.
+fn body_is_whole(body: &Body) -> bool {
+    body.is_end_stream() || body.as_full().is_some()
+}
+
+fn deadlines(target: &Target, grpc: bool, received: Instant) -> Deadlines {
+    let timeouts = target.timeouts.timeouts;
+    Deadlines {
+        connect: timeouts.connect,
+        response: timeouts.response.filter(|_| !grpc || timeouts.response_written),
+        idle: if grpc { target.timeouts.stream_idle } else { timeouts.idle },
+        stream_idle: target.timeouts.stream_idle,
+        request: timeouts.request.map(|bound| received + bound),
+        tunnel_idle: timeouts.tunnel_idle,
+    }
+}
+
+fn connected(tunnel: Tunnel) -> Response<Body> {
+    let mut response = Response::new(Body::tunnel(tunnel));
+    *response.status_mut() = StatusCode::OK;
+    response
+}

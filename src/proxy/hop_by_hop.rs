@@ -1,0 +1,217 @@
+//! Fields that are meant for the next hop only, and so end here: RFC 9110 §7.6.1.
+
+use std::time::Duration;
+
+use http::header::{CONNECTION, TE, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+use super::list_field::members;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// What the removed fields said.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct HopByHop {
+    /// `Connection: close`.
+    pub close: bool,
+    /// `Connection: keep-alive`.
+    pub keep_alive: bool,
+    /// `Keep-Alive: timeout=5`, in whole seconds: how long the sender lets a connection idle.
+    pub keep_alive_timeout: Option<Duration>,
+    /// The value of `Upgrade` where `Connection: upgrade` backs it (RFC 9110 §7.8 asks for both). Of several lines the
+    /// first: an upgrade may be ignored, so one of the wishes is enough.
+    pub upgrade: Option<HeaderValue>,
+    /// `TE: trailers`: the sender takes trailers. To be said again to an HTTP/2 peer, for gRPC servers insist on it.
+    pub trailers: bool,
+}
+
+/// Removes, in either direction, `Connection`, every field that it names, `Proxy-Connection`, `Keep-Alive`, `TE`,
+/// `Transfer-Encoding` and `Upgrade`.
+///
+/// `Connection` cannot name away what is meant for the recipient (RFC 9110 §7.6.1 forbids senders to try, and names
+/// `Cache-Control`): were it obeyed, a client could have us erase credentials, framing, and what proxies before us said
+/// about it, as in CVE-2022-1388 and CVE-2022-31813. Such names are passed over.
+///
+/// `Trailer` stays: RFC 9110 §6.6.2 knows it as a field of the message, and trailers are passed on. So does
+/// `Proxy-Authorization`, which may be for a proxy further on (§11.7.2).
+pub fn strip(headers: &mut HeaderMap) -> HopByHop {
+    let mut found = HopByHop::default();
+    let present: SmallVec<[HeaderName; 6]> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    if present.is_empty() {
+        return found;
+    }
+    found.trailers = headers.get_all(TE).iter().flat_map(members).any(is_trailers);
+    found.keep_alive_timeout = headers.get_all(KEEP_ALIVE).iter().flat_map(members).find_map(timeout);
+    let upgrade = headers.remove(UPGRADE);
+    // Out of the map, for names are taken from it. Nearly always one line.
+    let connection: SmallVec<[HeaderValue; 1]> = headers.get_all(CONNECTION).iter().cloned().collect();
+    for name in present {
+        headers.remove(name);
+    }
+    for option in connection.iter().flat_map(members) {
+        match option {
+            _ if option.eq_ignore_ascii_case(b"close") => found.close = true,
+            _ if option.eq_ignore_ascii_case(b"keep-alive") => found.keep_alive = true,
+            _ if option.eq_ignore_ascii_case(b"upgrade") => found.upgrade = upgrade.clone(),
+            _ => remove_named(headers, option),
+        }
+    }
+    found
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    // By text, which is quicker than six comparisons of names.
+    matches!(name.as_str(), "connection" | "proxy-connection" | "keep-alive" | "te" | "transfer-encoding" | "upgrade")
+}
+
+fn remove_named(headers: &mut HeaderMap, option: &[u8]) {
+    if let Ok(name) = HeaderName::from_bytes(option)
+        && !is_end_to_end(name.as_str())
+    {
+        headers.remove(name);
+    }
+}
+
+/// Fields that no `Connection` removes (lower case).
+fn is_end_to_end(name: &str) -> bool {
+    match name {
+        // Where the message goes, and where it ends.
+        "host" | "content-length" | "trailer" | "expect" => true,
+        // How its content reads.
+        "content-type" | "content-encoding" | "content-language" | "content-location" | "content-range" | "range" => {
+            true
+        }
+        // Who asks.
+        "authorization"
+        | "proxy-authorization"
+        | "www-authenticate"
+        | "proxy-authenticate"
+        | "cookie"
+        | "set-cookie" => true,
+        "cache-control" | "vary" | "date" | "location" | "origin" | "max-forwards" => true,
+        // What proxies say of the request's way.
+        "via" | "forwarded" | "x-real-ip" | "x-request-id" | "traceparent" | "tracestate" | "baggage"
+        | "grpc-timeout" => true,
+        _ => ["x-forwarded-", "x-outrigger-", "access-control-", "sec-", "x-b3-"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix)),
+    }
+}
+
+/// `timeout=N` of a `Keep-Alive` field (RFC 2068 §19.7.1.1 in its only living use).
+fn timeout(parameter: &[u8]) -> Option<Duration> {
+    let (name, value) = str::from_utf8(parameter).ok()?.split_once('=')?;
+    let seconds = name.trim().eq_ignore_ascii_case("timeout").then(|| value.trim().trim_matches('"').parse::<u32>())?;
+    seconds.ok().map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+/// `trailers`, of which a weight would make no sense (RFC 9110 §10.1.4), but is passed over.
+fn is_trailers(coding: &[u8]) -> bool {
+    let name = coding.split(|byte| *byte == b';').next().unwrap_or_default();
+    name.trim_ascii().eq_ignore_ascii_case(b"trailers")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn named_and_known_fields_go_and_the_rest_stays_in_order() {
+        let mut headers = map(&[
+            ("x-a", "1"),
+            ("connection", "close, X-B ,, x-c"),
+            ("x-b", "1"),
+            ("x-b", "2"),
+            ("x-a", "2"),
+            ("Connection", "x-D,x-missing, not a name"),
+            ("x-c", "1"),
+            ("x-d", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("te", "gzip;q=0.5, trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("trailer", "x-checksum"),
+            ("proxy-authorization", "Basic x"),
+        ]);
+        let found = strip(&mut headers);
+        let keep_alive_timeout = Some(Duration::from_secs(5));
+        assert_eq!(found, HopByHop { close: true, trailers: true, keep_alive_timeout, ..HopByHop::default() });
+        assert_eq!(
+            headers,
+            map(&[("x-a", "1"), ("x-a", "2"), ("trailer", "x-checksum"), ("proxy-authorization", "Basic x")])
+        );
+    }
+
+    #[test]
+    fn each_known_field_goes_without_the_others() {
+        for name in ["connection", "proxy-connection", "keep-alive", "te", "transfer-encoding", "upgrade"] {
+            let mut headers = map(&[(name, "x"), ("x-a", "1")]);
+            strip(&mut headers);
+            assert_eq!(headers, map(&[("x-a", "1")]), "{name}");
+        }
+    }
+
+    #[test]
+    fn wishes_are_reported() {
+        let mut headers =
+            map(&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "AA")]);
+        let found = strip(&mut headers);
+        assert_eq!(found.upgrade, Some(HeaderValue::from_static("h2c")));
+        assert!(headers.is_empty());
+        assert_eq!(strip(&mut map(&[("upgrade", "websocket")])).upgrade, None);
+        assert_eq!(strip(&mut map(&[("connection", "upgrade")])).upgrade, None);
+        assert!(strip(&mut map(&[("connection", "Keep-Alive")])).keep_alive);
+        assert!(!strip(&mut map(&[("te", "x-trailers")])).trailers);
+        assert!(strip(&mut map(&[("te", "Trailers;q=1")])).trailers);
+        for (value, seconds) in
+            [("max=5, Timeout = 7", Some(7)), ("timeout=-1", None), ("timeout=x", None), ("timeout", None)]
+        {
+            let found = strip(&mut map(&[("keep-alive", value)]));
+            assert_eq!(found.keep_alive_timeout, seconds.map(Duration::from_secs), "{value}");
+        }
+    }
+
+    #[test]
+    fn connection_cannot_name_away_what_is_meant_for_the_recipient() {
+        let names =
+            ["host", "content-length", "authorization", "cookie", "x-forwarded-for", "forwarded", "via", "traceparent"];
+        let mut headers = map(&names.map(|name| (name, "1")));
+        headers.insert(CONNECTION, HeaderValue::try_from(names.join(",").to_uppercase()).unwrap());
+        strip(&mut headers);
+        assert_eq!(headers, map(&names.map(|name| (name, "1"))));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_hop_by_hop_is_left(
+            fields in prop::collection::vec(
+                ("(connection|te|upgrade|keep-alive|x-[ab]|host|transfer-encoding)", "((close|X-A|x-b|host|te|trailers|upgrade)[, ]{0,2}){0,4}"),
+                0..8,
+            ),
+        ) {
+            let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let before = map(&fields);
+            let mut headers = before.clone();
+            strip(&mut headers);
+            prop_assert!(!headers.keys().any(is_hop_by_hop));
+            prop_assert_eq!(before.get_all("host").iter().count(), headers.get_all("host").iter().count());
+            for name in ["x-a", "x-b"] {
+                let named = before.get_all(CONNECTION).iter().flat_map(members).any(|token| token.eq_ignore_ascii_case(name.as_bytes()));
+                prop_assert_eq!(headers.contains_key(name), before.contains_key(name) && !named);
+            }
+            prop_assert_eq!(strip(&mut headers), HopByHop::default());
+        }
+    }
+}

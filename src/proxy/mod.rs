@@ -1,0 +1,288 @@
+//! What happens to a request between its listener and its upstream.
+//!
+//! [`Connection::handle`] is the whole way, top to bottom; each step is a file beside this one.
+
+pub mod forwarded;
+mod forward;
+pub mod header_rules;
+pub mod hop_by_hop;
+mod list_field;
+mod record;
+mod reply;
+pub(crate) mod tunnel;
+mod upgrade;
+mod variables;
+pub mod via;
+pub(crate) mod worker;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use http::header::{HOST, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use tokio::time::Instant;
+
+use self::forwarded::{Client, Peer};
+use self::record::Record;
+use self::reply::Audience;
+use self::variables::RequestVariables;
+use self::worker::{Generation, Worker};
+use crate::body::{Body, Downstream};
+use crate::config::model::{Direction, ListenerLimits, PathRewrite};
+use crate::error::{Error, Reason};
+use crate::route::Target;
+use crate::route::rewrite::{redirect_location, rewrite_path};
+use crate::snapshot::{Action, Listener, Route};
+use crate::telemetry::metrics::ListenerId;
+
+const HTTP: HeaderValue = HeaderValue::from_static("http");
+/// Port of a Host that names none.
+const HTTP_PORT: u16 = 80;
+
+/// One client's connection, as its requests see it.
+pub(crate) struct Connection {
+    worker: Rc<Worker>,
+    listener: ListenerId,
+    peer: Peer,
+    peer_port: Option<u16>,
+    /// CONNECT is for the app beside us, and for nobody else.
+    connect_allowed: bool,
+    /// In force when the connection began; serves it to its end where its listener is removed.
+    first: Rc<Generation>,
+}
+
+impl Connection {
+    pub(crate) fn new(worker: Rc<Worker>, listener: ListenerId, peer: Option<SocketAddr>, loopback: bool) -> Self {
+        let first = worker.generation();
+        let outbound = find(&first, listener).is_some_and(|position| {
+            first.snapshot.listeners[position].direction == Direction::Outbound
+        });
+        Connection {
+            listener,
+            peer: Peer::new(peer.map(|peer| peer.ip())),
+            peer_port: peer.map(|peer| peer.port()),
+            connect_allowed: loopback && outbound,
+            first,
+            worker,
+        }
+    }
+
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    pub(crate) fn limits(&self) -> ListenerLimits {
+        let (generation, listener) = self.current();
+        generation.snapshot.listeners[listener].limits
+    }
+
+    pub(crate) fn direction(&self) -> Direction {
+        let (generation, listener) = self.current();
+        generation.snapshot.listeners[listener].direction
+    }
+
+    /// The generation that serves the next request, and the listener's position in it.
+    fn current(&self) -> (Rc<Generation>, usize) {
+        let generation = self.worker.generation();
+        match find(&generation, self.listener) {
+            Some(position) => (generation, position),
+            None => (self.first.clone(), find(&self.first, self.listener).unwrap_or_default()),
+        }
+    }
+
+    /// Answers a request. Never fails: what goes wrong becomes a response.
+    pub(crate) async fn handle(&self, mut request: Request<Body>) -> Response<Body> {
+        let downstream = request.body_mut().take_downstream();
+        let mut record = self.begin(&request, downstream.clone());
+        let outcome = self.answer(&mut record, request, downstream.as_ref()).await;
+        self.finish(record, outcome)
+    }
+
+    /// Answers a request that its listener refuses before anything is done with it.
+    pub(crate) fn refuse(&self, mut request: Request<Body>, error: Error) -> Response<Body> {
+        let downstream = request.body_mut().take_downstream();
+        let record = self.begin(&request, downstream);
+        self.finish(record, Err(error))
+    }
+
+    /// What a request in flight gets when time is up.
+    pub(crate) fn draining(&self) -> Response<Body> {
+        let (generation, listener) = self.current();
+        let listener = &generation.snapshot.listeners[listener];
+        let audience = Audience { grpc: false, edge: listener.edge, listener: &listener.name, request_id: None };
+        reply::failure(Reason::Draining, audience)
+    }
+
+    fn begin(&self, request: &Request<Body>, downstream: Option<Rc<dyn Downstream>>) -> Box<Record> {
+        let (generation, listener) = self.current();
+        let received = downstream.as_ref().map_or_else(Instant::now, |downstream| downstream.received());
+        Record::begin(
+            &self.worker,
+            generation,
+            listener,
+            downstream,
+            received,
+            request.method().clone(),
+            request.uri().clone(),
+            request.version(),
+            request.headers(),
+        )
+    }
+
+    /// The response as it goes to the client, with the record riding on its body.
+    fn finish(&self, mut record: Box<Record>, outcome: Result<Response<Body>, Error>) -> Response<Body> {
+        let mut response = outcome.unwrap_or_else(|error| {
+            record.reason = Some(error.reason);
+            if error.reason == Reason::Internal {
+                tracing::error!(%error, request_id = record.request_id.as_str(), "a bug in the proxy cost a request");
+            } else {
+                tracing::debug!(%error, request_id = record.request_id.as_str(), "request failed");
+            }
+            let listener = record.listener();
+            let audience = Audience {
+                grpc: record.grpc,
+                edge: listener.edge,
+                listener: &listener.name,
+                request_id: Some(record.request_id.as_str()),
+            };
+            reply::failure(error.reason, audience)
+        });
+        record.answered(response.status(), response.headers());
+        if let Some(bytes) = response.body().as_full() {
+            let length = bytes.len();
+            if record.method() == Method::HEAD {
+                response.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+            }
+        }
+        response.body_mut().observe(record);
+        response
+    }
+
+    async fn answer(
+        &self,
+        record: &mut Record,
+        mut request: Request<Body>,
+        downstream: Option<&Rc<dyn Downstream>>,
+    ) -> Result<Response<Body>, Error> {
+        let generation = record.generation().clone();
+        let listener = &generation.snapshot.listeners[record.listener_position()];
+        let hop = hop_by_hop::strip(request.headers_mut());
+        let client = Client::find(&listener.trust, self.peer.address(), request.headers());
+        let position = find_route(listener, &request).ok_or_else(|| Error::local(Reason::NoRoute))?;
+        let route = &listener.routes[position];
+        record.route = Some(position);
+        if request.method() == Method::CONNECT
+            && request.extensions().get::<hyper::ext::Protocol>().is_none()
+            && !(self.connect_allowed && route.names_host)
+        {
+            return Err(Error::local(Reason::ConnectNotAllowed));
+        }
+        let captured = route.response_headers.capture(request.headers());
+        let mut response = match &route.action {
+            Action::Redirect(redirect) => {
+                let host = record.host().and_then(|host| host.to_str().ok()).unwrap_or_default();
+                let uri = request.uri();
+                let location = redirect_location(redirect, "http", host, uri.path(), uri.query())
+                    .map_err(|error| Error::downstream(Reason::BadRequest).because(error))?;
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = redirect.status;
+                response.headers_mut().insert(http::header::LOCATION, location);
+                response
+            }
+            Action::Respond { answer, .. } => reply::fixed(answer.status, &answer.body, &answer.content_type),
+            Action::Upstream(_) | Action::Split { .. } => {
+                let target = match &route.action {
+                    Action::Upstream(target) => target,
+                    Action::Split { split, targets } => {
+                        let picked = generation.pick_split(*split).ok_or_else(|| Error::local(Reason::NoEndpoint))?;
+                        &targets[picked].1
+                    }
+                    _ => return Err(Error::local(Reason::Internal)),
+                };
+                self.prepare(record, route, &mut request, &client)?;
+                let mut response = forward::forward(record, target, request, &hop, downstream).await?;
+                let hop = hop_by_hop::strip(response.headers_mut());
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    upgrade::keep_switch(response.headers_mut(), hop.upgrade);
+                }
+                if listener.edge {
+                    drop_own_fields(response.headers_mut());
+                }
+                let version = response.version();
+                self.worker.via.append(response.headers_mut(), version);
+                response
+            }
+        };
+        if !route.response_headers.is_empty() {
+            let variables = self.variables(record, client);
+            route.response_headers.apply_to_response(response.headers_mut(), &variables, &captured);
+        }
+        Ok(response)
+    }
+
+    /// Makes the client's request the one that goes to the endpoint.
+    fn prepare(
+        &self,
+        record: &mut Record,
+        route: &Route,
+        request: &mut Request<Body>,
+        client: &Client,
+    ) -> Result<(), Error> {
+        let version = request.version();
+        let listener = record.listener();
+        let edge = listener.edge;
+        if !matches!(route.rewrite.path, PathRewrite::Keep)
+            && let Some(target) = request.uri().path_and_query()
+        {
+            let rewritten = rewrite_path(&route.rewrite.path, &route.path, target)
+                .map_err(|error| Error::downstream(Reason::BadRequest).because(error))?;
+            if let Some(target) = rewritten {
+                *request.uri_mut() = Uri::from(target);
+            }
+        }
+        let headers = request.headers_mut();
+        if edge {
+            drop_own_fields(headers);
+        }
+        forwarded::write(headers, edge, client, &self.peer, &HTTP, record.host());
+        self.worker.via.append(headers, version);
+        record.request_id.send(headers);
+        if let Some(host) = &route.rewrite.host {
+            headers.insert(HOST, host.clone());
+        } else if !headers.contains_key(HOST) {
+            // An HTTP/1.0 client need not send one; an HTTP/1.1 endpoint insists on it.
+            headers.insert(HOST, HeaderValue::from_static("localhost"));
+        }
+        if !route.request_headers.is_empty() {
+            let variables = self.variables(record, *client);
+            route.request_headers.apply_to_request(request.headers_mut(), &variables);
+        }
+        Ok(())
+    }
+
+    fn variables<'a>(&self, record: &'a Record, client: Client) -> RequestVariables<'a> {
+        RequestVariables { record, client, client_port: self.peer_port, scheme: "http" }
+    }
+}
+
+fn find(generation: &Generation, listener: ListenerId) -> Option<usize> {
+    generation.snapshot.listeners.iter().position(|candidate| candidate.id == listener)
+}
+
+fn find_route(listener: &Listener, request: &Request<Body>) -> Option<usize> {
+    let uri = request.uri();
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    let host = host.or_else(|| uri.authority().map(|authority| authority.as_str())).unwrap_or_default();
+    let target =
+        Target { host, default_port: HTTP_PORT, path: uri.path(), query: uri.query(), method: request.method() };
+    listener.table.find(&target, request.headers())
+}
+
+/// Fields that proxies of this kind tell each other, and strangers neither say nor see.
+fn drop_own_fields(headers: &mut HeaderMap) {
+    let own: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("x-outrigger-")).cloned().collect();
+    for name in own {
+        headers.remove(name);
+    }
+}

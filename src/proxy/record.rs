@@ -1,0 +1,227 @@
+//! What is known of one request, from its first byte to the last of its response; then metrics and a log line.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use tokio::time::Instant;
+
+use super::worker::{Generation, RequestInFlight, Worker};
+use crate::body::{Downstream, Observer};
+use crate::error::Reason;
+use crate::runtime::drain::Phase;
+use crate::snapshot::Listener;
+use crate::telemetry::access_log;
+use crate::telemetry::metrics::{Held, ListenerGauge, MethodLabel, RequestKey, RouteId, UpstreamId};
+use crate::telemetry::request_id::RequestId;
+use crate::telemetry::trace_context::TraceContext;
+use crate::upstream::limit::Permit;
+use crate::upstream::state::EndpointState;
+
+/// One request. Ends when [`Observer::end`] is called or, where the client has left before, when it is dropped.
+pub(crate) struct Record {
+    worker: Rc<Worker>,
+    generation: Rc<Generation>,
+    listener: usize,
+    downstream: Option<Rc<dyn Downstream>>,
+    pub(crate) received: Instant,
+    method: Method,
+    uri: Uri,
+    host: Option<HeaderValue>,
+    version: Version,
+    pub(crate) trace: TraceContext,
+    pub(crate) request_id: RequestId,
+    /// The route that matched, by its position.
+    pub(crate) route: Option<usize>,
+    pub(crate) upstream: Option<UpstreamId>,
+    pub(crate) upstream_name: Option<Arc<str>>,
+    pub(crate) endpoint: Option<Arc<EndpointState>>,
+    pub(crate) grpc: bool,
+    grpc_code: Option<u8>,
+    code: StatusCode,
+    pub(crate) reason: Option<Reason>,
+    pub(crate) attempts: u32,
+    pub(crate) connect: Option<std::time::Duration>,
+    first_byte: Option<Instant>,
+    bytes_out: u64,
+    ended: bool,
+    /// The upstream's permit for this request.
+    pub(crate) permit: Option<Permit>,
+    _in_flight: (RequestInFlight, Held),
+}
+
+impl Record {
+    #[allow(clippy::too_many_arguments)] // What a request begins with; a struct would be named once and taken apart.
+    pub(crate) fn begin(
+        worker: &Rc<Worker>,
+        generation: Rc<Generation>,
+        listener: usize,
+        downstream: Option<Rc<dyn Downstream>>,
+        received: Instant,
+        method: Method,
+        uri: Uri,
+        version: Version,
+        headers: &HeaderMap,
+    ) -> Box<Self> {
+        let Listener { edge, id, .. } = generation.snapshot.listeners[listener];
+        let ids = &mut *worker.ids.borrow_mut();
+        Box::new(Record {
+            listener,
+            downstream,
+            received,
+            trace: TraceContext::receive(headers, edge, ids),
+            request_id: RequestId::receive(headers, edge, ids),
+            host: headers.get(http::header::HOST).cloned(),
+            method,
+            uri,
+            version,
+            route: None,
+            upstream: None,
+            upstream_name: None,
+            endpoint: None,
+            grpc: is_grpc(headers),
+            grpc_code: None,
+            code: StatusCode::OK,
+            reason: None,
+            attempts: 0,
+            connect: None,
+            first_byte: None,
+            bytes_out: 0,
+            ended: false,
+            permit: None,
+            _in_flight: (worker.begin_request(), worker.metrics.hold_listener(id, ListenerGauge::RequestsInFlight)),
+            worker: worker.clone(),
+            generation,
+        })
+    }
+
+    pub(crate) fn listener_position(&self) -> usize {
+        self.listener
+    }
+
+    pub(crate) fn listener(&self) -> &Listener {
+        &self.generation.snapshot.listeners[self.listener]
+    }
+
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    pub(crate) fn generation(&self) -> &Rc<Generation> {
+        &self.generation
+    }
+
+    pub(crate) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    pub(crate) fn host(&self) -> Option<&HeaderValue> {
+        self.host.as_ref()
+    }
+
+    /// The response's head is there.
+    pub(crate) fn answered(&mut self, code: StatusCode, headers: &HeaderMap) {
+        self.code = code;
+        self.first_byte = Some(Instant::now());
+        if self.grpc {
+            self.trailers(headers);
+        }
+    }
+
+    fn finish(&mut self, outcome: Result<(), Reason>) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        if let Err(reason) = outcome {
+            // What went wrong first explains the rest.
+            self.reason.get_or_insert(reason);
+            if self.first_byte.is_none() {
+                self.code = reason.status();
+            }
+        }
+        let total = self.received.elapsed();
+        let bytes_in = self.downstream.as_ref().map_or(0, |downstream| downstream.bytes_in());
+        let code = self.code.as_u16();
+        let route: RouteId = match self.route {
+            Some(route) => self.listener().routes[route].id,
+            None => self.listener().no_route,
+        };
+        let grpc = self.grpc.then_some(self.grpc_code).flatten();
+        let key = RequestKey {
+            route,
+            upstream: self.upstream,
+            method: MethodLabel::from(&self.method),
+            code,
+            grpc,
+            reason: self.reason,
+        };
+        self.worker.metrics.request(&key, total, bytes_in, self.bytes_out);
+        if self.worker.access_log.wants(code, grpc, self.reason) {
+            self.write_log(total, bytes_in, grpc);
+        }
+    }
+
+    fn write_log(&self, total: std::time::Duration, bytes_in: u64, grpc_code: Option<u8>) {
+        let listener = self.listener();
+        self.worker.access_log.write(&access_log::Record {
+            time: self.worker.clock.unix(self.received.into_std()),
+            listener: &listener.name,
+            route: self.route.map(|route| &*listener.routes[route].name),
+            upstream: self.upstream_name.as_deref(),
+            endpoint: self.endpoint.as_ref().map(|endpoint| &*endpoint.label),
+            method: self.method.as_str(),
+            host: self.host.as_ref().map(HeaderValue::as_bytes),
+            path: self.uri.path().as_bytes(),
+            version: self.version,
+            code: self.code.as_u16(),
+            grpc_code,
+            reason: self.reason,
+            attempts: self.attempts,
+            bytes_in,
+            bytes_out: self.bytes_out,
+            queued: None,
+            connect: self.connect,
+            first_byte: self.first_byte.map(|first| first - self.received),
+            total,
+            trace_id: self.trace.trace_id(),
+            request_id: self.request_id.as_str(),
+            generation: self.generation.snapshot.generation,
+        });
+    }
+}
+
+
+/// gRPC in any of its encodings.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(http::header::CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+}
+
+impl Observer for Record {
+    fn sent(&mut self, bytes: usize) {
+        self.bytes_out += bytes as u64;
+    }
+
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        let code = trailers.get("grpc-status").and_then(|code| code.to_str().ok()?.parse().ok());
+        self.grpc_code = code.or(self.grpc_code);
+    }
+
+    fn end(mut self: Box<Self>, outcome: Result<(), Reason>) {
+        self.finish(outcome);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        // Nobody dropped it but the end of the proxy, or the client.
+        let forced = self.worker.drain.phase() == Phase::Forced;
+        self.finish(Err(if forced { Reason::Draining } else { Reason::ClientCancelled }));
+    }
+}

@@ -1,0 +1,116 @@
+//! Errors as responses: the one place where a reason becomes bytes for a client.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::json;
+
+use crate::body::Body;
+use crate::error::Reason;
+
+/// Why, and at which listener.
+const X_OUTRIGGER_REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// Who is answered, and how much it may know.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Audience<'a> {
+    pub(crate) grpc: bool,
+    /// Strangers are not told what is wrong in here.
+    pub(crate) edge: bool,
+    pub(crate) listener: &'a str,
+    pub(crate) request_id: Option<&'a str>,
+}
+
+/// The response of a request that failed.
+pub(crate) fn failure(reason: Reason, audience: Audience<'_>) -> Response<Body> {
+    let mut response = if audience.grpc { grpc(reason, audience.edge) } else { plain(reason, audience) };
+    if !audience.edge {
+        let hop = [reason.as_str(), "; hop=", audience.listener].concat();
+        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(hop)) {
+            response.headers_mut().insert(X_OUTRIGGER_REASON, value);
+        }
+    }
+    response
+}
+
+fn plain(reason: Reason, audience: Audience<'_>) -> Response<Body> {
+    let status = reason.status();
+    let mut body = if audience.edge {
+        json!({ "status": status.as_u16(), "message": status.canonical_reason().unwrap_or_default() })
+    } else {
+        json!({
+            "reason": reason.as_str(),
+            "status": status.as_u16(),
+            "message": reason.describe(),
+            "listener": audience.listener,
+        })
+    };
+    if let (Some(id), Some(fields)) = (audience.request_id, body.as_object_mut()) {
+        fields.insert("request_id".to_owned(), id.into());
+    }
+    let mut response = Response::new(Body::full(format!("{body}\n")));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Trailers-Only: gRPC clients look at `grpc-status` alone, and want 200 before they do.
+fn grpc(reason: Reason, edge: bool) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(reason.grpc_status())));
+    let message = match (edge, reason.status().canonical_reason()) {
+        (true, canonical) => canonical.unwrap_or("error").to_owned(),
+        (false, _) => [reason.as_str(), ": ", reason.describe()].concat(),
+    };
+    if let Ok(message) = HeaderValue::from_maybe_shared(Bytes::from(percent_encode(&message))) {
+        headers.insert(GRPC_MESSAGE, message);
+    }
+    response
+}
+
+/// As gRPC over HTTP/2 has it: all but the visible ASCII, space and without the percent sign.
+fn percent_encode(message: &str) -> String {
+    const REST: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
+    percent_encoding::utf8_percent_encode(message, REST).to_string()
+}
+
+/// A response that the configuration wrote.
+pub(crate) fn fixed(status: StatusCode, body: &str, content_type: &HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::full(body.to_owned()));
+    *response.status_mut() = status;
+    if !body.is_empty() {
+        response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_learn_nothing() {
+        let mut audience = Audience { grpc: false, edge: false, listener: "in", request_id: Some("7") };
+        let told = failure(Reason::ConnectFailure, audience);
+        assert_eq!(told.headers()["x-outrigger-reason"], "connect_failure; hop=in");
+        assert_eq!(told.status(), 503);
+        audience.edge = true;
+        let hidden = failure(Reason::ConnectFailure, audience);
+        assert!(!hidden.headers().contains_key("x-outrigger-reason"));
+        let body = String::from_utf8(hidden.body().as_full().unwrap().to_vec()).unwrap();
+        assert!(!body.contains("connect"), "{body}");
+    }
+
+    #[test]
+    fn grpc_gets_its_own_form() {
+        let audience = Audience { grpc: true, edge: false, listener: "in", request_id: None };
+        let response = failure(Reason::ResponseTimeout, audience);
+        assert_eq!((response.status().as_u16(), &response.headers()["grpc-status"]), (200, &HeaderValue::from(4u16)));
+        assert!(response.body().is_empty());
+    }
+}

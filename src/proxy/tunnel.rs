@@ -1,0 +1,153 @@
+//! After an Upgrade or CONNECT: bytes both ways, until one side has ended and the other has drained, or nothing moves.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use crate::body::{Duplex, Observer, Tunnel};
+use crate::error::Reason;
+use crate::runtime::drain::{Phase, Ticket};
+use crate::runtime::stream::Stream;
+use crate::runtime::timer::Timer;
+
+/// Bytes of each direction in memory.
+const BUFFER: usize = 16 * 1024;
+
+/// Joins the client's end to the endpoint's. `greeting` goes to the client first, `early` to the endpoint.
+pub(crate) async fn join(
+    mut client: impl Duplex,
+    greeting: Bytes,
+    early: Bytes,
+    tunnel: Tunnel,
+    mut observer: Option<Box<dyn Observer>>,
+    ticket: &mut Ticket,
+    timer: &mut Timer,
+) {
+    let mut endpoint = tunnel.endpoint;
+    let mut down = Pipe::new(greeting, tunnel.early);
+    let mut up = Pipe::new(early, Bytes::new());
+    let mut progress = Instant::now();
+    let outcome = poll_fn(|cx| {
+        let moved = down.moved + up.moved;
+        let ended = match (down.poll(cx, &mut endpoint, &mut client), up.poll(cx, &mut client, &mut endpoint)) {
+            (Poll::Ready(Err(())), _) => Some(Err(Reason::UpstreamReset)),
+            (_, Poll::Ready(Err(()))) => Some(Err(Reason::ClientCancelled)),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Some(Ok(())),
+            _ => None,
+        };
+        if let Some(outcome) = ended {
+            return Poll::Ready(outcome);
+        }
+        if down.moved + up.moved > moved {
+            progress = Instant::now();
+        }
+        if ticket.watch(cx.waker()) == Phase::Forced {
+            return Poll::Ready(Err(Reason::Draining));
+        }
+        ready!(timer.poll(cx, tunnel.idle.map(|idle| progress + idle)));
+        Poll::Ready(Err(Reason::IdleTimeout))
+    })
+    .await;
+    if let Some(mut observer) = observer.take() {
+        observer.sent(down.moved as usize);
+        observer.end(outcome);
+    }
+}
+
+/// Joins a client that spoke HTTP/1 so far.
+pub(crate) async fn join_http1(
+    client: &RefCell<Stream>,
+    greeting: Bytes,
+    early: Bytes,
+    tunnel: Tunnel,
+    observer: Option<Box<dyn Observer>>,
+    ticket: &mut Ticket,
+    timer: &mut Timer,
+) {
+    join(Borrowed(client), greeting, early, tunnel, observer, ticket, timer).await;
+}
+
+/// One direction.
+struct Pipe {
+    first: bytes::buf::Chain<Bytes, Bytes>,
+    buffer: BytesMut,
+    ended: bool,
+    closed: bool,
+    moved: u64,
+}
+
+impl Pipe {
+    fn new(first: Bytes, second: Bytes) -> Self {
+        Pipe { first: first.chain(second), buffer: BytesMut::new(), ended: false, closed: false, moved: 0 }
+    }
+
+    /// Ready when the source has ended, everything has been passed on, and so has the end. The error is the source's
+    /// or the sink's; a tunnel ends with either.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut (impl Duplex + ?Sized),
+        to: &mut (impl Duplex + ?Sized),
+    ) -> Poll<Result<(), ()>> {
+        loop {
+            while self.first.has_remaining() {
+                let written = ready!(Pin::new(&mut *to).poll_write(cx, self.first.chunk())).map_err(|_| ())?;
+                self.first.advance(written);
+            }
+            while !self.buffer.is_empty() {
+                let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.buffer)).map_err(|_| ())?;
+                self.buffer.advance(written);
+                self.moved += written as u64;
+            }
+            if self.closed {
+                return Poll::Ready(Ok(()));
+            }
+            if self.ended {
+                let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
+                self.closed = true;
+                return Poll::Ready(Ok(()));
+            }
+            ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(|_| ())?;
+            self.buffer.reserve(BUFFER);
+            match pin!(from.read_buf(&mut self.buffer)).poll(cx) {
+                Poll::Ready(Ok(0)) => self.ended = true,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+                Poll::Pending => {
+                    // A silent tunnel holds no memory.
+                    self.buffer = BytesMut::new();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+/// The client's stream, whose owner waits for us.
+struct Borrowed<'a>(&'a RefCell<Stream>);
+
+impl AsyncRead for Borrowed<'_> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Borrowed<'_> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,10 @@
+//! What everything runs on: sockets, timers, worker threads, the drain.
+//!
+//! Two kinds of thread: *workers* carry requests, each a current-thread runtime whose state nobody else touches;
+//! the *control* thread does the rest (admin, signals, configuration) and can stall no request.
+
+pub(crate) mod address;
+pub(crate) mod drain;
+pub(crate) mod stream;
+pub(crate) mod timer;
+pub(crate) mod worker;

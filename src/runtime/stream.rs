@@ -1,0 +1,249 @@
+//! A connected socket of any kind. TLS will be one more variant.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connected socket.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    /// Bytes that were read to tell the protocol, then the socket.
+    Replayed(BytesMut, Box<Stream>),
+}
+
+impl Stream {
+    /// The other end, where it has an IP address.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Stream::Tcp(tcp) => tcp.peer_addr().ok(),
+            Stream::Unix(_) => None,
+            Stream::Replayed(_, inner) => inner.peer(),
+        }
+    }
+
+    /// Reads what is there into `buffer`, at most its spare room (at least 1 byte). 0: the other end has finished.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+        // The future holds no state, so that making a new one for each poll loses nothing.
+        std::pin::pin!(self.read_buf(buffer)).poll(cx)
+    }
+
+    /// Ready when bytes, an end or an error are there to be read; reads nothing.
+    pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(tcp) => tcp.poll_read_ready(cx),
+            Stream::Unix(unix) => unix.poll_read_ready(cx),
+            Stream::Replayed(bytes, _) if !bytes.is_empty() => Poll::Ready(Ok(())),
+            Stream::Replayed(_, inner) => inner.poll_readable(cx),
+        }
+    }
+
+    /// What an idle connection has to say, asked of the kernel.
+    ///
+    /// The runtime's own notion is as old as its last turn; this costs one system call.
+    pub(crate) fn look(&self) -> Liveness {
+        let mut byte = [0u8; 1];
+        let result = match self {
+            Stream::Tcp(tcp) => rustix::net::recv(tcp, &mut byte, PEEK),
+            Stream::Unix(unix) => rustix::net::recv(unix, &mut byte, PEEK),
+            Stream::Replayed(bytes, _) if !bytes.is_empty() => return Liveness::Unexpected,
+            Stream::Replayed(_, inner) => return inner.look(),
+        };
+        match result {
+            Ok((0, _)) => Liveness::Closed,
+            Ok(_) => Liveness::Unexpected,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Liveness::Quiet,
+            Err(_) => Liveness::Closed,
+        }
+    }
+
+    /// Reads into `buffer` without waiting; `WouldBlock` when nothing is known to be there.
+    pub(crate) fn try_fill(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(tcp) => tcp.try_read_buf(buffer),
+            Stream::Unix(unix) => unix.try_read_buf(buffer),
+            Stream::Replayed(bytes, inner) => {
+                if bytes.is_empty() {
+                    return inner.try_fill(buffer);
+                }
+                let read = bytes.len();
+                buffer.extend_from_slice(&bytes.split());
+                Ok(read)
+            }
+        }
+    }
+}
+
+const PEEK: rustix::net::RecvFlags = rustix::net::RecvFlags::PEEK.union(rustix::net::RecvFlags::DONTWAIT);
+
+/// What [`Stream::look`] saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Liveness {
+    /// Open, nothing to read.
+    Quiet,
+    /// Bytes that nobody asked for.
+    Unexpected,
+    /// Closed or reset.
+    Closed,
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Stream::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
+            Stream::Replayed(bytes, inner) => {
+                if bytes.is_empty() {
+                    return Pin::new(&mut **inner).poll_read(cx, buf);
+                }
+                let take = bytes.len().min(buf.remaining());
+                buf.put_slice(&bytes[..take]);
+                bytes.advance(take);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Stream::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
+            Stream::Replayed(_, inner) => Pin::new(&mut **inner).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
+            Stream::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, slices),
+            Stream::Replayed(_, inner) => Pin::new(&mut **inner).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(())) // Sockets hold nothing back.
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Stream::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
+            Stream::Replayed(_, inner) => Pin::new(&mut **inner).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A way to a stream for the time of one poll.
+///
+/// The client's stream is shared by who reads the request and who writes the response; polling a body in between may
+/// come back to it, so nobody holds it for longer.
+pub(crate) trait Socket {
+    fn with<T>(&mut self, action: impl FnOnce(&mut Stream) -> T) -> T;
+}
+
+impl Socket for Stream {
+    fn with<T>(&mut self, action: impl FnOnce(&mut Stream) -> T) -> T {
+        action(self)
+    }
+}
+
+impl Socket for &RefCell<Stream> {
+    fn with<T>(&mut self, action: impl FnOnce(&mut Stream) -> T) -> T {
+        action(&mut self.borrow_mut())
+    }
+}
+
+/// Bytes on their way out, with how many of them have gone.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+/// Above this much room, a buffer is given back once it is empty.
+const KEEP_CAPACITY: usize = 16 * 1024;
+
+impl Outgoing {
+    /// Where to append.
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// What has not been sent.
+    pub(crate) fn into_unsent(mut self) -> Vec<u8> {
+        self.bytes.drain(..self.sent);
+        self.bytes
+    }
+
+    /// Bytes not yet sent.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Sends everything, then `tail` as far as it goes in the same system call; `tail` is advanced.
+    pub(crate) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Stream,
+        tail: &mut impl Buf,
+    ) -> Poll<io::Result<()>> {
+        while !self.is_empty() || tail.has_remaining() {
+            let head = &self.bytes[self.sent..];
+            let written = if !tail.has_remaining() {
+                ready!(Pin::new(&mut *stream).poll_write(cx, head))?
+            } else if head.is_empty() {
+                ready!(Pin::new(&mut *stream).poll_write(cx, tail.chunk()))?
+            } else {
+                let slices = [io::IoSlice::new(head), io::IoSlice::new(tail.chunk())];
+                ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices))?
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let of_head = written.min(self.len());
+            self.sent += of_head;
+            tail.advance(written - of_head);
+            if self.is_empty() {
+                self.clear();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives the memory back; for connections that go idle.
+    pub(crate) fn release(&mut self) {
+        if self.is_empty() {
+            self.bytes = Vec::new();
+            self.sent = 0;
+        }
+    }
+
+    fn clear(&mut self) {
+        self.sent = 0;
+        self.bytes.clear();
+        if self.bytes.capacity() > KEEP_CAPACITY {
+            self.bytes = Vec::new();
+        }
+    }
+}

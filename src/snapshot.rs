@@ -1,0 +1,197 @@
+//! The hinge between the two wings: one configuration, compiled for the requests' way.
+//!
+//! A snapshot never changes. What lasts longer than a configuration stands in the [`Registry`] and is only pointed to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use crate::config::model::{
+    self, Direction, EndpointSource, ListenerLimits, PathMatch, TimeoutOverrides, Timeouts, Trust, UpstreamIndex,
+    UpstreamProtocol,
+};
+use crate::proxy::header_rules::Rules;
+use crate::route::Table;
+use crate::telemetry::metrics::{ListenerId, Names, RouteId, UpstreamId};
+use crate::upstream::state::{EndpointState, Registry, UpstreamState};
+
+/// gRPC calls and event streams may be silent for longer than other messages, where nothing else was written.
+const STREAM_IDLE: Duration = Duration::from_secs(5 * 60);
+
+/// A compiled configuration.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    /// Counted from 1.
+    pub(crate) generation: u64,
+    pub(crate) service: Option<String>,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) upstreams: Vec<Upstream>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) name: Arc<str>,
+    pub(crate) id: ListenerId,
+    /// Stands for requests that match no route.
+    pub(crate) no_route: RouteId,
+    pub(crate) direction: Direction,
+    pub(crate) edge: bool,
+    pub(crate) trust: Trust,
+    pub(crate) limits: ListenerLimits,
+    pub(crate) table: Table,
+    pub(crate) routes: Vec<Route>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) name: Arc<str>,
+    pub(crate) id: RouteId,
+    pub(crate) action: Action,
+    /// What the path was matched by; a rewrite of prefixes needs it.
+    pub(crate) path: PathMatch,
+    /// True where the route names hosts.
+    pub(crate) names_host: bool,
+    pub(crate) rewrite: model::Rewrite,
+    pub(crate) request_headers: Rules,
+    pub(crate) response_headers: Rules,
+}
+
+#[derive(Debug)]
+pub(crate) enum Action {
+    Upstream(Target),
+    /// Position of the route's split among all splits; each target with its weight.
+    Split {
+        split: usize,
+        targets: Vec<(u32, Target)>,
+    },
+    Redirect(model::Redirect),
+    Respond {
+        answer: model::Respond,
+        length: HeaderValue,
+    },
+}
+
+/// An upstream as one route sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) upstream: UpstreamIndex,
+    pub(crate) timeouts: Patience,
+}
+
+/// Timeouts for the two kinds of message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    pub(crate) timeouts: Timeouts,
+    /// `idle` of gRPC calls and event streams.
+    pub(crate) stream_idle: Option<Duration>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) id: UpstreamId,
+    pub(crate) state: Arc<UpstreamState>,
+    pub(crate) endpoints: Vec<Arc<EndpointState>>,
+    pub(crate) weights: Vec<u32>,
+    pub(crate) protocol: UpstreamProtocol,
+}
+
+impl Snapshot {
+    /// Compiles `config`; what it shares with earlier generations is taken from `registry` and `names`.
+    pub(crate) fn compile(config: &model::Config, generation: u64, registry: &Registry, names: &Names) -> Self {
+        let upstreams = config.upstreams.iter().map(|upstream| compile_upstream(upstream, registry, names)).collect();
+        let mut splits = 0;
+        let listeners =
+            config.listeners.iter().map(|listener| compile_listener(listener, config, names, &mut splits)).collect();
+        Snapshot { generation, service: config.service.clone(), listeners, upstreams }
+    }
+
+    pub(crate) fn upstream(&self, index: UpstreamIndex) -> &Upstream {
+        &self.upstreams[index.0]
+    }
+
+    /// Weights of every split, by its position.
+    pub(crate) fn splits(&self) -> impl Iterator<Item = impl Iterator<Item = u32>> {
+        let routes = self.listeners.iter().flat_map(|listener| &listener.routes);
+        routes.filter_map(|route| match &route.action {
+            Action::Split { targets, .. } => Some(targets.iter().map(|(weight, _)| *weight)),
+            _ => None,
+        })
+    }
+}
+
+fn compile_upstream(upstream: &model::Upstream, registry: &Registry, names: &Names) -> Upstream {
+    let state = registry.upstream(upstream);
+    let EndpointSource::Static(endpoints) = &upstream.source;
+    Upstream {
+        id: names.upstream(&upstream.name),
+        endpoints: endpoints.iter().map(|endpoint| state.endpoint(&endpoint.address)).collect(),
+        weights: endpoints.iter().map(|endpoint| u32::from(endpoint.weight)).collect(),
+        protocol: upstream.protocol,
+        state,
+    }
+}
+
+fn compile_listener(
+    listener: &model::Listener,
+    config: &model::Config,
+    names: &Names,
+    splits: &mut usize,
+) -> Listener {
+    let id = names.listener(&listener.name);
+    let routes = listener.routes.iter().map(|route| Route {
+        name: route.name.as_str().into(),
+        id: names.route(id, &route.name),
+        action: compile_action(route, config, splits),
+        path: route.matcher.path.clone(),
+        names_host: !route.matcher.hosts.is_empty(),
+        rewrite: route.rewrite.clone(),
+        request_headers: Rules::compile(&route.request_headers),
+        response_headers: Rules::compile(&route.response_headers),
+    });
+    Listener {
+        name: listener.name.as_str().into(),
+        id,
+        no_route: names.no_route(id),
+        direction: listener.direction,
+        edge: listener.edge,
+        trust: listener.trust.clone(),
+        limits: listener.limits,
+        table: Table::compile(&listener.routes),
+        routes: routes.collect(),
+    }
+}
+
+fn compile_action(route: &model::Route, config: &model::Config, splits: &mut usize) -> Action {
+    let target = |upstream: UpstreamIndex| Target {
+        upstream,
+        timeouts: patience(config.upstreams[upstream.0].timeouts, route.timeouts),
+    };
+    match &route.action {
+        model::Action::Upstream(upstream) => Action::Upstream(target(*upstream)),
+        model::Action::Split(weighted) => {
+            let split = *splits;
+            *splits += 1;
+            Action::Split { split, targets: weighted.iter().map(|(index, weight)| (*weight, target(*index))).collect() }
+        }
+        model::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
+        model::Action::Respond(answer) => {
+            Action::Respond { length: HeaderValue::from(answer.body.len()), answer: answer.clone() }
+        }
+    }
+}
+
+/// What the route says goes over what the upstream says.
+fn patience(upstream: Timeouts, route: TimeoutOverrides) -> Patience {
+    let timeouts = Timeouts {
+        connect: route.connect.unwrap_or(upstream.connect),
+        response: route.response.unwrap_or(upstream.response),
+        response_written: route.response.is_some() || upstream.response_written,
+        idle: route.idle.unwrap_or(upstream.idle),
+        idle_written: route.idle.is_some() || upstream.idle_written,
+        request: route.request.unwrap_or(upstream.request),
+        tunnel_idle: route.tunnel_idle.unwrap_or(upstream.tunnel_idle),
+    };
+    let stream_idle = if timeouts.idle_written { timeouts.idle } else { Some(STREAM_IDLE) };
+    Patience { timeouts, stream_idle }
+}

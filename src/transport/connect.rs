@@ -1,0 +1,104 @@
+//! A new connection to an endpoint.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::config::model::EndpointAddress;
+use crate::error::{Error, Reason};
+use crate::runtime::address::BoundAddress;
+use crate::runtime::stream::Stream;
+
+/// Addresses that this proxy itself listens on: a connection to one of them would go round for ever.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct OwnAddresses {
+    exact: HashSet<SocketAddr>,
+    /// Ports that are bound on every interface.
+    wildcard: HashSet<u16>,
+    unix: HashSet<PathBuf>,
+}
+
+impl OwnAddresses {
+    pub(crate) fn add(&mut self, address: &BoundAddress) {
+        match address {
+            BoundAddress::Tcp(address) => self.add_tcp(*address),
+            BoundAddress::Unix(path) => {
+                self.unix.insert(path.clone());
+            }
+        }
+    }
+
+    fn add_tcp(&mut self, address: SocketAddr) {
+        if address.ip().is_unspecified() {
+            self.wildcard.insert(address.port());
+        } else {
+            self.exact.insert(address);
+        }
+    }
+
+    /// `local` is our own end: a connection from an address to itself has not left this machine.
+    fn holds_tcp(&self, remote: SocketAddr, local: Option<IpAddr>) -> bool {
+        let here = remote.ip().is_loopback() || remote.ip().is_unspecified() || Some(remote.ip()) == local;
+        self.exact.contains(&remote) || (here && self.wildcard.contains(&remote.port()))
+    }
+}
+
+/// Connects within `timeout`.
+///
+/// # Errors
+/// `connect_failure`, `connect_timeout`, or `loop_detected` where the address is the proxy's own.
+pub(crate) async fn connect(
+    address: &EndpointAddress,
+    own: &OwnAddresses,
+    timeout: Option<Duration>,
+) -> Result<Stream, Error> {
+    let connecting = async {
+        match address {
+            EndpointAddress::Tcp(address) => {
+                let tcp = TcpStream::connect(address).await.map_err(connect_failure)?;
+                if own.holds_tcp(*address, tcp.local_addr().ok().map(|local| local.ip())) {
+                    return Err(Error::local(Reason::LoopDetected));
+                }
+                tcp.set_nodelay(true).map_err(connect_failure)?;
+                Ok(Stream::Tcp(tcp))
+            }
+            EndpointAddress::Unix(path) if own.unix.contains(path) => Err(Error::local(Reason::LoopDetected)),
+            EndpointAddress::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await.map_err(connect_failure)?)),
+        }
+    };
+    match timeout {
+        None => connecting.await,
+        Some(timeout) => tokio::time::timeout(timeout, connecting)
+            .await
+            .unwrap_or_else(|_| Err(Error::upstream(Reason::ConnectTimeout).unsent())),
+    }
+}
+
+fn connect_failure(error: std::io::Error) -> Error {
+    Error::upstream(Reason::ConnectFailure).unsent().because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_addresses_are_told_from_others() {
+        let mut own = OwnAddresses::default();
+        own.add_tcp("127.0.0.1:1".parse().unwrap());
+        own.add_tcp("[::]:2".parse().unwrap());
+        let here = Some("10.0.0.1".parse().unwrap());
+        for (address, expected) in [
+            ("127.0.0.1:1", true),
+            ("127.0.0.2:1", false),
+            ("127.0.0.1:2", true),
+            ("10.0.0.1:2", true),
+            ("10.0.0.2:2", false),
+        ] {
+            assert_eq!(own.holds_tcp(address.parse().unwrap(), here), expected, "{address}");
+        }
+    }
+}

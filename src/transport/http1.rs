@@ -1,0 +1,458 @@
+//! One HTTP/1.1 connection to an endpoint. Whoever holds it drives it: there is no task behind it, and no channel.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, Response, StatusCode, header, request};
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::time::Instant;
+
+use super::{Deadlines, Pools};
+use crate::body::{Body, Downstream};
+use crate::error::{Error, Reason};
+use crate::http1::{self, BodyDecoder, BodyLength, BodySender, Decoded, Framing, HeaderCase, SendError};
+use crate::runtime::stream::{Liveness, Outgoing, Stream};
+use crate::runtime::timer::{Timer, earlier};
+use crate::upstream::limit::Permit;
+use crate::upstream::state::InFlight;
+
+/// Bytes of a response's head; Envoy and nginx (with its usual settings) refuse more than 60 or 64 KiB.
+const MAX_HEAD: usize = 64 * 1024;
+/// First read of a response: head and a small body.
+const READ_SMALL: usize = 8 * 1024;
+/// Reads of a body that is known to be large: fewer system calls and wake-ups.
+const READ_LARGE: usize = 256 * 1024;
+/// `Keep-Alive: timeout` is honoured less this, for the answer's way here and the next request's way there.
+const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
+/// A connection that was idle for less is taken at the runtime's word; the kernel is asked after longer.
+const FRESHLY_IDLE: Duration = Duration::from_millis(5);
+
+/// What is sent, and with what patience.
+pub(crate) struct Attempt<'a> {
+    /// The head as it goes out; the target is path and query.
+    pub(crate) head: &'a request::Parts,
+    /// The body; what is still untouched after a failure is put back.
+    pub(crate) body: &'a mut Body,
+    /// The client's connection, for 1xx.
+    pub(crate) downstream: Option<&'a Rc<dyn Downstream>>,
+    pub(crate) deadlines: Deadlines,
+}
+
+/// What an endpoint answers.
+pub(crate) enum Answer {
+    Response(Response<Body>),
+    /// The connection has left HTTP: an accepted Upgrade.
+    Switched { response: Response<()>, stream: Stream, early: Bytes, permit: Permit },
+}
+
+/// A failed exchange.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    /// A reused connection ended without a byte of response: it had probably died before.
+    pub(crate) stale: bool,
+    /// The attempt's body is as it was: it may be sent again.
+    pub(crate) body_intact: bool,
+}
+
+/// A connection, busy or idle.
+#[derive(Debug)]
+pub(crate) struct Http1Connection {
+    stream: Stream,
+    read: BytesMut,
+    out: Outgoing,
+    timer: Timer,
+    permit: Permit,
+    opened: Instant,
+    idle_since: Instant,
+    /// How long the endpoint said that it keeps an idle connection.
+    keep_alive: Option<Duration>,
+    reused: bool,
+}
+
+impl Http1Connection {
+    pub(crate) fn new(stream: Stream, permit: Permit) -> Box<Self> {
+        let now = Instant::now();
+        Box::new(Http1Connection {
+            stream,
+            read: BytesMut::new(),
+            out: Outgoing::default(),
+            timer: Timer::default(),
+            permit,
+            opened: now,
+            idle_since: now,
+            keep_alive: None,
+            reused: false,
+        })
+    }
+
+    /// Gives the socket away, for a tunnel that never spoke HTTP.
+    pub(crate) fn into_stream(self) -> (Stream, Permit) {
+        (self.stream, self.permit)
+    }
+
+    /// True while an idle connection may be used again. `careful`: ask the kernel even if it has just been used.
+    pub(crate) fn is_usable(&mut self, now: Instant, idle: Option<Duration>, lifetime: Duration, careful: bool) -> bool {
+        let quiet_for = now.saturating_duration_since(self.idle_since);
+        let bound = earlier_duration(idle, self.keep_alive);
+        if bound.is_some_and(|bound| quiet_for >= bound) || now.saturating_duration_since(self.opened) >= lifetime {
+            return false;
+        }
+        if careful || quiet_for > FRESHLY_IDLE {
+            return self.stream.look() == Liveness::Quiet;
+        }
+        // No system call: only what the runtime has already heard.
+        matches!(self.stream.try_fill(&mut self.read), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    /// Sends the attempt and waits for the response's head. The connection goes home to `pools` with the response's
+    /// end.
+    pub(crate) async fn exchange(
+        mut self: Box<Self>,
+        attempt: &mut Attempt<'_>,
+        guard: InFlight,
+        home: &Rc<Pools>,
+        endpoint: u64,
+    ) -> Result<Answer, Failure> {
+        let head = attempt.head;
+        let framing = request_framing(&head.method, attempt.body);
+        let case = head.extensions.get::<HeaderCase>();
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+        http1::encode_request(&head.method, target, &head.headers, case, framing, self.out.buffer());
+
+        let whole = attempt.body.as_full().cloned();
+        let mut upload = Upload::new(BodySender::new(std::mem::take(attempt.body), framing));
+        if head.headers.contains_key(header::EXPECT)
+            && let Some(downstream) = attempt.downstream
+        {
+            downstream.leave_continue_to_endpoint();
+        }
+        let outcome = poll_fn(|cx| self.poll_head(cx, attempt, &mut upload)).await;
+        let received = match outcome {
+            Ok(received) => received,
+            Err(failure) => {
+                let intact = whole.map(Body::full).or_else(|| upload.sender.into_untouched());
+                let body_intact = intact.is_some();
+                *attempt.body = intact.unwrap_or_default();
+                return Err(Failure { body_intact, ..failure });
+            }
+        };
+        self.keep_alive = keep_alive_timeout(received.response.headers());
+        if received.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let early = self.read.split().freeze();
+            return Ok(Answer::Switched { response: received.response, stream: self.stream, early, permit: self.permit });
+        }
+        Ok(Answer::Response(self.into_response(received, upload, attempt.deadlines, guard, home, endpoint)))
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        attempt: &Attempt<'_>,
+        upload: &mut Upload,
+    ) -> Poll<Result<http1::ResponseHead, Failure>> {
+        upload.poll(cx, &mut self.stream, &mut self.out).map_err(|error| Failure { error, stale: false, body_intact: false })?;
+        loop {
+            match http1::parse_response(&mut self.read, &mut upload.scanned, MAX_HEAD, &attempt.head.method) {
+                Ok(Some(head)) if head.response.status().is_informational()
+                    && head.response.status() != StatusCode::SWITCHING_PROTOCOLS =>
+                {
+                    upload.interim += 1;
+                    if upload.interim > MAX_INTERIM {
+                        return Poll::Ready(Err(protocol_error("too many 1xx responses")));
+                    }
+                    if let Some(downstream) = attempt.downstream {
+                        downstream.send_interim(&head.response);
+                    }
+                }
+                Ok(Some(head)) if head.response.status() == StatusCode::SWITCHING_PROTOCOLS
+                    && !attempt.head.headers.contains_key(header::UPGRADE) =>
+                {
+                    return Poll::Ready(Err(protocol_error("101 without having been asked for")));
+                }
+                Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                Ok(None) => {
+                    if self.read.capacity() - self.read.len() < READ_SMALL / 2 {
+                        self.read.reserve(READ_SMALL);
+                    }
+                    match self.stream.poll_fill(cx, &mut self.read) {
+                        Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.ended(upload, None))),
+                        Poll::Ready(Ok(_)) => upload.progress = Instant::now(),
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(self.ended(upload, Some(error)))),
+                        Poll::Pending => return self.poll_patience(cx, attempt, upload).map(Err),
+                    }
+                }
+                Err(http1::HeadError::Malformed(what)) => return Poll::Ready(Err(protocol_error(what.0))),
+                Err(_) => return Poll::Ready(Err(protocol_error("the response's head is too large"))),
+            }
+        }
+    }
+
+    /// Ready when patience is over.
+    fn poll_patience(&mut self, cx: &mut Context<'_>, attempt: &Attempt<'_>, upload: &Upload) -> Poll<Failure> {
+        let (reason, deadline) = match upload.finished {
+            Some(finished) => (Reason::ResponseTimeout, attempt.deadlines.response.map(|bound| finished + bound)),
+            None => (Reason::IdleTimeout, attempt.deadlines.idle.map(|bound| upload.progress + bound)),
+        };
+        ready!(self.timer.poll(cx, earlier(deadline, attempt.deadlines.request)));
+        let reason = timeout_reason(reason, attempt.deadlines.request);
+        Poll::Ready(Failure { error: Error::upstream(reason), stale: false, body_intact: false })
+    }
+
+    /// The connection ended before a response's head.
+    fn ended(&self, upload: &mut Upload, error: Option<std::io::Error>) -> Failure {
+        let stale = self.reused && self.read.is_empty() && upload.interim == 0;
+        let reason = if stale { Reason::UpstreamClosedIdle } else { Reason::UpstreamReset };
+        let failed = Error::upstream(reason);
+        let failed = match upload.broken.take().or(error) {
+            Some(error) => failed.because(error),
+            None => failed.because("closed before the response's head was complete"),
+        };
+        Failure { error: failed, stale, body_intact: false }
+    }
+
+    fn into_response(
+        mut self: Box<Self>,
+        received: http1::ResponseHead,
+        upload: Upload,
+        deadlines: Deadlines,
+        guard: InFlight,
+        home: &Rc<Pools>,
+        endpoint: u64,
+    ) -> Response<Body> {
+        let reusable = received.keep_alive && upload.broken.is_none();
+        let deadlines = deadlines.for_response(received.response.headers());
+        let whole_is_here = matches!(received.length, BodyLength::Exact(length) if length <= self.read.len() as u64);
+        let body = if upload.finished.is_some() && (received.length == BodyLength::Empty || whole_is_here) {
+            // The usual case for small answers: nothing is left to wait for.
+            let length = if let BodyLength::Exact(length) = received.length { length as usize } else { 0 };
+            let bytes = self.read.split_to(length).freeze();
+            self.go_home(reusable, home, endpoint);
+            Body::full(bytes)
+        } else {
+            Body::stream(Http1Body {
+                decoder: BodyDecoder::new(received.length),
+                connection: Some(self),
+                upload,
+                reusable,
+                deadlines,
+                home: home.clone(),
+                endpoint,
+                large: matches!(received.length, BodyLength::Exact(length) if length > READ_LARGE as u64),
+                _guard: guard,
+            })
+        };
+        let mut response = received.response.map(|()| body);
+        response.body_mut().set_idle(deadlines.idle);
+        response
+    }
+
+    fn go_home(mut self: Box<Self>, reusable: bool, home: &Pools, endpoint: u64) {
+        // Bytes behind the end of a response belong to no request.
+        if !reusable || !self.read.is_empty() || !self.out.is_empty() {
+            return;
+        }
+        if self.keep_alive.is_some_and(|kept| kept.is_zero()) {
+            return;
+        }
+        self.read = BytesMut::new();
+        self.out.release();
+        self.reused = true;
+        self.idle_since = Instant::now();
+        home.put_back(endpoint, self);
+    }
+}
+
+/// 1xx responses to one request.
+const MAX_INTERIM: u32 = 16;
+
+fn protocol_error(what: &'static str) -> Failure {
+    Failure { error: Error::upstream(Reason::UpstreamProtocolError).because(what), stale: false, body_intact: false }
+}
+
+/// The whole request's deadline explains a timeout once it has passed.
+fn timeout_reason(reason: Reason, request: Option<Instant>) -> Reason {
+    match request {
+        Some(deadline) if Instant::now() >= deadline => Reason::RequestTimeout,
+        _ => reason,
+    }
+}
+
+fn earlier_duration(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// A request's body with a known length keeps it; without a body nothing is said, except where a method that usually
+/// has one would make the endpoint wonder (RFC 9110, section 8.6).
+fn request_framing(method: &Method, body: &Body) -> Framing {
+    match body.size_hint().exact() {
+        Some(0) if *method == Method::POST || *method == Method::PUT || *method == Method::PATCH => Framing::Length(0),
+        Some(0) => Framing::None,
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked,
+    }
+}
+
+/// `Keep-Alive: timeout=N`, less the margin.
+fn keep_alive_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("keep-alive")?.to_str().ok()?;
+    let seconds = value.split(',').find_map(|item| {
+        let (name, seconds) = item.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("timeout").then(|| seconds.trim().parse::<u32>().ok())?
+    })?;
+    Some(Duration::from_secs(seconds.into()).saturating_sub(KEEP_ALIVE_MARGIN))
+}
+
+/// The request's body on its way, and how the exchange is getting on.
+#[derive(Debug)]
+struct Upload {
+    sender: BodySender,
+    /// Since when all of it has been sent, or sending was given up.
+    finished: Option<Instant>,
+    /// The endpoint takes no more; it may still have answered.
+    broken: Option<std::io::Error>,
+    /// The last time that anything moved.
+    progress: Instant,
+    scanned: usize,
+    interim: u32,
+}
+
+impl Upload {
+    fn new(sender: BodySender) -> Self {
+        Upload { sender, finished: None, broken: None, progress: Instant::now(), scanned: 0, interim: 0 }
+    }
+
+    /// Moves the body on. An error is the client's: the endpoint's come to light when its answer is read.
+    fn poll(&mut self, cx: &mut Context<'_>, stream: &mut Stream, out: &mut Outgoing) -> Result<(), Error> {
+        if self.finished.is_some() {
+            return Ok(());
+        }
+        let sent = self.sender.poll(cx, stream, out);
+        if self.sender.take_moved() {
+            self.progress = Instant::now();
+        }
+        match sent {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => self.finished = Some(self.progress),
+            Poll::Ready(Err(SendError::Peer(error))) => {
+                self.finished = Some(Instant::now());
+                self.broken = Some(error);
+            }
+            Poll::Ready(Err(SendError::Body(error))) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// A response's body that still has to be read, and with it perhaps a request's that still has to be sent.
+struct Http1Body {
+    decoder: BodyDecoder,
+    connection: Option<Box<Http1Connection>>,
+    upload: Upload,
+    reusable: bool,
+    deadlines: Deadlines,
+    home: Rc<Pools>,
+    endpoint: u64,
+    large: bool,
+    _guard: InFlight,
+}
+
+impl Http1Body {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        loop {
+            let Some(connection) = self.connection.as_deref_mut() else { return Poll::Ready(None) };
+            if let Err(error) = self.upload.poll(cx, &mut connection.stream, &mut connection.out) {
+                return Poll::Ready(Some(Err(error)));
+            }
+            match self.decoder.decode(&mut connection.read) {
+                Ok(Decoded::Data(data)) => {
+                    if self.decoder.is_done() {
+                        self.finish();
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Ok(Decoded::Trailers(trailers)) => {
+                    self.finish();
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                Ok(Decoded::Done) => {
+                    self.finish();
+                    return Poll::Ready(None);
+                }
+                Ok(Decoded::NeedMore) => {}
+                Err(what) => {
+                    let error = Error::upstream(Reason::UpstreamProtocolError).because(what);
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+            let wanted = if self.large { READ_LARGE } else { READ_SMALL };
+            if connection.read.capacity() - connection.read.len() < wanted / 2 {
+                let rest = self.decoder.remaining().map_or(wanted, |rest| rest.min(wanted as u64) as usize);
+                connection.read.reserve(rest.max(64));
+            }
+            match connection.stream.poll_fill(cx, &mut connection.read) {
+                Poll::Ready(Ok(0)) if self.decoder.ends_with_connection() => {
+                    self.connection = None;
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Ok(0)) => {
+                    let error = Error::upstream(Reason::UpstreamReset).because("closed before the body's end");
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Poll::Ready(Ok(read)) => {
+                    self.upload.progress = Instant::now();
+                    // A chunked body shows its size by filling what it is given.
+                    self.large |= read >= READ_SMALL / 2 && self.decoder.remaining().is_none_or(|rest| rest > READ_LARGE as u64);
+                }
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Some(Err(Error::upstream(Reason::UpstreamReset).because(error))));
+                }
+                Poll::Pending => {
+                    let idle = self.deadlines.idle.map(|bound| self.upload.progress + bound);
+                    ready!(connection.timer.poll(cx, earlier(idle, self.deadlines.request)));
+                    let reason = timeout_reason(Reason::IdleTimeout, self.deadlines.request);
+                    return Poll::Ready(Some(Err(Error::upstream(reason))));
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            let reusable = self.reusable && self.upload.finished.is_some() && self.upload.broken.is_none();
+            connection.go_home(reusable, &self.home, self.endpoint);
+        }
+    }
+}
+
+impl http_body::Body for Http1Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        let frame = ready!(this.poll_read(cx));
+        if matches!(frame, Some(Err(_))) {
+            this.connection = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.connection.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.decoder.remaining() {
+            Some(exact) => SizeHint::with_exact(exact),
+            None => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! HTTP/2 connections to endpoints: hyper's, many streams on each.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request, Response, Uri, Version, header, uri};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::Instant;
+
+use super::http1::{Attempt, Failure};
+use super::Deadlines;
+use crate::body::Body;
+use crate::error::{Error, Reason, Source};
+use crate::runtime::stream::Stream;
+use crate::runtime::timer::{Timer, earlier};
+use crate::upstream::limit::Permit;
+use crate::upstream::state::InFlight;
+
+/// Flow-control windows: what one stream, and one connection, may have in memory unread.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// A connection with streams on it that is silent for this long is asked for a sign of life, and given as long again.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// A response's header list; gRPC's metadata can be large.
+const MAX_HEADER_LIST: u32 = 64 * 1024;
+
+/// Runs hyper's tasks on the worker that asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalExec;
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExec {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// A connection. It ends when nobody holds it and its last stream is over.
+#[derive(Debug)]
+pub(crate) struct Http2Connection {
+    send: RefCell<SendRequest<Body>>,
+    streams: Cell<u32>,
+    opened: Instant,
+    idle_since: Cell<Instant>,
+    used: Cell<bool>,
+    _permit: Permit,
+}
+
+impl Http2Connection {
+    pub(crate) async fn handshake(stream: Stream, permit: Permit) -> Result<Self, Error> {
+        let failed = |error: hyper::Error| Error::upstream(Reason::ConnectFailure).unsent().because(error);
+        let (send, connection) = Builder::new(LocalExec)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(MAX_HEADER_LIST)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .handshake::<_, Body>(TokioIo::new(stream))
+            .await
+            .map_err(failed)?;
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "HTTP/2 connection to an endpoint ended");
+            }
+        });
+        let now = Instant::now();
+        Ok(Http2Connection {
+            send: RefCell::new(send),
+            streams: Cell::new(0),
+            opened: now,
+            idle_since: Cell::new(now),
+            used: Cell::new(false),
+            _permit: permit,
+        })
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        !self.send.borrow().is_closed()
+    }
+
+    /// True until its first request.
+    pub(crate) fn is_new(&self) -> bool {
+        !self.used.get()
+    }
+
+    pub(crate) fn streams(&self) -> u32 {
+        self.streams.get()
+    }
+
+    pub(crate) fn is_usable(&self, now: Instant, idle: Option<Duration>, lifetime: Duration) -> bool {
+        let quiet = self.streams() == 0
+            && idle.is_some_and(|idle| now.saturating_duration_since(self.idle_since.get()) >= idle);
+        self.is_open() && !quiet && now.saturating_duration_since(self.opened) < lifetime
+    }
+
+    /// Sends the attempt and waits for the response's head.
+    pub(crate) async fn exchange(
+        self: &Rc<Self>,
+        attempt: &mut Attempt<'_>,
+        guard: InFlight,
+    ) -> Result<Response<Body>, Failure> {
+        let reused = self.used.replace(true);
+        let stream = StreamCount::new(self.clone());
+        let upload = Rc::new(UploadWatch::default());
+        let shared = Rc::new(RefCell::new(std::mem::take(attempt.body)));
+        let body = Upload { body: shared.clone(), watch: upload.clone() };
+        let body = if body.is_end_stream() { Body::empty() } else { Body::stream(body) };
+        if body.is_empty() {
+            upload.end();
+        }
+        let request = to_http2(attempt.head, body);
+        let sending = self.send.borrow_mut().try_send_request(request);
+        let mut sending = std::pin::pin!(sending);
+        let mut timer = Timer::default();
+        let deadlines = attempt.deadlines;
+        let outcome = std::future::poll_fn(|cx| {
+            if let Poll::Ready(outcome) = sending.as_mut().poll(cx) {
+                return Poll::Ready(outcome.map_err(|mut error| {
+                    let unsent = error.take_message().is_some();
+                    let failed = classify(error.error(), unsent);
+                    Failure {
+                        stale: reused && failed.unsent,
+                        body_intact: false,
+                        error: failed.because(error.into_error()),
+                    }
+                }));
+            }
+            let (reason, deadline) = upload.patience(deadlines);
+            ready!(timer.poll(cx, earlier(deadline, deadlines.request)));
+            let late = deadlines.request.is_some_and(|deadline| Instant::now() >= deadline);
+            let reason = if late { Reason::RequestTimeout } else { reason };
+            Poll::Ready(Err(Failure { error: Error::upstream(reason), stale: false, body_intact: false }))
+        })
+        .await;
+        match outcome {
+            Ok(response) => Ok(from_http2(response, upload, stream, guard, deadlines)),
+            Err(mut failure) => {
+                // The client's failure explains the stream's.
+                if let Some((reason, source)) = upload.failed.get() {
+                    failure.error = Error { reason, source, ..failure.error };
+                }
+                failure.body_intact = !upload.touched.get();
+                if failure.body_intact {
+                    *attempt.body = std::mem::take(&mut *shared.borrow_mut());
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// A stream that counts until it is dropped.
+#[derive(Debug)]
+struct StreamCount(Rc<Http2Connection>);
+
+impl StreamCount {
+    fn new(connection: Rc<Http2Connection>) -> Self {
+        connection.streams.set(connection.streams.get() + 1);
+        StreamCount(connection)
+    }
+}
+
+impl Drop for StreamCount {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+        self.0.idle_since.set(Instant::now());
+    }
+}
+
+/// The request as HTTP/2 has it: the host is `:authority`, and of the connection's fields only `te: trailers` is left.
+fn to_http2(head: &http::request::Parts, body: Body) -> Request<Body> {
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method.clone();
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = head.headers.clone();
+    let host = request.headers_mut().remove(header::HOST);
+    let mut parts = uri::Parts::default();
+    parts.path_and_query = head.uri.path_and_query().cloned();
+    parts.scheme = Some(uri::Scheme::HTTP);
+    parts.authority = host.and_then(|host| uri::Authority::try_from(host.as_bytes()).ok());
+    if parts.authority.is_none() {
+        parts.authority = Some(uri::Authority::from_static("localhost"));
+    }
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    if let Some(protocol) = head.extensions.get::<hyper::ext::Protocol>() {
+        request.extensions_mut().insert(protocol.clone());
+    }
+    request
+}
+
+fn from_http2(
+    response: Response<Incoming>,
+    upload: Rc<UploadWatch>,
+    stream: StreamCount,
+    guard: InFlight,
+    deadlines: Deadlines,
+) -> Response<Body> {
+    let deadlines = deadlines.for_response(response.headers());
+    let (parts, incoming) = response.into_parts();
+    let mut body = if incoming.is_end_stream() {
+        Body::empty()
+    } else {
+        let progress = Instant::now();
+        let timer = Timer::default();
+        Body::stream(Http2Body { incoming, upload, deadlines, timer, progress, _stream: stream, _guard: guard })
+    };
+    body.set_idle(deadlines.idle);
+    Response::from_parts(parts, body)
+}
+
+/// What became of a stream, from hyper's error and h2's behind it.
+fn classify(error: &hyper::Error, unsent: bool) -> Error {
+    if unsent {
+        return Error::upstream(Reason::UpstreamReset).unsent();
+    }
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
+            return classify_h2(h2);
+        }
+        source = cause.source();
+    }
+    if error.is_parse() {
+        return Error::upstream(Reason::UpstreamProtocolError);
+    }
+    Error::upstream(Reason::UpstreamReset)
+}
+
+fn classify_h2(error: &h2::Error) -> Error {
+    if error.reason() == Some(h2::Reason::REFUSED_STREAM) && error.is_remote() {
+        return Error::upstream(Reason::RefusedStream).unsent();
+    }
+    // RFC 9113, section 6.8: streams above the last one named were not processed; others are let finish.
+    if error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR) {
+        return Error::upstream(Reason::RefusedStream).unsent();
+    }
+    if error.is_library() || error.reason() == Some(h2::Reason::PROTOCOL_ERROR) {
+        return Error::upstream(Reason::UpstreamProtocolError);
+    }
+    Error::upstream(Reason::UpstreamReset)
+}
+
+/// How the request's body is getting on, seen from the response's side.
+#[derive(Debug, Default)]
+struct UploadWatch {
+    touched: Cell<bool>,
+    finished: Cell<Option<Instant>>,
+    progress: Cell<Option<Instant>>,
+    failed: Cell<Option<(Reason, Source)>>,
+}
+
+impl UploadWatch {
+    fn end(&self) {
+        self.finished.set(Some(Instant::now()));
+    }
+
+    fn patience(&self, deadlines: Deadlines) -> (Reason, Option<Instant>) {
+        match self.finished.get() {
+            Some(finished) => (Reason::ResponseTimeout, deadlines.response.map(|bound| finished + bound)),
+            None => {
+                let since = self.progress.get().unwrap_or_else(|| {
+                    let now = Instant::now();
+                    self.progress.set(Some(now));
+                    now
+                });
+                (Reason::IdleTimeout, deadlines.idle.map(|bound| since + bound))
+            }
+        }
+    }
+}
+
+/// The request's body, watched.
+struct Upload {
+    body: Rc<RefCell<Body>>,
+    watch: Rc<UploadWatch>,
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.watch.touched.set(true);
+        let frame = ready!(Pin::new(&mut *self.body.borrow_mut()).poll_frame(cx));
+        self.watch.progress.set(Some(Instant::now()));
+        match &frame {
+            None => self.watch.end(),
+            Some(Ok(_)) if self.is_end_stream() => self.watch.end(),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => self.watch.failed.set(Some((error.reason, error.source))),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.borrow().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.borrow().size_hint()
+    }
+}
+
+/// A response's body, with its patience.
+struct Http2Body {
+    incoming: Incoming,
+    upload: Rc<UploadWatch>,
+    deadlines: Deadlines,
+    timer: Timer,
+    progress: Instant,
+    _stream: StreamCount,
+    _guard: InFlight,
+}
+
+impl http_body::Body for Http2Body {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                this.progress = Instant::now();
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| classify(&error, false).because(error))))
+            }
+            Poll::Pending => {
+                let progress = this.upload.progress.get().map_or(this.progress, |upload| upload.max(this.progress));
+                let idle = this.deadlines.idle.map(|bound| progress + bound);
+                ready!(this.timer.poll(cx, earlier(idle, this.deadlines.request)));
+                let late = this.deadlines.request.is_some_and(|deadline| Instant::now() >= deadline);
+                let reason = if late { Reason::RequestTimeout } else { Reason::IdleTimeout };
+                Poll::Ready(Some(Err(Error::upstream(reason))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// Joins the crumbs that HTTP/2 allows a cookie to be cut into (RFC 9113, section 8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let mut joined = BytesMut::new();
+    for crumb in headers.get_all(header::COOKIE) {
+        if !joined.is_empty() {
+            joined.extend_from_slice(b"; ");
+        }
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(joined) = header::HeaderValue::from_maybe_shared(joined.freeze()) {
+        headers.insert(header::COOKIE, joined);
+    }
+}

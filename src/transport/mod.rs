@@ -1,0 +1,45 @@
+//! Connections out: made, kept and reused by the worker that made them.
+
+mod connect;
+mod http1;
+mod http2;
+mod pool;
+
+pub(crate) use connect::{OwnAddresses, connect};
+pub(crate) use http1::{Answer, Attempt, Failure};
+pub(crate) use http2::{LocalExec, join_cookies};
+pub(crate) use pool::{PoolCounts, Pools, Wanted};
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use tokio::time::Instant;
+
+/// When an attempt has to have got where. `None` is no bound.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadlines {
+    /// To a usable connection, from the attempt's start.
+    pub(crate) connect: Option<Duration>,
+    /// From the request's last byte to the response's headers.
+    pub(crate) response: Option<Duration>,
+    /// Silence in both directions.
+    pub(crate) idle: Option<Duration>,
+    /// The same for a response that is an event stream.
+    pub(crate) stream_idle: Option<Duration>,
+    /// The whole request; a point in time.
+    pub(crate) request: Option<Instant>,
+    /// Silence after an Upgrade or CONNECT.
+    pub(crate) tunnel_idle: Option<Duration>,
+}
+
+impl Deadlines {
+    /// The same, with the patience that the response's kind deserves.
+    fn for_response(mut self, headers: &HeaderMap) -> Self {
+        let kind = headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+        if kind.starts_with(b"text/event-stream") {
+            self.idle = self.stream_idle;
+        }
+        self
+    }
+}

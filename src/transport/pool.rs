@@ -1,0 +1,292 @@
+//! One worker's connections to every endpoint.
+//!
+//! Idle connections are a stack: the last one used is the most likely to be alive, and those at the bottom may end.
+//! Bounds are the upstream's, over all workers; a request at the bound waits for a connection, at most as long as
+//! connecting may take.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::http1::Http1Connection;
+use super::http2::Http2Connection;
+use super::{OwnAddresses, connect};
+use crate::error::{Error, Reason};
+use crate::runtime::timer::after;
+use crate::upstream::limit::Permit;
+use crate::upstream::state::{EndpointState, UpstreamState};
+
+/// A connection ends after this long however busy it is, so that load finds new machines behind an address.
+const LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// Streams on one HTTP/2 connection before another is opened: RFC 9113, section 6.5.2 recommends that servers allow at
+/// least 100.
+const STREAMS: u32 = 100;
+
+/// One worker's connections.
+#[derive(Debug)]
+pub(crate) struct Pools {
+    own: Arc<OwnAddresses>,
+    endpoints: RefCell<HashMap<u64, EndpointPool, foldhash::fast::FixedState>>,
+}
+
+#[derive(Debug)]
+struct EndpointPool {
+    upstream: Arc<UpstreamState>,
+    endpoint: Weak<EndpointState>,
+    idle: Vec<Box<Http1Connection>>,
+    /// How long a connection may be idle, as the last request said.
+    idle_bound: Option<Duration>,
+    waiters: VecDeque<oneshot::Sender<Box<Http1Connection>>>,
+    http2: Vec<Rc<Http2Connection>>,
+    /// Held while an HTTP/2 connection is made, so that a hundred first requests make one.
+    connecting: Rc<tokio::sync::Mutex<()>>,
+}
+
+/// What a worker's pools hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PoolCounts {
+    pub(crate) idle: u64,
+    pub(crate) http2: u64,
+}
+
+/// What a caller wants of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    /// A new one, whatever stands in the pool.
+    pub(crate) fresh: bool,
+    /// The request cannot be repeated: look twice before an idle connection is trusted.
+    pub(crate) careful: bool,
+    /// To a usable connection.
+    pub(crate) connect: Option<Duration>,
+    /// How long idle ones are kept.
+    pub(crate) idle: Option<Duration>,
+}
+
+impl Pools {
+    pub(crate) fn new(own: Arc<OwnAddresses>) -> Rc<Self> {
+        Rc::new(Pools { own, endpoints: RefCell::default() })
+    }
+
+    /// An HTTP/1 connection, from the pool or new.
+    ///
+    /// # Errors
+    /// `overflow` at the upstream's bounds, and what [`connect()`] says.
+    pub(crate) async fn http1(
+        &self,
+        upstream: &Arc<UpstreamState>,
+        endpoint: &Arc<EndpointState>,
+        wanted: Wanted,
+    ) -> Result<Box<Http1Connection>, Error> {
+        if !wanted.fresh
+            && let Some(connection) = self.pop_idle(upstream, endpoint, wanted)
+        {
+            return Ok(connection);
+        }
+        let permit = match upstream.connections.try_acquire() {
+            Some(permit) => permit,
+            None => match self.wait(upstream, endpoint, wanted).await? {
+                Waited::Connection(connection) => return Ok(connection),
+                Waited::Permit(permit) => permit,
+            },
+        };
+        let stream = connect(&endpoint.address, &self.own, wanted.connect).await?;
+        Ok(Http1Connection::new(stream, permit))
+    }
+
+    /// An HTTP/2 connection with room for a stream.
+    ///
+    /// # Errors
+    /// As [`Pools::http1`].
+    pub(crate) async fn http2(
+        &self,
+        upstream: &Arc<UpstreamState>,
+        endpoint: &Arc<EndpointState>,
+        wanted: Wanted,
+    ) -> Result<Rc<Http2Connection>, Error> {
+        if let Some(connection) = self.pick_http2(upstream, endpoint, wanted.fresh) {
+            return Ok(connection);
+        }
+        let connecting = self.with(upstream, endpoint, |pool| pool.connecting.clone());
+        let making = async {
+            let _turn = connecting.lock().await;
+            if let Some(connection) = self.pick_http2(upstream, endpoint, wanted.fresh) {
+                return Ok(connection);
+            }
+            let permit = match upstream.connections.try_acquire() {
+                Some(permit) => permit,
+                None => match self.wait(upstream, endpoint, wanted).await? {
+                    // An HTTP/1 connection of this endpoint gives its place.
+                    Waited::Connection(connection) => connection.into_stream().1,
+                    Waited::Permit(permit) => permit,
+                },
+            };
+            let stream = connect(&endpoint.address, &self.own, None).await?;
+            let connection = Rc::new(Http2Connection::handshake(stream, permit).await?);
+            self.with(upstream, endpoint, |pool| pool.http2.push(connection.clone()));
+            Ok(connection)
+        };
+        match wanted.connect {
+            None => making.await,
+            Some(bound) => tokio::time::timeout(bound, making)
+                .await
+                .unwrap_or_else(|_| Err(Error::upstream(Reason::ConnectTimeout).unsent())),
+        }
+    }
+
+    /// Takes a connection back from a request that is done with it.
+    pub(crate) fn put_back(&self, endpoint: u64, mut connection: Box<Http1Connection>) {
+        let mut endpoints = self.endpoints.borrow_mut();
+        // Without its pool, the endpoint has been removed meanwhile.
+        let Some(pool) = endpoints.get_mut(&endpoint) else { return };
+        while let Some(waiter) = pool.waiters.pop_front() {
+            match waiter.send(connection) {
+                Ok(()) => return,
+                Err(unwanted) => connection = unwanted,
+            }
+        }
+        // Another worker or endpoint of the upstream waits for the place that this one takes.
+        if !pool.upstream.connections.is_wanted() {
+            pool.idle.push(connection);
+        }
+    }
+
+    /// Ends what is idle for too long, dead, or of an endpoint that is gone.
+    pub(crate) fn sweep(&self, now: Instant) {
+        self.endpoints.borrow_mut().retain(|_, pool| {
+            let wanted = pool.upstream.connections.is_wanted();
+            let bound = pool.idle_bound;
+            pool.idle.retain_mut(|connection| !wanted && connection.is_usable(now, bound, LIFETIME, false));
+            pool.http2.retain(|connection| connection.is_usable(now, bound, LIFETIME));
+            pool.endpoint.strong_count() > 0
+        });
+    }
+
+    /// Gives up one idle connection of the upstream, for somebody who waits for its place.
+    pub(crate) fn give_up_idle(&self, upstream: &UpstreamState) {
+        let mut endpoints = self.endpoints.borrow_mut();
+        let fullest = endpoints
+            .values_mut()
+            .filter(|pool| std::ptr::eq(&*pool.upstream, upstream))
+            .max_by_key(|pool| pool.idle.len());
+        if let Some(pool) = fullest
+            && !pool.idle.is_empty()
+        {
+            pool.idle.remove(0);
+        }
+    }
+
+    /// Gives up everything idle, where file descriptors have run out.
+    pub(crate) fn give_up_all_idle(&self) {
+        for pool in self.endpoints.borrow_mut().values_mut() {
+            pool.idle.clear();
+        }
+    }
+
+    pub(crate) fn counts(&self) -> HashMap<Arc<str>, PoolCounts> {
+        let mut counts: HashMap<Arc<str>, PoolCounts> = HashMap::new();
+        for pool in self.endpoints.borrow().values() {
+            let count = counts.entry(pool.upstream.name.clone()).or_default();
+            count.idle += pool.idle.len() as u64;
+            count.http2 += pool.http2.len() as u64;
+        }
+        counts
+    }
+
+    fn pop_idle(
+        &self,
+        upstream: &Arc<UpstreamState>,
+        endpoint: &Arc<EndpointState>,
+        wanted: Wanted,
+    ) -> Option<Box<Http1Connection>> {
+        let now = Instant::now();
+        self.with(upstream, endpoint, |pool| {
+            pool.idle_bound = wanted.idle;
+            while let Some(mut connection) = pool.idle.pop() {
+                if connection.is_usable(now, wanted.idle, LIFETIME, wanted.careful) {
+                    return Some(connection);
+                }
+            }
+            None
+        })
+    }
+
+    fn pick_http2(
+        &self,
+        upstream: &Arc<UpstreamState>,
+        endpoint: &Arc<EndpointState>,
+        fresh: bool,
+    ) -> Option<Rc<Http2Connection>> {
+        self.with(upstream, endpoint, |pool| {
+            pool.http2.retain(|connection| connection.is_open());
+            let with_room = pool.http2.iter().filter(|connection| {
+                connection.streams() < STREAMS && (!fresh || connection.is_new())
+            });
+            with_room.min_by_key(|connection| connection.streams()).cloned()
+        })
+    }
+
+    async fn wait(
+        &self,
+        upstream: &Arc<UpstreamState>,
+        endpoint: &Arc<EndpointState>,
+        wanted: Wanted,
+    ) -> Result<Waited, Error> {
+        let overflow = || Error::local(Reason::Overflow);
+        let _waiting = upstream.waiting.try_acquire().ok_or_else(overflow)?;
+        let queued = upstream.connections.queue();
+        self.give_up_idle(upstream);
+        let deadline = after(wanted.connect);
+        loop {
+            if let Some(permit) = upstream.connections.try_acquire() {
+                queued.pass_on();
+                return Ok(Waited::Permit(permit));
+            }
+            let (sender, returned) = oneshot::channel();
+            self.with(upstream, endpoint, |pool| {
+                pool.waiters.retain(|waiter| !waiter.is_closed());
+                pool.waiters.push_back(sender);
+            });
+            tokio::select! {
+                Ok(connection) = returned => return Ok(Waited::Connection(connection)),
+                () = queued.freed() => {}
+                () = sleep_until(deadline) => return Err(overflow()),
+            }
+        }
+    }
+
+    fn with<T>(
+        &self,
+        upstream: &Arc<UpstreamState>,
+        endpoint: &Arc<EndpointState>,
+        use_pool: impl FnOnce(&mut EndpointPool) -> T,
+    ) -> T {
+        let mut endpoints = self.endpoints.borrow_mut();
+        let pool = endpoints.entry(endpoint.id).or_insert_with(|| EndpointPool {
+            upstream: upstream.clone(),
+            endpoint: Arc::downgrade(endpoint),
+            idle: Vec::new(),
+            idle_bound: None,
+            waiters: VecDeque::new(),
+            http2: Vec::new(),
+            connecting: Rc::default(),
+        });
+        use_pool(pool)
+    }
+}
+
+enum Waited {
+    Connection(Box<Http1Connection>),
+    Permit(Permit),
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

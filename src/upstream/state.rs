@@ -1,0 +1,147 @@
+//! What the proxy remembers of upstreams and endpoints, whatever the configuration says meanwhile.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::limit::Limit;
+use crate::config::model::{self, EndpointAddress, UpstreamLimits};
+
+/// An upstream's memory, kept under its name.
+#[derive(Debug)]
+pub(crate) struct UpstreamState {
+    pub(crate) name: Arc<str>,
+    /// Open connections.
+    pub(crate) connections: Arc<Limit>,
+    /// Requests in flight.
+    pub(crate) requests: Arc<Limit>,
+    /// Requests that wait for a connection.
+    pub(crate) waiting: Arc<Limit>,
+    endpoints: Mutex<HashMap<EndpointAddress, Weak<EndpointState>>>,
+}
+
+/// An endpoint's memory, kept under its upstream and address.
+#[derive(Debug)]
+pub(crate) struct EndpointState {
+    /// Never used twice: keys of pools.
+    pub(crate) id: u64,
+    pub(crate) address: EndpointAddress,
+    /// The address as logs show it.
+    pub(crate) label: Arc<str>,
+    in_flight: AtomicU32,
+    requests: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl EndpointState {
+    fn new(address: EndpointAddress) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        EndpointState {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            label: address.to_string().into(),
+            address,
+            in_flight: AtomicU32::new(0),
+            requests: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts an attempt for as long as the guard lives.
+    pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        InFlight(self.clone())
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Attempts since the endpoint is known.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Attempts that got no response.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_failure(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// An attempt in flight.
+#[derive(Debug)]
+pub(crate) struct InFlight(Arc<EndpointState>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl UpstreamState {
+    fn new(name: &str, limits: UpstreamLimits) -> Self {
+        UpstreamState {
+            name: name.into(),
+            connections: Limit::new(limits.connections),
+            requests: Limit::new(limits.requests),
+            waiting: Limit::new(limits.waiting),
+            endpoints: Mutex::default(),
+        }
+    }
+
+    /// The endpoint's memory, new where it has none.
+    pub(crate) fn endpoint(&self, address: &EndpointAddress) -> Arc<EndpointState> {
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        endpoints.retain(|_, state| state.strong_count() > 0);
+        if let Some(state) = endpoints.get(address).and_then(Weak::upgrade) {
+            return state;
+        }
+        let state = Arc::new(EndpointState::new(address.clone()));
+        endpoints.insert(address.clone(), Arc::downgrade(&state));
+        state
+    }
+}
+
+/// Every upstream's memory. Holds nothing alive: what no generation uses goes away by itself.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    upstreams: Mutex<HashMap<String, Weak<UpstreamState>>>,
+}
+
+impl Registry {
+    /// The upstream's memory, new where it has none; its limits become those of `upstream`.
+    pub(crate) fn upstream(&self, upstream: &model::Upstream) -> Arc<UpstreamState> {
+        let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        upstreams.retain(|_, state| state.strong_count() > 0);
+        if let Some(state) = upstreams.get(&upstream.name).and_then(Weak::upgrade) {
+            state.connections.set_max(upstream.limits.connections);
+            state.requests.set_max(upstream.limits.requests);
+            state.waiting.set_max(upstream.limits.waiting);
+            return state;
+        }
+        let state = Arc::new(UpstreamState::new(&upstream.name, upstream.limits));
+        upstreams.insert(upstream.name.clone(), Arc::downgrade(&state));
+        state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_lasts_as_long_as_somebody_uses_it() {
+        let upstream = UpstreamState::new("a", UpstreamLimits { connections: 1, requests: 1, waiting: 1 });
+        let address = EndpointAddress::Tcp("127.0.0.1:1".parse().unwrap());
+        let first = upstream.endpoint(&address);
+        let running = first.begin();
+        assert_eq!(upstream.endpoint(&address).in_flight(), 1);
+        let id = first.id;
+        drop((first, running));
+        assert_ne!(upstream.endpoint(&address).id, id);
+    }
+}
