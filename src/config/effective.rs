@@ -115,7 +115,7 @@ fn begin_line(indent: usize, out: &mut String) {
 
 /// A text as a scalar, without quotes only where nobody could read it as something else.
 fn scalar(text: &str) -> String {
-    const WORDS: [&str; 12] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n", "nan", "inf", ""];
+    const WORDS: [&str; 10] = ["null", "yes", "no", "on", "off", "y", "n", "nan", "inf", ""];
     let safe = text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/')
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/'))
         && !WORDS.contains(&text.to_ascii_lowercase().as_str());
@@ -231,7 +231,7 @@ impl Long<'_> {
                 let names = route_names(&routes.value, self.tree);
                 routes.value.iter().zip(names).map(|(route, name)| self.route(route, &name)).collect()
             }
-            _ => vec![map([("upstream", self.said(&listener.upstream, "none"))])],
+            _ => vec![self.only_route(listener)],
         };
         map([
             ("address", self.said(&listener.address, "none")),
@@ -243,6 +243,20 @@ impl Long<'_> {
             ("no_route", self.said(&listener.no_route, "404")),
             ("routes", Yaml::List(routes)),
         ])
+    }
+
+    fn only_route(&self, listener: &Listener) -> Yaml {
+        let mut entries = Vec::new();
+        self.name(&mut entries, listener.upstream.node().map_or("", |node| self.tree.written(node)));
+        self.optional(&mut entries, "upstream", &listener.upstream);
+        map(entries)
+    }
+
+    /// The name of a route. One that is an address follows from the upstream again.
+    fn name(&self, entries: &mut Vec<(&'static str, Yaml)>, name: &str) {
+        if Name::parse(name).is_ok() {
+            entries.push(("name", text(name)));
+        }
     }
 
     fn listener_limits(&self, limits: Option<&ListenerLimits>) -> Yaml {
@@ -266,10 +280,7 @@ impl Long<'_> {
     fn route(&self, given: &Given<Route>, name: &str) -> Yaml {
         let Some(route) = given.get() else { return self.said(given, "none") };
         let mut entries = Vec::new();
-        // A name that is an address follows from the upstream again.
-        if Name::parse(name).is_ok() {
-            entries.push(("name", text(name)));
-        }
+        self.name(&mut entries, name);
         self.optional(&mut entries, "match", &route.matcher);
         self.optional(&mut entries, "upstream", &route.upstream);
         self.optional(&mut entries, "split", &route.split);

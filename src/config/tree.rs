@@ -49,6 +49,11 @@ pub(crate) struct Scalar {
 }
 
 impl Scalar {
+    #[cfg(test)]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
     pub(crate) fn is_null(&self) -> bool {
         self.plain && matches!(self.written.as_str(), "" | "~" | "null" | "Null" | "NULL")
     }

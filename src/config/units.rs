@@ -77,17 +77,11 @@ fn duration_hint(text: &str, digits: &str, unit: &str) -> String {
     format!("did you mean {}?", quote(&format!("{digits}{meant}")))
 }
 
-/// Writes a duration as [`Period`] reads it.
+/// Writes a duration as [`Period`] reads it, in one unit.
 pub(crate) fn write_period(period: Duration) -> String {
-    let mut rest = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
-    let mut written = String::new();
-    for (unit, factor) in MILLISECONDS.iter().rev() {
-        if rest >= *factor {
-            written.push_str(&format!("{}{unit}", rest / factor));
-            rest %= factor;
-        }
-    }
-    if written.is_empty() { "0s".to_owned() } else { written }
+    let milliseconds = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
+    let unit = MILLISECONDS.iter().rev().find(|(_, factor)| milliseconds >= *factor && milliseconds % factor == 0);
+    unit.map_or_else(|| "0s".to_owned(), |(unit, factor)| format!("{}{unit}", milliseconds / factor))
 }
 
 /// A number of bytes: `512`, `64KiB`, `1MB`.
