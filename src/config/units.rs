@@ -80,7 +80,8 @@ fn duration_hint(text: &str, digits: &str, unit: &str) -> String {
 /// Writes a duration as [`Period`] reads it, in one unit.
 pub(crate) fn write_period(period: Duration) -> String {
     let milliseconds = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
-    let unit = MILLISECONDS.iter().rev().find(|(_, factor)| milliseconds >= *factor && milliseconds % factor == 0);
+    let unit =
+        MILLISECONDS.iter().rev().find(|(_, factor)| milliseconds >= *factor && milliseconds.is_multiple_of(*factor));
     unit.map_or_else(|| "0s".to_owned(), |(unit, factor)| format!("{}{unit}", milliseconds / factor))
 }
 
@@ -153,7 +154,7 @@ scalar!(Size);
 
 /// Writes a size as [`Size`] reads it.
 pub(crate) fn write_size(bytes: u64) -> String {
-    let unit = BYTES.iter().take(4).find(|(_, factor)| bytes >= *factor && bytes % factor == 0);
+    let unit = BYTES.iter().take(4).find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
     match unit {
         Some((name, factor)) => format!("{}{name}", bytes / factor),
         None => bytes.to_string(),
