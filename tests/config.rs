@@ -151,7 +151,7 @@ fn files_that_are_named_must_exist_unless_told_otherwise() {
     let looked = run(&CheckArgs { no_files: false, ..arguments("-") }, text.as_bytes());
     assert_eq!(looked.code, 1);
     assert!(
-        looked.errors.contains("there is no file `/nowhere/token`") && looked.errors.contains(":1:22"),
+        looked.errors.contains("the file `/nowhere/token` does not exist") && looked.errors.contains(":1:22"),
         "{}",
         looked.errors
     );

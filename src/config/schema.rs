@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::later;
 use super::raw::Configuration;
+use super::scalar::VARIABLE_PATTERN;
 
 /// The schema (draft 2020-12), made from the types that read the file.
 ///
@@ -24,7 +25,7 @@ pub fn json_schema() -> Value {
         }
     }
     let Ok(mut schema) = Schema::try_from(schema) else { return Value::Bool(true) };
-    open_extensions(&mut schema);
+    open(&mut schema);
     schema.to_value()
 }
 
@@ -37,14 +38,24 @@ fn complete(schema: &mut Value, name: &str) {
     }
 }
 
-/// Lets `x-…` keys stand wherever keys are ours.
-fn open_extensions(schema: &mut Schema) {
-    if let Some(object) = schema.as_object_mut()
-        && object.get("additionalProperties") == Some(&Value::Bool(false))
-    {
+/// What holds for all types: `x-…` keys stand wherever keys are ours, and a variable wherever a word is.
+fn open(schema: &mut Schema) {
+    transform_subschemas(&mut open, schema);
+    let Some(object) = schema.as_object_mut() else { return };
+    if object.get("additionalProperties") == Some(&Value::Bool(false)) {
         object.insert("patternProperties".to_owned(), json!({ "^x-": true }));
     }
-    transform_subschemas(&mut open_extensions, schema);
+    if let Some(Value::String(description)) = object.get_mut("description") {
+        *description = description.replace('\n', " ");
+    }
+    let variable = json!({ "type": "string", "pattern": VARIABLE_PATTERN });
+    if let Some(words) = object.remove("enum") {
+        object.remove("type");
+        object.insert("anyOf".to_owned(), json!([{ "enum": words }, variable]));
+    } else if let Some(Value::Array(mut words)) = object.remove("oneOf") {
+        words.push(variable);
+        object.insert("anyOf".to_owned(), Value::Array(words));
+    }
 }
 
 #[cfg(test)]
@@ -140,6 +151,8 @@ mod tests {
             "listeners: { a: { routes: [{ match: { path: {} } }] } }",
             "listeners: { a: { edge: yes } }",
             "telemetry: { log: { level: loud } }",
+            "service: orders",
+            "listeners: { a: { upstream: \"127.0.0.1:1\" } }",
         ] {
             assert!(!validator.is_valid(&json(text)), "{text}");
             assert!(report(text).diagnostics.errors() > 0, "{text}");
@@ -180,6 +193,8 @@ mod tests {
         "telemetry: { access_log: { path: none, sample: 1, format: json } }",
         "defaults: { timeouts: { idle: 30s, request: none }, limits: { waiting: 0 }, protocol: http1 }",
         "x-anything: [1, { a: null }]",
+        "telemetry: { log: { level: \"${NONE:-debug}\" }, access_log: { only: \"${NONE:-all}\" } }",
+        "defaults: { protocol: \"${NONE:-http2}\", timeouts: { connect: \"${NONE:-2s}\" } }",
     ];
     const LISTENER: &[&str] = &[
         "address: :15006",

@@ -188,7 +188,7 @@ mod tests {
         let tree = parse("a:\n  b c: [1, { d: x }]\n  e:\n");
         let leaf = at(&tree, &["a", "b c", "1", "d"]);
         assert_eq!(tree.path(leaf), "a[`b c`][1].d");
-        assert_eq!(tree.place(leaf), Place { line: 2, column: 18, end: 19 });
+        assert_eq!(tree.place(leaf), Place { line: 2, column: 17, end: 18 });
         assert_eq!(tree.path(tree.root()), "");
         // Nothing, and what is long, stand at their keys.
         assert_eq!(tree.place(at(&tree, &["a", "e"])), Place { line: 3, column: 3, end: 4 });
