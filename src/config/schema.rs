@@ -225,7 +225,7 @@ mod tests {
         "upstream: localhost:9000",
         "upstream: unix:/run/b.sock",
         "split: { app: 95, \"127.0.0.1:8081\": \"5\" }",
-        "redirect: { path: /new?a=b, status: 301 }",
+        "redirect: { path: /new, status: 301 }",
         "redirect: { scheme: https, host: example.org:8443 }",
         "respond: {}",
         "respond: { status: 503, body: \"a\\nb: 'c' \\\"d\\\" # e\", content_type: text/html }",
