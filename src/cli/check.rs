@@ -14,7 +14,7 @@ use crate::config::{Document, LoadOptions, MAX_BYTES, Report, examine};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   outrigger check outrigger.yaml
-  helm template . | outrigger check -
+  envsubst < outrigger.yaml.in | outrigger check -
   outrigger check --env-file production.env --no-files --format github outrigger.yaml
   outrigger check --effective outrigger.yaml
 

@@ -5,8 +5,9 @@
 //! before it is refused.
 
 mod build;
+mod paths;
 
-use std::collections::HashSet;
+pub(crate) use paths::Paths;
 
 use super::findings::Findings;
 use super::source::{Place, Source};
@@ -91,65 +92,6 @@ impl Tree {
     pub(crate) fn written(&self, id: NodeId) -> &str {
         self.scalar(id).map_or("", |scalar| &scalar.written)
     }
-
-    /// Where a node stands. What has no text of its own (a mapping, a list, nothing) stands at its key.
-    pub(crate) fn place(&self, id: NodeId) -> Place {
-        let key = match self.scalar(id) {
-            Some(scalar) if !scalar.is_null() => None,
-            _ => self.steps(id).last().and_then(|step| step.key),
-        };
-        self.node(key.unwrap_or(id)).place
-    }
-
-    /// The keys to a node, such as `listeners.inbound.routes[2].timeouts`. Empty for the root.
-    pub(crate) fn path(&self, id: NodeId) -> String {
-        let mut path = String::new();
-        for step in self.steps(id) {
-            match step.key {
-                Some(key) => push_key(&mut path, self.written(key)),
-                None => path.push_str(&format!("[{}]", step.index)),
-            }
-        }
-        path
-    }
-
-    /// The steps from the root to the first place where a node (or a key) is used.
-    fn steps(&self, target: NodeId) -> Vec<Step> {
-        let mut seen = HashSet::new();
-        let mut steps = Vec::new();
-        self.find(self.root, target, &mut steps, &mut seen);
-        steps
-    }
-
-    /// Recursion is as deep as the tree: at most [`MAX_DEPTH`].
-    fn find(&self, from: NodeId, target: NodeId, steps: &mut Vec<Step>, seen: &mut HashSet<NodeId>) -> bool {
-        if from == target {
-            return true;
-        }
-        match &self.node(from).kind {
-            Kind::Scalar(_) => false,
-            _ if !seen.insert(from) => false,
-            Kind::Sequence(items) => items.iter().enumerate().any(|(index, item)| {
-                steps.push(Step { key: None, index });
-                self.find(*item, target, steps, seen) || {
-                    steps.pop();
-                    false
-                }
-            }),
-            Kind::Mapping(entries) => entries.iter().enumerate().any(|(index, (key, value))| {
-                steps.push(Step { key: Some(*key), index });
-                *key == target || self.find(*value, target, steps, seen) || {
-                    steps.pop();
-                    false
-                }
-            }),
-        }
-    }
-}
-
-struct Step {
-    key: Option<NodeId>,
-    index: usize,
 }
 
 fn push_key(path: &mut String, key: &str) {
@@ -187,12 +129,12 @@ mod tests {
     fn nodes_know_where_they_stand() {
         let tree = parse("a:\n  b c: [1, { d: x }]\n  e:\n");
         let leaf = at(&tree, &["a", "b c", "1", "d"]);
-        assert_eq!(tree.path(leaf), "a[`b c`][1].d");
-        assert_eq!(tree.place(leaf), Place { line: 2, column: 17, end: 18 });
-        assert_eq!(tree.path(tree.root()), "");
+        assert_eq!(Paths::of(&tree).path(leaf), "a[`b c`][1].d");
+        assert_eq!(Paths::of(&tree).place(leaf), Place { line: 2, column: 17, end: 18 });
+        assert_eq!(Paths::of(&tree).path(tree.root()), "");
         // Nothing, and what is long, stand at their keys.
-        assert_eq!(tree.place(at(&tree, &["a", "e"])), Place { line: 3, column: 3, end: 4 });
-        assert_eq!(tree.place(at(&tree, &["a", "b c"])), Place { line: 2, column: 3, end: 6 });
+        assert_eq!(Paths::of(&tree).place(at(&tree, &["a", "e"])), Place { line: 3, column: 3, end: 4 });
+        assert_eq!(Paths::of(&tree).place(at(&tree, &["a", "b c"])), Place { line: 2, column: 3, end: 6 });
     }
 
     #[test]
@@ -201,7 +143,7 @@ mod tests {
         let value = |key: &str| tree.written(at(&tree, &["z", key])).to_owned();
         assert_eq!([value("a"), value("b"), value("c")], ["0", "1", "2"]);
         // A mistake in what is merged stands where it is written.
-        assert_eq!(tree.path(at(&tree, &["z", "c"])), "y.c");
+        assert_eq!(Paths::of(&tree).path(at(&tree, &["z", "c"])), "y.c");
     }
 
     #[test]
