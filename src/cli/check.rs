@@ -193,6 +193,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_arguments_are_consistent_and_have_an_example() {
+        let mut command = CheckArgs::augment_args(clap::Command::new("check"));
+        command.clone().debug_assert();
+        assert!(command.render_long_help().to_string().contains("outrigger check outrigger.yaml"));
+    }
+
+    #[test]
     fn env_files_are_read() {
         let variables = parse_env_file("# comment\n\nA=1\nexport B='two words'\nC=\"x=y\"\nD=\r\n").unwrap();
         for (name, value) in [("A", "1"), ("B", "two words"), ("C", "x=y"), ("D", "")] {

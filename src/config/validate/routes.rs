@@ -79,6 +79,9 @@ impl<'a> Validator<'a> {
             ("respond", route.respond.node()),
         ];
         let written: Vec<(&str, NodeId)> = given.into_iter().filter_map(|(name, node)| Some((name, node?))).collect();
+        // Something that cannot be read may lead to any upstream.
+        let unreadable = matches!(route.upstream, Given::Invalid(_)) || matches!(route.split, Given::Invalid(_));
+        self.unresolved |= unreadable || self.findings.is_incomplete(node);
         match written.as_slice() {
             [] => {
                 self.missing(node, "this route does nothing", "write `upstream`, `split`, `redirect` or `respond`");
