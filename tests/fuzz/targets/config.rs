@@ -1,7 +1,8 @@
 //! Any bytes as a configuration: no panic, no unbounded work, nothing of a variable's value in what is said, and a long
 //! form that means the same.
 //!
-//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz --sanitizer none config tests/fuzz/corpus/config tests/fuzz/seeds/config`
+//! `cargo +nightly fuzz run --fuzz-dir tests/fuzz --sanitizer none config tests/fuzz/corpus/config config tests/cases --
+//! -dict=tests/fuzz/config.dict -max_len=4096 -runs=1000000`
 
 #![no_main]
 
