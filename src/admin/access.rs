@@ -144,7 +144,9 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
 mod tests {
     use super::*;
 
-    fn ask(way: Way, exposure: Exposure, fields: &[(&str, &str)], with_token: bool) -> Result<(), Refusal> {
+    type Fields<'f> = &'f [(&'f str, &'f str)];
+
+    fn ask(way: Way, exposure: Exposure, fields: Fields<'_>, with_token: bool) -> Result<(), Refusal> {
         let mut request = Request::get("/config");
         for (name, value) in fields {
             request = request.header(*name, *value);
@@ -163,7 +165,7 @@ mod tests {
         use Way::{Loopback, Metrics, Network, Socket};
         let origin = |value| ("origin", value);
         let authorization = |value| ("authorization", value);
-        let table: &[(Way, bool, &[(&str, &str)], Result<(), Refusal>)] = &[
+        let table: &[(Way, bool, Fields<'_>, Result<(), Refusal>)] = &[
             // The socket's mode is its protection.
             (Socket, false, &[], Ok(())),
             (Socket, true, &[("host", "outrigger")], Ok(())),

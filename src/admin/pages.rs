@@ -86,7 +86,7 @@ impl Pages {
     pub(super) async fn answer(self: Rc<Self>, way: Way, request: Request<Incoming>) -> Answer {
         let mut answer = match self.choose(way, &request) {
             Ok(page) => self.perform(page, &request).await,
-            Err(refused) => refused,
+            Err(denial) => denial.into_answer(),
         };
         let headers = answer.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -94,31 +94,28 @@ impl Pages {
         answer
     }
 
-    fn choose<B: http_body::Body>(&self, way: Way, request: &Request<B>) -> Result<What, Answer> {
+    fn choose<B: http_body::Body>(&self, way: Way, request: &Request<B>) -> Result<What, Denial> {
         let path = request.uri().path();
         let mut pages = PAGES.iter().filter(|page| way != Way::Metrics || page.everywhere);
         let Some(page) = pages.find(|page| page.path == path) else {
-            let there =
-                if way == Way::Metrics { "/metrics, /livez and /readyz are here" } else { "GET / lists what is" };
-            return Err(failure(StatusCode::NOT_FOUND, &format!("this is not here; {there}")));
+            let there = if way == Way::Metrics { "/metrics, /livez and /readyz are" } else { "GET / lists what is" };
+            return Err(Denial::new(StatusCode::NOT_FOUND, format!("this is not here; {there}")));
         };
         let fits = request.method() == page.method || (page.method == Method::GET && request.method() == Method::HEAD);
         if !fits {
             let allowed = if page.method == Method::GET { "GET, HEAD" } else { "POST" };
-            let mut answer = failure(StatusCode::METHOD_NOT_ALLOWED, &format!("{path} takes {allowed}"));
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-            return Err(answer);
+            let denial = Denial::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {allowed}"));
+            return Err(denial.with(ALLOW, allowed));
         }
         judge(way, page.exposure, request, self.token.as_ref()).map_err(|refusal| {
-            let mut answer = failure(refusal.status(), refusal.message());
-            if refusal.status() == StatusCode::UNAUTHORIZED {
-                let challenge = HeaderValue::from_static("Bearer realm=\"outrigger\"");
-                answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            let denial = Denial::new(refusal.status(), refusal.message().to_owned());
+            match refusal.status() {
+                StatusCode::UNAUTHORIZED => denial.with(WWW_AUTHENTICATE, "Bearer realm=\"outrigger\""),
+                _ => denial,
             }
-            answer
         })?;
         if request.body().size_hint().lower() > BODY_BYTES {
-            return Err(failure(StatusCode::PAYLOAD_TOO_LARGE, "this takes no body"));
+            return Err(Denial::new(StatusCode::PAYLOAD_TOO_LARGE, "this takes no body".to_owned()));
         }
         Ok(page.what)
     }
@@ -213,6 +210,31 @@ impl Pages {
             "requests_in_flight": standing.in_flight,
         });
         data(status, &answer)
+    }
+}
+
+/// Why a request is not answered as it wishes.
+struct Denial {
+    status: StatusCode,
+    message: String,
+    field: Option<(HeaderName, &'static str)>,
+}
+
+impl Denial {
+    fn new(status: StatusCode, message: String) -> Self {
+        Denial { status, message, field: None }
+    }
+
+    fn with(self, name: HeaderName, value: &'static str) -> Self {
+        Denial { field: Some((name, value)), ..self }
+    }
+
+    fn into_answer(self) -> Answer {
+        let mut answer = failure(self.status, &self.message);
+        if let Some((name, value)) = self.field {
+            answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        answer
     }
 }
 

@@ -89,8 +89,8 @@ impl Admin {
 
     fn of_config(file: &Path, private: bool) -> Result<Self, String> {
         let name = file.display().to_string();
-        let bytes = super::check::read(file, &mut std::io::stdin())
-            .map_err(|error| format!("cannot read {name}: {error}"))?;
+        let bytes =
+            super::check::read(file, &mut std::io::stdin()).map_err(|error| format!("cannot read {name}: {error}"))?;
         let environment = |variable: &str| std::env::var(variable).ok();
         let document = Document { name: &name, bytes: &bytes };
         let config = config::load(document, &environment, &LoadOptions::default())
@@ -164,8 +164,7 @@ impl Admin {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         let request = request.body(Empty::<Bytes>::new()).map_err(|error| broken(&error))?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
         let exchange = async {
             let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
             let status = response.status();

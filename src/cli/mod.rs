@@ -3,6 +3,7 @@
 mod admin;
 pub mod check;
 pub mod completions;
+pub mod demo;
 pub mod drain;
 pub mod exit;
 pub mod ready;
@@ -31,6 +32,7 @@ pub enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
     Schema(schema::SchemaArgs),
+    Demo(demo::DemoArgs),
     Ready(ready::ReadyArgs),
     Drain(drain::DrainArgs),
     Version(version::VersionArgs),
@@ -53,6 +55,7 @@ pub fn main(cli: &Cli) -> u8 {
             check::check(args, &mut streams, &environment)
         }
         Command::Schema(args) => schema::schema(args, &mut io::stdout()),
+        Command::Demo(args) => demo::demo(args, &mut io::stdout()),
         Command::Ready(args) => ready::ready(args, &mut io::stdout()),
         Command::Drain(args) => drain::drain(args, &mut io::stdout()),
         Command::Version(args) => version::version(args, &mut io::stdout()),
