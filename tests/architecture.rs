@@ -121,8 +121,11 @@ fn only_known_circles_exist() {
     };
     let all: BTreeMap<&str, BTreeSet<String>> = ARROWS.iter().map(|(module, _)| (*module, reachable(module))).collect();
     for (module, reach) in &all {
-        let circle: Vec<&str> =
-            all.iter().filter(|(other, back)| reach.contains(**other) && back.contains(*module)).map(|(o, _)| *o).collect();
+        let circle: Vec<&str> = all
+            .iter()
+            .filter(|(other, back)| reach.contains(**other) && back.contains(*module))
+            .map(|(o, _)| *o)
+            .collect();
         let known = circle.is_empty() || CIRCLES.iter().any(|(members, _)| *members == circle.as_slice());
         assert!(known, "{circle:?} import each other in a circle");
     }
@@ -156,6 +159,25 @@ fn nothing_unsafe_and_no_test_left_out() {
             let code = without_comment(line);
             for word in forbidden {
                 assert!(!code.contains(word), "{}:{}: {word}", file.display(), index + 1);
+            }
+        }
+    }
+}
+
+/// Clippy bans what no file may call (`.clippy.toml`); tests may call these.
+#[test]
+fn nothing_stalls_its_thread_or_leaves_it() {
+    let forbidden = [
+        ("thread::sleep", "it stalls every request of its worker"),
+        ("tokio::spawn(", "work stays on the thread that owns its state: tokio::task::spawn_local"),
+        ("task::spawn(", "work stays on the thread that owns its state: tokio::task::spawn_local"),
+    ];
+    for file in files(&["src"]) {
+        let text = read(&file);
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (index, line) in code.lines().map(without_comment).enumerate() {
+            for (call, reason) in forbidden {
+                assert!(!line.contains(call), "{}:{}: {call}: {reason}", file.display(), index + 1);
             }
         }
     }

@@ -90,9 +90,11 @@ fn the_table_of_metrics_is_whole() {
 fn each_dependency_has_its_reason() {
     let manifest = std::fs::read_to_string("Cargo.toml").unwrap();
     let name = Regex::new(r"(?m)^([a-z0-9_-]+) = ").unwrap();
-    let tables = manifest.split("\n[").filter(|table| table.starts_with("dependencies]") || table.starts_with("dev-dep"));
-    let used: BTreeSet<String> =
-        tables.flat_map(|table| name.captures_iter(table).map(|found| found[1].to_owned()).collect::<Vec<_>>()).collect();
+    let tables =
+        manifest.split("\n[").filter(|table| table.starts_with("dependencies]") || table.starts_with("dev-dep"));
+    let used: BTreeSet<String> = tables
+        .flat_map(|table| name.captures_iter(table).map(|found| found[1].to_owned()).collect::<Vec<_>>())
+        .collect();
     let row = Regex::new(r"(?m)^\| `([a-z0-9_-]+)`(?: \(tests\))? \| .+ \|$").unwrap();
     let explained: BTreeSet<String> =
         row.captures_iter(section("Dependencies")).map(|found| found[1].to_owned()).collect();
