@@ -132,12 +132,7 @@ fn compile_upstream(upstream: &model::Upstream, registry: &Registry, names: &Nam
     }
 }
 
-fn compile_listener(
-    listener: &model::Listener,
-    config: &model::Config,
-    names: &Names,
-    splits: &mut usize,
-) -> Listener {
+fn compile_listener(listener: &model::Listener, config: &model::Config, names: &Names, splits: &mut usize) -> Listener {
     let id = names.listener(&listener.name);
     let routes = listener.routes.iter().map(|route| Route {
         name: route.name.as_str().into(),

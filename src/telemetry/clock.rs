@@ -19,14 +19,15 @@ impl Clock {
         Clock { monotonic: Cell::new(Instant::now()), wall: Cell::new(wall()) }
     }
 
-    /// The time since the Unix epoch at `instant`, which may also lie a little in the past or future.
+    /// The time since the Unix epoch at `instant`, which may also lie in the past, and no later than now.
     pub fn unix(&self, instant: Instant) -> Duration {
-        if instant.saturating_duration_since(self.monotonic.get()) >= ANCHOR_AGE {
-            self.monotonic.set(Instant::now());
-            self.wall.set(wall());
-        }
         match instant.checked_duration_since(self.monotonic.get()) {
-            Some(after) => self.wall.get().saturating_add(after),
+            Some(after) if after < ANCHOR_AGE => self.wall.get().saturating_add(after),
+            Some(_) => {
+                self.monotonic.set(Instant::now());
+                self.wall.set(wall());
+                self.wall.get().saturating_sub(self.monotonic.get().saturating_duration_since(instant))
+            }
             None => self.wall.get().saturating_sub(self.monotonic.get() - instant),
         }
     }
