@@ -4,6 +4,8 @@
 //! and `control` look at them from outside, and the ground floor (`config`, `telemetry`, `runtime`, `error`) knows none
 //! of them. An arrow that is missing here is either a mistake or a decision: write it down with its reason.
 
+#![allow(clippy::unwrap_used)] // A test says what is wrong by failing.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

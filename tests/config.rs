@@ -3,6 +3,8 @@
 //!
 //! `OUTRIGGER_BLESS=1 cargo test --test config` writes what is said into the expected files; read the difference.
 
+#![allow(clippy::unwrap_used)] // A test says what is wrong by failing.
+
 use std::path::{Path, PathBuf};
 
 use outrigger::cli::check::{CheckArgs, FormatArg, Streams, check};

@@ -1,5 +1,7 @@
 //! Runs the programs in `examples/` with real requests.
 
+#![allow(clippy::unwrap_used)] // A test says what is wrong by failing.
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
@@ -9,10 +11,10 @@ use outrigger::app::{Ending, Running};
 
 #[path = "../examples/edge_layer.rs"]
 #[allow(dead_code)] // `main`
-mod edge_layer;
+pub mod edge_layer;
 #[path = "../examples/embedded.rs"]
 #[allow(dead_code)]
-mod embedded;
+pub mod embedded;
 
 #[test]
 fn a_program_carries_the_proxy_and_ends_it() {
