@@ -3,9 +3,18 @@
 //! Expectations come from the contract (the README's tables and the RFCs named beside each test), and both sides are
 //! looked at byte by byte. `support/` holds the peers.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, unreachable_pub)]
 
+mod bodies;
+mod connect;
 mod headers;
 mod http1_requests;
 mod http1_smuggling;
+mod informational;
+mod balancing;
+mod listener_limits;
+mod pool;
+mod pool_limits;
 mod support;
+mod timeouts;
+mod upgrade;

@@ -141,6 +141,14 @@ impl Upstream {
         let _ = self.listener.shutdown(Shutdown::Both);
     }
 
+    /// Ends our direction of all connections in which no request is under way: the script sees its end.
+    pub fn close_idle(&self) {
+        for (_, socket) in self.shared.sockets.lock().unwrap().iter() {
+            // A script that waits for a request reads the end and returns; one that answers still can.
+            let _ = socket.shutdown(Shutdown::Read);
+        }
+    }
+
     /// Ends all connections, with RST where asked for.
     pub fn drop_connections(&self, reset: bool) {
         for (_, socket) in self.shared.sockets.lock().unwrap().drain(..) {
