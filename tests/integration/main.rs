@@ -7,9 +7,11 @@
 
 mod bodies;
 mod connect;
+mod grpc;
 mod headers;
 mod http1_requests;
 mod http1_smuggling;
+mod http2;
 mod informational;
 mod balancing;
 mod listener_limits;
