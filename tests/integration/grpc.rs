@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Response;
 
 use crate::support::h2::{H2Client, H2Upstream, answer, grpc, grpc_message, grpc_trailers, next, request, send_all};
-use crate::support::wait::bounded;
+use crate::support::wait::{bounded, until};
 use crate::support::{Gate, Proxy, Upstream};
 
 async fn client(proxy: &Proxy) -> H2Client {
@@ -223,9 +223,7 @@ async fn a_clients_deadline_is_kept_and_passed_on() {
 
     let (response, mut stream) = client.start(call("1H"), false).await;
     send_all(&mut stream, grpc_message(b"x"), true).await;
-    while upstream.heads().len() < 2 {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until("the second call at the upstream", || upstream.heads().len() == 2).await;
     let sent = upstream.head(1).headers["grpc-timeout"].to_str().unwrap().to_owned();
     assert!(duration(&sent) <= Duration::from_secs(3600) && duration(&sent) > Duration::from_secs(3500), "grpc-timeout: {sent}");
     drop((response, stream));

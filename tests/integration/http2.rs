@@ -8,7 +8,7 @@ use http::{HeaderMap, Request, Response};
 use crate::support::frames::{self, FrameClient, Outcome};
 use crate::support::h2::{H2Client, H2Upstream, answer, get, next, request, send_all};
 use crate::support::upstream::OK;
-use crate::support::wait::bounded;
+use crate::support::wait::{bounded, until};
 use crate::support::{Client, Gate, Proxy, Upstream, eventually};
 
 /// A proxy whose upstream is spoken to in HTTP/2.
@@ -100,12 +100,7 @@ async fn a_hundred_streams_run_side_by_side() {
     for nth in 0..100 {
         responses.push(client.start(get(&format!("/{nth}")), true).await.0);
     }
-    bounded("all requests at the upstream", async {
-        while upstream.requests().len() < 100 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until("all requests at the upstream", || upstream.requests().len() == 100).await;
     gate.open();
     for (nth, response) in responses.into_iter().enumerate() {
         assert_eq!(answer(response).await.unwrap().text(), format!("/{nth}"));
@@ -389,7 +384,7 @@ async fn a_reset_stream_cancels_the_request_to_http_1() {
     let proxy = Proxy::before(upstream.address());
     let mut client = client(&proxy).await;
     let (response, mut stream) = client.start(get("/left"), true).await;
-    upstream.request(0);
+    until("the request at the upstream", || upstream.count("/left") == 1).await;
     stream.send_reset(h2::Reason::CANCEL);
     drop(response);
     tokio::task::spawn_blocking(move || {
@@ -415,9 +410,7 @@ async fn a_reset_stream_resets_the_stream_to_http_2() {
     let proxy = before_h2(&upstream);
     let mut client = client(&proxy).await;
     let (response, mut stream) = client.start(get("/"), true).await;
-    while upstream.heads().is_empty() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until("the stream at the upstream", || upstream.heads().len() == 1).await;
     stream.send_reset(h2::Reason::CANCEL);
     drop(response);
     told.opened("RST_STREAM at the upstream").await;

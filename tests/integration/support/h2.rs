@@ -142,14 +142,17 @@ pub async fn answer(response: ResponseFuture) -> Result<Answer, h2::Error> {
     Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body: data, trailers })
 }
 
-/// The next piece of a body, its window given back.
+/// The next piece of a body that is not empty, its window given back.
 pub async fn next(body: &mut RecvStream) -> Result<Option<Bytes>, h2::Error> {
-    match bounded("more of a body", body.data()).await {
-        None => Ok(None),
-        Some(Err(error)) => Err(error),
-        Some(Ok(chunk)) => {
-            body.flow_control().release_capacity(chunk.len())?;
-            Ok(Some(chunk))
+    loop {
+        match bounded("more of a body", body.data()).await {
+            None => return Ok(None),
+            Some(Err(error)) => return Err(error),
+            Some(Ok(chunk)) if chunk.is_empty() => {}
+            Some(Ok(chunk)) => {
+                body.flow_control().release_capacity(chunk.len())?;
+                return Ok(Some(chunk));
+            }
         }
     }
 }

@@ -43,6 +43,16 @@ pub async fn bounded<F: Future>(what: &str, future: F) -> F::Output {
     }
 }
 
+/// [`eventually`] for asynchronous tests, whose connections move only while they wait.
+pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    bounded(what, async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
+
 /// Holds a script until the test opens it.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
@@ -71,11 +81,6 @@ impl Gate {
 
     /// The same for asynchronous scripts.
     pub async fn opened(&self, what: &str) {
-        bounded(what, async {
-            while !self.is_open() {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        })
-        .await;
+        until(what, || self.is_open()).await;
     }
 }
