@@ -5,8 +5,27 @@ use crate::support::h2::{self, H2Client};
 use crate::support::{Proxy, Upstream};
 
 const FIELDS: [&str; 21] = [
-    "time", "listener", "route", "upstream", "endpoint", "method", "host", "path", "protocol", "code", "grpc_code", "reason",
-    "attempts", "bytes_in", "bytes_out", "ms", "tls", "identity", "trace_id", "request_id", "generation",
+    "time",
+    "listener",
+    "route",
+    "upstream",
+    "endpoint",
+    "method",
+    "host",
+    "path",
+    "protocol",
+    "code",
+    "grpc_code",
+    "reason",
+    "attempts",
+    "bytes_in",
+    "bytes_out",
+    "ms",
+    "tls",
+    "identity",
+    "trace_id",
+    "request_id",
+    "generation",
 ];
 
 #[test]
@@ -65,7 +84,10 @@ async fn http_2_is_named() {
 fn nothing_a_client_sends_breaks_a_line() {
     let upstream = Upstream::ok();
     let proxy = Proxy::before(upstream.address());
-    once(proxy.address("inbound"), b"GET /a\"b\\c%0a HTTP/1.1\r\nHost: app.test\r\nX-Request-Id: q\"\\\xff\xfe\r\n\r\n".as_slice());
+    once(
+        proxy.address("inbound"),
+        b"GET /a\"b\\c%0a HTTP/1.1\r\nHost: app.test\r\nX-Request-Id: q\"\\\xff\xfe\r\n\r\n".as_slice(),
+    );
     once(proxy.address("inbound"), "GET /after HTTP/1.1\r\nHost: app.test\r\n\r\n");
     proxy.log_line("/after");
     assert_eq!(proxy.log_lines().len(), 2);

@@ -39,7 +39,15 @@ fn metrics_count_what_passed() {
         assert_eq!(client.get("/secret-path?q").status, 200);
     }
     assert_eq!(client.exchange("BREW /secret-path HTTP/1.1\r\nHost: app.test\r\n\r\n").status, 200);
-    let labels = [("listener", "inbound"), ("route", "main"), ("upstream", "app"), ("method", "GET"), ("code", "200"), ("grpc_code", ""), ("reason", "")];
+    let labels = [
+        ("listener", "inbound"),
+        ("route", "main"),
+        ("upstream", "app"),
+        ("method", "GET"),
+        ("code", "200"),
+        ("grpc_code", ""),
+        ("reason", ""),
+    ];
     proxy.metric_reaches("outrigger_requests_total", &labels, 3.0);
     assert_eq!(proxy.metric("outrigger_requests_total", &labels), 3.0);
     assert_eq!(proxy.metric("outrigger_requests_total", &[("method", "_OTHER")]), 1.0);
@@ -63,7 +71,8 @@ fn probes_tell_alive_and_ready() {
     for address in [proxy.admin(), proxy.metrics_address()] {
         for path in ["/livez", "/readyz"] {
             // A probe comes with whatever Host its sender likes.
-            let response = once(address, format!("GET {path} HTTP/1.1\r\nHost: 10.1.2.3:9902\r\nConnection: close\r\n\r\n"));
+            let response =
+                once(address, format!("GET {path} HTTP/1.1\r\nHost: 10.1.2.3:9902\r\nConnection: close\r\n\r\n"));
             assert_eq!(response.status, 200, "{path} at {address}");
         }
     }
@@ -146,7 +155,9 @@ fn a_public_address_asks_for_the_token() {
         .file("token", "let-me-in")
         .start();
     for line in ["GET /config", "GET /upstreams", "POST /drain"] {
-        for fields in ["Host: localhost\r\n", "Host: 10.0.0.7:9901\r\n", "Host: localhost\r\nAuthorization: Bearer nope\r\n"] {
+        for fields in
+            ["Host: localhost\r\n", "Host: 10.0.0.7:9901\r\n", "Host: localhost\r\nAuthorization: Bearer nope\r\n"]
+        {
             let response = ask(&proxy, line, fields);
             assert!([401, 403].contains(&response.status), "{line} with {fields:?}: {}", response.head);
         }
@@ -162,7 +173,8 @@ fn the_unix_socket_needs_no_token_and_is_its_owners() {
     let socket = proxy.directory().join("admin.sock");
     let mode = std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600, "{mode:o}");
-    let response = Client::connect_unix(&socket).exchange("GET /config HTTP/1.1\r\nHost: outrigger\r\nConnection: close\r\n\r\n");
+    let response =
+        Client::connect_unix(&socket).exchange("GET /config HTTP/1.1\r\nHost: outrigger\r\nConnection: close\r\n\r\n");
     assert_eq!(response.status, 200);
     assert!(response.text().contains("inbound"));
 }
@@ -172,11 +184,20 @@ fn the_metrics_address_shows_nothing_else_ever() {
     let upstream = Upstream::ok();
     let proxy = proxy(&upstream);
     let address = proxy.metrics_address();
-    let ask = |line: &str| once(address, format!("{line} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer let-me-in\r\nConnection: close\r\n\r\n"));
+    let ask = |line: &str| {
+        once(
+            address,
+            format!(
+                "{line} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer let-me-in\r\nConnection: close\r\n\r\n"
+            ),
+        )
+    };
     for path in ["/metrics", "/livez", "/readyz"] {
         assert_eq!(ask(&format!("GET {path}")).status, 200, "{path}");
     }
-    for line in ["GET /", "GET /config", "GET /upstreams", "GET /tap", "POST /drain", "PUT /config", "GET /probe/app/readiness"] {
+    for line in
+        ["GET /", "GET /config", "GET /upstreams", "GET /tap", "POST /drain", "PUT /config", "GET /probe/app/readiness"]
+    {
         let response = ask(line);
         assert!([404, 405].contains(&response.status), "{line}: {}", response.head);
     }
@@ -187,7 +208,13 @@ fn the_metrics_address_shows_nothing_else_ever() {
 fn unknown_paths_and_methods_are_refused() {
     let upstream = Upstream::ok();
     let proxy = proxy(&upstream);
-    for (line, status) in [("GET /nothing", 404), ("GET /drain", 405), ("POST /config", 405), ("DELETE /upstreams", 405), ("POST /metrics", 405)] {
+    for (line, status) in [
+        ("GET /nothing", 404),
+        ("GET /drain", 405),
+        ("POST /config", 405),
+        ("DELETE /upstreams", 405),
+        ("POST /metrics", 405),
+    ] {
         assert_eq!(ask(&proxy, line, "Host: localhost\r\nContent-Length: 0\r\n").status, status, "{line}");
     }
 }
@@ -202,7 +229,10 @@ fn post_drain_makes_unready_and_serves_on() {
     let drained = ask(&proxy, "POST /drain", "Host: localhost\r\nContent-Length: 0\r\n");
     assert!([200, 202].contains(&drained.status), "{}", drained.head);
     assert_eq!(proxy.admin_get("/readyz").status, 503);
-    assert_eq!(once(proxy.metrics_address(), "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").status, 503);
+    assert_eq!(
+        once(proxy.metrics_address(), "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").status,
+        503
+    );
     assert_eq!(proxy.admin_get("/livez").status, 200);
     assert_eq!(client.get("/").status, 200);
     assert_eq!(proxy.client().get("/").status, 200);

@@ -1,7 +1,7 @@
 //! Shares: over 10,000 requests each endpoint's is within 1 % of its weight.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::client::get;
 use crate::support::upstream::OK;
@@ -149,7 +149,11 @@ upstreams:
         assert_eq!(client.get("/").status, 200);
     }
     let order = order.lock().unwrap().clone();
-    assert_eq!((order.matches('a').count(), order.matches('b').count(), order.matches('c').count()), (50, 10, 10), "{order}");
+    assert_eq!(
+        (order.matches('a').count(), order.matches('b').count(), order.matches('c').count()),
+        (50, 10, 10),
+        "{order}"
+    );
     // Smooth weighted round robin of 5:1:1 is a a b a c a a: never more than four of the heavy one in a row.
     assert!(!order.contains("aaaaa"), "{order}");
 }

@@ -1,7 +1,7 @@
 //! Bodies: how their end is marked on each side, trailers, and what becomes of a body that is cut short.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::client::{get, once};
@@ -12,7 +12,8 @@ use crate::support::{Client, Gate, Proxy, Upstream, eventually};
 fn a_body_of_known_length_keeps_it() {
     let upstream = Upstream::ok();
     let proxy = Proxy::before(upstream.address());
-    let response = once(proxy.address("inbound"), "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nhello");
+    let response =
+        once(proxy.address("inbound"), "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nhello");
     assert_eq!((response.head.get("content-length"), response.head.get("transfer-encoding")), (Some("2"), None));
     let request = upstream.request(0);
     assert_eq!((request.head.all("content-length"), request.head.get("transfer-encoding")), (vec!["5"], None));
@@ -39,11 +40,17 @@ fn a_get_without_body_gets_no_framing() {
 
 #[test]
 fn a_body_of_unknown_length_goes_in_chunks() {
-    let upstream = Upstream::answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n");
+    let upstream = Upstream::answering(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n",
+    );
     let proxy = Proxy::before(upstream.address());
     let mut client = proxy.client();
-    let response = client.exchange("POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwxyz\r\n0\r\n\r\n");
-    assert_eq!((response.head.list("transfer-encoding"), response.text().as_str()), (vec!["chunked".to_owned()], "abcde"));
+    let response = client
+        .exchange("POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwxyz\r\n0\r\n\r\n");
+    assert_eq!(
+        (response.head.list("transfer-encoding"), response.text().as_str()),
+        (vec!["chunked".to_owned()], "abcde")
+    );
     let request = upstream.request(0);
     assert_eq!((request.head.list("transfer-encoding"), request.text().as_str()), (vec!["chunked".to_owned()], "wxyz"));
     assert_eq!(client.get("/again").status, 200);
@@ -125,7 +132,10 @@ fn trailers_stay_trailers_both_ways() {
     assert_eq!(down, [("x-sum".to_owned(), "down".to_owned())]);
     assert!(!response.head.has("x-sum"));
     let request = upstream.request(0);
-    assert_eq!(request.body.trailers.into_iter().map(lower).collect::<Vec<_>>(), [("x-sum".to_owned(), "up".to_owned())]);
+    assert_eq!(
+        request.body.trailers.into_iter().map(lower).collect::<Vec<_>>(),
+        [("x-sum".to_owned(), "up".to_owned())]
+    );
     assert!(!request.head.has("x-sum"));
 }
 
@@ -149,7 +159,10 @@ fn trailers_that_are_no_trailers_change_nothing() {
     assert_eq!(request.head.all("host"), ["app.test"]);
     assert!(!request.head.has("content-length"));
     for (name, _) in &request.body.trailers {
-        assert!(!["host", "content-length", "transfer-encoding"].contains(&name.to_ascii_lowercase().as_str()), "{name}");
+        assert!(
+            !["host", "content-length", "transfer-encoding"].contains(&name.to_ascii_lowercase().as_str()),
+            "{name}"
+        );
     }
 }
 
@@ -243,11 +256,17 @@ fn a_request_cut_short_never_completes_at_the_upstream() {
         count.fetch_add(1, Ordering::SeqCst);
     });
     let proxy = Proxy::before(upstream.address());
-    let heads = ["Content-Length: 10\r\n\r\npart", "Transfer-Encoding: chunked\r\n\r\n4\r\npart\r\n", "Transfer-Encoding: chunked\r\n\r\n9\r\npart"];
+    let heads = [
+        "Content-Length: 10\r\n\r\npart",
+        "Transfer-Encoding: chunked\r\n\r\n4\r\npart\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n9\r\npart",
+    ];
     for (index, head) in heads.into_iter().enumerate() {
         let mut client = proxy.client();
         client.send(format!("POST /fin-{index} HTTP/1.1\r\nHost: app.test\r\n{head}"));
-        eventually("the part to reach the upstream", || upstream.received_text().matches("part").count() == 2 * index + 1);
+        eventually("the part to reach the upstream", || {
+            upstream.received_text().matches("part").count() == 2 * index + 1
+        });
         client.fin();
         if let Some(response) = client.response_or_end("POST") {
             assert_eq!((response.status, response.reason()), (400, Some("body_incomplete; hop=inbound")), "{head:?}");
@@ -257,7 +276,9 @@ fn a_request_cut_short_never_completes_at_the_upstream() {
 
         let mut client = proxy.client();
         client.send(format!("POST /rst-{index} HTTP/1.1\r\nHost: app.test\r\n{head}"));
-        eventually("the part to reach the upstream", || upstream.received_text().matches("part").count() == 2 * index + 2);
+        eventually("the part to reach the upstream", || {
+            upstream.received_text().matches("part").count() == 2 * index + 2
+        });
         client.reset();
         let line = proxy.log_line(&format!("/rst-{index}"));
         assert!(line["reason"] == "body_incomplete" || line["reason"] == "client_cancelled", "{line}");

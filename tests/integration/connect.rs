@@ -37,7 +37,11 @@ fn a_tunnel_leads_to_the_endpoint_of_the_route() {
     client.send(connect("payments.test:443"));
     let response = client.response_to("CONNECT");
     assert_eq!(response.status, 200);
-    assert!(!response.head.has("content-length") && !response.head.has("transfer-encoding"), "RFC 9110, 9.3.6: {}", response.head);
+    assert!(
+        !response.head.has("content-length") && !response.head.has("transfer-encoding"),
+        "RFC 9110, 9.3.6: {}",
+        response.head
+    );
     client.send("any bytes");
     client.expect("HTTP/1.1 are not looked at");
     client.send(", and more");
@@ -74,7 +78,11 @@ fn elsewhere_connect_is_not_allowed() {
         let mut client = Client::connect(address);
         client.send(connect(authority));
         let response = client.response();
-        assert_eq!((response.status, response.reason()), (405, Some(format!("connect_not_allowed; hop={hop}").as_str())), "{what}");
+        assert_eq!(
+            (response.status, response.reason()),
+            (405, Some(format!("connect_not_allowed; hop={hop}").as_str())),
+            "{what}"
+        );
     }
     assert_eq!(upstream.connections(), 0);
 }
@@ -95,8 +103,10 @@ fn a_tunnel_to_nobody_is_an_error_before_it_begins() {
 fn what_is_no_authority_is_a_bad_request() {
     let upstream = Upstream::ok();
     let proxy = proxy("127.0.0.1:0", &upstream);
-    for target in ["/path", "payments.test", "http://payments.test:80/", "payments.test:99999", "user@payments.test:80"] {
-        let response = once(proxy.address("outbound"), format!("CONNECT {target} HTTP/1.1\r\nHost: payments.test\r\n\r\n"));
+    for target in ["/path", "payments.test", "http://payments.test:80/", "payments.test:99999", "user@payments.test:80"]
+    {
+        let response =
+            once(proxy.address("outbound"), format!("CONNECT {target} HTTP/1.1\r\nHost: payments.test\r\n\r\n"));
         assert!([400, 405].contains(&response.status), "CONNECT {target}: {}", response.head);
     }
     assert_eq!(upstream.connections(), 0);

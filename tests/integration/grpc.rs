@@ -168,7 +168,10 @@ fn failed(answer: &crate::support::h2::Answer, status: &str, reason: &str) {
     assert!(answer.header("content-type").is_some_and(|kind| kind.starts_with("application/grpc")), "{answer:?}");
     assert_eq!(answer.header("x-outrigger-reason"), Some(format!("{reason}; hop=inbound").as_str()));
     let message = answer.trailer("grpc-message").or_else(|| answer.header("grpc-message")).unwrap_or_default();
-    assert!(!message.is_empty() && message.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "grpc-message: {message:?}");
+    assert!(
+        !message.is_empty() && message.bytes().all(|byte| (0x20..0x7f).contains(&byte)),
+        "grpc-message: {message:?}"
+    );
     assert!(answer.body.is_empty(), "{answer:?}");
 }
 
@@ -194,7 +197,8 @@ async fn errors_of_the_proxy_are_grpc_statuses() {
 
     let content_types = ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"];
     for content_type in content_types {
-        let request = request("POST", "/a.B/Get").header("content-type", content_type).header("te", "trailers").body(()).unwrap();
+        let request =
+            request("POST", "/a.B/Get").header("content-type", content_type).header("te", "trailers").body(()).unwrap();
         failed(&client(&proxy).await.exchange(request, grpc_message(b"x")).await, "4", "response_timeout");
     }
     // Not every type that begins so is gRPC.
@@ -225,7 +229,10 @@ async fn a_clients_deadline_is_kept_and_passed_on() {
     send_all(&mut stream, grpc_message(b"x"), true).await;
     until("the second call at the upstream", || upstream.heads().len() == 2).await;
     let sent = upstream.head(1).headers["grpc-timeout"].to_str().unwrap().to_owned();
-    assert!(duration(&sent) <= Duration::from_secs(3600) && duration(&sent) > Duration::from_secs(3500), "grpc-timeout: {sent}");
+    assert!(
+        duration(&sent) <= Duration::from_secs(3600) && duration(&sent) > Duration::from_secs(3500),
+        "grpc-timeout: {sent}"
+    );
     drop((response, stream));
 }
 

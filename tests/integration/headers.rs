@@ -21,7 +21,9 @@ fn returned(answer: &str) -> Response {
 
 #[test]
 fn case_and_order_are_kept_both_ways() {
-    let upstream = Upstream::answering("HTTP/1.1 200 OK\r\nX-ReSPonse: One\r\nSet-Cookie: a=1\r\nX-Other: x\r\nSet-Cookie: b=2\r\nCONTENT-length: 2\r\n\r\nok");
+    let upstream = Upstream::answering(
+        "HTTP/1.1 200 OK\r\nX-ReSPonse: One\r\nSet-Cookie: a=1\r\nX-Other: x\r\nSet-Cookie: b=2\r\nCONTENT-length: 2\r\n\r\nok",
+    );
     let proxy = Proxy::before(upstream.address());
     let mut client = proxy.client();
     let response = client.exchange("GET / HTTP/1.1\r\nhOST: app.test\r\nX-ReQuest: One\r\nx-multi: 1\r\nAuthorization: Basic eHl6\r\nx-multi: 2\r\n\r\n");
@@ -47,7 +49,9 @@ fn what_ends_at_this_hop_is_not_sent_to_the_upstream() {
         "Connection: keep-alive, X-First\r\nX-First: 1\r\nConnection: x-SECOND ,, x-third\r\nX-Second: 2\r\nX-Third: 3\r\n\
          Keep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nTE: deflate\r\nX-Stays: 4\r\nUpgrade: foo/1\r\n",
     );
-    for name in ["x-first", "x-second", "x-third", "keep-alive", "proxy-connection", "te", "upgrade", "transfer-encoding"] {
+    for name in
+        ["x-first", "x-second", "x-third", "keep-alive", "proxy-connection", "te", "upgrade", "transfer-encoding"]
+    {
         assert!(!head.has(name), "{name} was forwarded: {head}");
     }
     assert_eq!(head.get("x-stays"), Some("4"));
@@ -174,7 +178,9 @@ fn an_edge_listener_believes_nobody() {
 
 #[test]
 fn rules_change_headers_both_ways() {
-    let upstream = Upstream::answering("HTTP/1.1 200 OK\r\nServer: secret/1\r\nX-Set: old\r\nX-Set: older\r\nX-Add: 1\r\nContent-Length: 2\r\n\r\nok");
+    let upstream = Upstream::answering(
+        "HTTP/1.1 200 OK\r\nServer: secret/1\r\nX-Set: old\r\nX-Set: older\r\nX-Add: 1\r\nContent-Length: 2\r\n\r\nok",
+    );
     let proxy = Proxy::start(
         "
 service: shop

@@ -20,7 +20,8 @@ fn a_plain_request_goes_through_and_its_answer_comes_back() {
 fn a_target_is_not_normalised() {
     let upstream = Upstream::ok();
     let proxy = Proxy::before(upstream.address());
-    let targets = ["/a/./b/../c//d", "/%7Euser/%2f%2F", "/x?", "/?a=1&&b=%zz&c", "/a;p=1/b", "/a:b@c!$&'()*+,=-._~", "//double"];
+    let targets =
+        ["/a/./b/../c//d", "/%7Euser/%2f%2F", "/x?", "/?a=1&&b=%zz&c", "/a;p=1/b", "/a:b@c!$&'()*+,=-._~", "//double"];
     let mut client = proxy.client();
     for (index, target) in targets.into_iter().enumerate() {
         assert_eq!(client.get(target).status, 200, "{target}");
@@ -47,7 +48,11 @@ fn connection_close_ends_the_connection_after_the_answer() {
     let proxy = Proxy::before(upstream.address());
     let mut client = proxy.client();
     let response = client.exchange("GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n");
-    assert!(response.head.lists("connection", "close"), "RFC 9112, 9.6: the server says close as well: {}", response.head);
+    assert!(
+        response.head.lists("connection", "close"),
+        "RFC 9112, 9.6: the server says close as well: {}",
+        response.head
+    );
     client.expect_end();
     // It was the client's wish, not one for the next hop.
     assert!(!upstream.request(0).head.lists("connection", "close"));
@@ -139,7 +144,8 @@ fn an_http_1_0_request_without_host_is_served() {
 // RFC 9112, 6.1: no Transfer-Encoding in a response to HTTP/1.0; the close ends the body.
 #[test]
 fn an_http_1_0_client_never_gets_chunks() {
-    let upstream = Upstream::answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+    let upstream =
+        Upstream::answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
     let proxy = Proxy::before(upstream.address());
     let mut client = proxy.client();
     client.send("GET / HTTP/1.0\r\nHost: app.test\r\n\r\n");
@@ -208,7 +214,10 @@ fn methods_nobody_knows_are_forwarded() {
     let upstream = Upstream::ok();
     let proxy = Proxy::before(upstream.address());
     for (index, method) in ["PATCH", "PROPFIND", "BREW", "M-SEARCH"].into_iter().enumerate() {
-        let response = once(proxy.address("inbound"), format!("{method} / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 0\r\n\r\n"));
+        let response = once(
+            proxy.address("inbound"),
+            format!("{method} / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 0\r\n\r\n"),
+        );
         assert_eq!(response.status, 200, "{method}");
         assert_eq!(upstream.request(index).method, method);
     }
@@ -219,7 +228,15 @@ fn methods_nobody_knows_are_forwarded() {
 fn a_request_must_have_one_valid_host() {
     let upstream = Upstream::ok();
     let proxy = Proxy::before(upstream.address());
-    let cases = ["", "Host: a\r\nHost: a\r\n", "Host: a\r\nHost: b\r\n", "Host: a b\r\n", "Host: a/b\r\n", "Host: user@a\r\n", "Host: a, b\r\n"];
+    let cases = [
+        "",
+        "Host: a\r\nHost: a\r\n",
+        "Host: a\r\nHost: b\r\n",
+        "Host: a b\r\n",
+        "Host: a/b\r\n",
+        "Host: user@a\r\n",
+        "Host: a, b\r\n",
+    ];
     for fields in cases {
         let response = once(proxy.address("inbound"), format!("GET / HTTP/1.1\r\n{fields}\r\n"));
         assert_eq!((response.status, response.reason()), (400, Some("bad_request; hop=inbound")), "{fields:?}");

@@ -160,7 +160,8 @@ fn chunk_extensions_are_dropped_and_sizes_may_have_zeros() {
     let proxy = Proxy::before(upstream.address());
     let mut client = proxy.client();
     let chunks = "005;name=value;flag\r\nhello\r\nA\r\n0123456789\r\n0;last\r\n\r\n";
-    let response = client.exchange(format!("POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"));
+    let response =
+        client.exchange(format!("POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"));
     assert_eq!(response.status, 200);
     assert_eq!(upstream.request(0).text(), "hello0123456789");
     assert!(!upstream.received_text().contains("name=value"), "{}", upstream.received_text());
@@ -238,7 +239,11 @@ fn responses_in_doubt_are_refused_or_repaired() {
         let lengths = response.head.all("content-length").len() + response.head.all("transfer-encoding").len();
         assert_eq!(lengths, 1, "{case}: {}", response.head);
         assert!(!response.head.names().iter().any(|name| name.ends_with(' ')), "{case}: {}", response.head);
-        assert!(!response.head.raw.windows(2).any(|pair| pair[0] == b'\r' && pair[1] != b'\n'), "{case}: {}", response.head);
+        assert!(
+            !response.head.raw.windows(2).any(|pair| pair[0] == b'\r' && pair[1] != b'\n'),
+            "{case}: {}",
+            response.head
+        );
     }
 }
 
@@ -305,7 +310,11 @@ fn bytes_on_an_idle_connection_poison_nobody() {
 fn a_body_on_an_answer_to_head_poisons_nobody() {
     let upstream = Upstream::scripted(|served| {
         while let Some(request) = served.request() {
-            let answer = if request.method == "HEAD" { "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison" } else { "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" };
+            let answer = if request.method == "HEAD" {
+                "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
+            } else {
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+            };
             if served.try_send(answer).is_err() {
                 return;
             }

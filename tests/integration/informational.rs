@@ -44,7 +44,11 @@ fn an_expectation_can_be_refused_before_the_body_is_sent() {
     let mut client = proxy.client();
     client.send(EXPECTING);
     let response = client.response();
-    assert_eq!((response.status, response.text().as_str()), (401, "no"), "the first answer must be the upstream's refusal");
+    assert_eq!(
+        (response.status, response.text().as_str()),
+        (401, "no"),
+        "the first answer must be the upstream's refusal"
+    );
     // What the client does next must not be taken for the body: either the connection ends, or the body is still due.
     if response.head.lists("connection", "close") {
         client.expect_end();
@@ -106,7 +110,9 @@ fn early_hints_reach_the_client() {
 
 #[test]
 fn an_http_1_0_client_gets_no_informational_response() {
-    let upstream = Upstream::answering("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let upstream = Upstream::answering(
+        "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    );
     let proxy = Proxy::before(upstream.address());
     let mut client = proxy.client();
     client.send("GET / HTTP/1.0\r\nHost: app.test\r\n\r\n");

@@ -121,7 +121,8 @@ fn no_more_connections_than_allowed_are_served() {
     drop(first);
     eventually("a place to be free", || {
         let mut client = proxy.client();
-        client.try_send(get("/free")).is_ok() && client.response_or_end("GET").is_some_and(|response| response.status == 200)
+        client.try_send(get("/free")).is_ok()
+            && client.response_or_end("GET").is_some_and(|response| response.status == 200)
     });
 }
 

@@ -12,7 +12,8 @@ fn refused(response: &crate::support::Response) {
 #[test]
 fn a_listener_does_not_forward_to_itself() {
     let address = format!("{}:15006", own_loopback_ip());
-    let proxy = Proxy::start("listeners:\n  inbound: { address: \"@self\", upstream: \"@self\" }\n", &[("@self", &address)]);
+    let proxy =
+        Proxy::start("listeners:\n  inbound: { address: \"@self\", upstream: \"@self\" }\n", &[("@self", &address)]);
     refused(&proxy.client().get("/"));
 }
 

@@ -139,7 +139,10 @@ fn a_fixed_answer_is_given_at_once() {
     let empty = request(&proxy, "GET /empty", "Host: app.test\r\n");
     assert_eq!((empty.status, empty.text().as_str(), empty.reason()), (204, "", None));
     let full = request(&proxy, "GET /full", "Host: app.test\r\n");
-    assert_eq!((full.status, full.text().as_str(), full.head.get("content-type")), (418, "short and stout", Some("text/plain; charset=utf-8")));
+    assert_eq!(
+        (full.status, full.text().as_str(), full.head.get("content-type")),
+        (418, "short and stout", Some("text/plain; charset=utf-8"))
+    );
     let head = request(&proxy, "HEAD /full", "Host: app.test\r\n");
     assert_eq!((head.status, head.head.get("content-length")), (418, Some("15")));
 }
@@ -176,7 +179,10 @@ upstreams:
 
 #[test]
 fn listeners_have_routes_of_their_own() {
-    let (one, two) = (Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none"), Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo"));
+    let (one, two) = (
+        Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none"),
+        Upstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo"),
+    );
     let proxy = Proxy::start(
         "
 listeners:
@@ -192,7 +198,10 @@ upstreams:
     assert_eq!(proxy.client().get("/").text(), "one");
     assert_eq!(once(proxy.address("outbound"), "GET / HTTP/1.1\r\nHost: payments\r\n\r\n").text(), "two");
     // As HTTP_PROXY makes clients ask.
-    assert_eq!(once(proxy.address("outbound"), "GET http://payments/ HTTP/1.1\r\nHost: payments\r\n\r\n").text(), "two");
+    assert_eq!(
+        once(proxy.address("outbound"), "GET http://payments/ HTTP/1.1\r\nHost: payments\r\n\r\n").text(),
+        "two"
+    );
     let other = once(proxy.address("outbound"), "GET / HTTP/1.1\r\nHost: orders\r\n\r\n");
     assert_eq!((other.status, other.reason()), (404, Some("no_route; hop=outbound")));
 }

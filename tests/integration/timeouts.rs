@@ -21,7 +21,7 @@ fn mute() -> Upstream {
 }
 
 /// An address whose queue of connections is full: the kernel drops further SYNs.
-fn unanswering() -> (SocketAddr, Vec<Socket>) {
+pub fn unanswering() -> (SocketAddr, Vec<Socket>) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
     listener.listen(0).unwrap();
@@ -360,7 +360,10 @@ fn a_client_that_leaves_while_the_upstream_streams_cancels_it() {
 
 #[test]
 fn an_answer_of_the_proxy_itself_keeps_the_connection() {
-    let proxy = Proxy::start("listeners:\n  inbound: { address: 127.0.0.1:0, routes: [{ match: { path: /known }, respond: { status: 204 } }] }\n", &[]);
+    let proxy = Proxy::start(
+        "listeners:\n  inbound: { address: 127.0.0.1:0, routes: [{ match: { path: /known }, respond: { status: 204 } }] }\n",
+        &[],
+    );
     let mut client = proxy.client();
     for _ in 0..3 {
         assert_eq!(client.get("/unknown").status, 404);

@@ -20,7 +20,8 @@ fn parse(head: &Head) -> (String, String, u8) {
     let values = head.all("traceparent");
     assert_eq!(values.len(), 1, "{head}");
     let parts: Vec<&str> = values[0].split('-').collect();
-    let fine = parts.len() == 4 && parts[0] == "00" && parts[1].len() == 32 && parts[2].len() == 16 && parts[3].len() == 2;
+    let fine =
+        parts.len() == 4 && parts[0] == "00" && parts[1].len() == 32 && parts[2].len() == 16 && parts[3].len() == 2;
     assert!(fine, "traceparent: {}", values[0]);
     let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     assert!(parts[1..].iter().all(|part| hex(part)), "traceparent: {}", values[0]);
@@ -41,7 +42,8 @@ fn a_trace_begins_here_where_there_is_none() {
 fn a_trace_is_continued_under_a_new_parent() {
     let upstream = Upstream::ok();
     let proxy = Proxy::before(upstream.address());
-    let lines = format!("traceparent: 00-{TRACE}-{PARENT}-01\r\ntracestate: a=1,b=2\r\nTraceState: c=3\r\nbaggage: k=v\r\n");
+    let lines =
+        format!("traceparent: 00-{TRACE}-{PARENT}-01\r\ntracestate: a=1,b=2\r\nTraceState: c=3\r\nbaggage: k=v\r\n");
     let head = forwarded(&proxy, &upstream, &lines);
     let (trace, parent, flags) = parse(&head);
     assert_eq!(trace, TRACE);
@@ -57,7 +59,8 @@ fn a_trace_is_continued_under_a_new_parent() {
 fn a_later_version_is_read_as_far_as_it_is_known() {
     let upstream = Upstream::ok();
     let proxy = Proxy::before(upstream.address());
-    let (trace, _, flags) = parse(&forwarded(&proxy, &upstream, &format!("traceparent: 01-{TRACE}-{PARENT}-09-and-more\r\n")));
+    let (trace, _, flags) =
+        parse(&forwarded(&proxy, &upstream, &format!("traceparent: 01-{TRACE}-{PARENT}-09-and-more\r\n")));
     assert_eq!((trace.as_str(), flags & !0b11), (TRACE, 0), "unknown flags are zero in version 00");
 }
 
@@ -91,7 +94,11 @@ fn what_is_invalid_begins_a_new_trace_without_state() {
 fn a_bad_state_does_not_touch_the_trace() {
     let upstream = Upstream::ok();
     let proxy = Proxy::before(upstream.address());
-    let (trace, _, _) = parse(&forwarded(&proxy, &upstream, &format!("traceparent: 00-{TRACE}-{PARENT}-01\r\ntracestate: ,,=,nonsense\r\n")));
+    let (trace, _, _) = parse(&forwarded(
+        &proxy,
+        &upstream,
+        &format!("traceparent: 00-{TRACE}-{PARENT}-01\r\ntracestate: ,,=,nonsense\r\n"),
+    ));
     assert_eq!(trace, TRACE);
 }
 

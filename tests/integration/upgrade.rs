@@ -190,7 +190,9 @@ fn any_protocol_can_be_switched_to() {
     });
     let proxy = Proxy::before(upstream.address());
     let mut client = proxy.client();
-    client.send("POST / HTTP/1.1\r\nHost: app.test\r\nConnection: upgrade\r\nUpgrade: tea/2.1\r\nContent-Length: 0\r\n\r\n");
+    client.send(
+        "POST / HTTP/1.1\r\nHost: app.test\r\nConnection: upgrade\r\nUpgrade: tea/2.1\r\nContent-Length: 0\r\n\r\n",
+    );
     assert_eq!(client.response().status, 101);
     client.expect("steep");
     client.send("more");

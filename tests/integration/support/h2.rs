@@ -193,9 +193,6 @@ struct Shared {
 pub struct Stream {
     /// The connection's number, from 0.
     pub connection: usize,
-    /// The stream's number on this connection, from 0.
-    pub nth: usize,
-    pub parts: http::request::Parts,
     pub body: RecvStream,
     pub respond: SendResponse<Bytes>,
 }
@@ -222,10 +219,8 @@ impl H2Upstream {
                 let (script, builder, shared) = (Rc::clone(&script), builder.clone(), Arc::clone(&shared));
                 Box::pin(async move {
                     let Ok(mut connection) = builder.handshake::<_, Bytes>(socket).await else { return };
-                    let mut nth = 0;
                     while let Some(Ok((request, respond))) = connection.accept().await {
-                        let stream = shared.stream(number, nth, request, respond);
-                        nth += 1;
+                        let stream = shared.stream(number, request, respond);
                         tokio::task::spawn_local(script(stream));
                     }
                 })
@@ -235,7 +230,9 @@ impl H2Upstream {
 
     /// Runs the script once for each connection, handshake done, with the connection's number and a maker of
     /// [`Stream`]s that records what arrives.
-    pub fn scripted<F>(script: impl Fn(usize, h2::server::Connection<TcpStream, Bytes>, Recorder) -> F + Send + 'static) -> Self
+    pub fn scripted<F>(
+        script: impl Fn(usize, h2::server::Connection<TcpStream, Bytes>, Recorder) -> F + Send + 'static,
+    ) -> Self
     where
         F: Future<Output = ()> + 'static,
     {
@@ -313,16 +310,16 @@ impl Drop for H2Upstream {
 pub struct Recorder(Arc<Shared>);
 
 impl Recorder {
-    pub fn stream(&self, connection: usize, nth: usize, pair: (Request<RecvStream>, SendResponse<Bytes>)) -> Stream {
-        self.0.stream(connection, nth, pair.0, pair.1)
+    pub fn stream(&self, connection: usize, pair: (Request<RecvStream>, SendResponse<Bytes>)) -> Stream {
+        self.0.stream(connection, pair.0, pair.1)
     }
 }
 
 impl Shared {
-    fn stream(&self, connection: usize, nth: usize, request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Stream {
+    fn stream(&self, connection: usize, request: Request<RecvStream>, respond: SendResponse<Bytes>) -> Stream {
         let (parts, body) = request.into_parts();
-        self.heads.lock().unwrap().push(parts.clone());
-        Stream { connection, nth, parts, body, respond }
+        self.heads.lock().unwrap().push(parts);
+        Stream { connection, body, respond }
     }
 }
 

@@ -16,7 +16,7 @@ pub mod wait;
 pub mod wire;
 
 pub use client::Client;
-pub use message::{Head, Request, Response};
+pub use message::{Head, Response};
 pub use proxy::Proxy;
 pub use upstream::{Served, Upstream};
-pub use wait::{Gate, PATIENCE, eventually, eventually_some};
+pub use wait::{Gate, eventually};

@@ -50,9 +50,7 @@ impl Upstream {
     /// Answers each request with these bytes, and keeps connections open.
     pub fn answering(response: impl AsRef<[u8]>) -> Self {
         let response = response.as_ref().to_vec();
-        Upstream::scripted(move |served| {
-            while served.request().is_some() && served.try_send(&response).is_ok() {}
-        })
+        Upstream::scripted(move |served| while served.request().is_some() && served.try_send(&response).is_ok() {})
     }
 
     /// Answers each request with 200.

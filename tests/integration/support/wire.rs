@@ -52,11 +52,6 @@ impl Wire {
         &self.socket
     }
 
-    /// Another handle to the same connection.
-    pub fn socket_clone(&self) -> Socket {
-        self.socket.try_clone().unwrap()
-    }
-
     /// Everything received so far, shared: it grows while the wire reads.
     pub fn record(&self) -> Arc<Mutex<Vec<u8>>> {
         Arc::clone(&self.received)
@@ -195,6 +190,25 @@ impl Wire {
             let _ = self.more();
         }
         std::mem::take(&mut self.ahead)
+    }
+
+    /// Reads and forgets this many bytes, and returns how many came before the end.
+    #[track_caller]
+    pub fn swallow(&mut self, count: u64) -> u64 {
+        let ahead = count.min(self.ahead.len() as u64);
+        self.ahead.drain(..ahead as usize);
+        let mut left = count - ahead;
+        let mut buffer = vec![0; 1 << 20];
+        while left > 0 {
+            let room = left.min(buffer.len() as u64) as usize;
+            match (&self.socket).read(&mut buffer[..room]) {
+                Ok(0) => break,
+                Ok(read) => left -= read as u64,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => panic!("{}: {error} after {} bytes of {count}", self.who, count - left),
+            }
+        }
+        count - left
     }
 
     /// Reads to the end of the other side's direction.
