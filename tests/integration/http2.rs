@@ -11,6 +11,9 @@ use crate::support::upstream::OK;
 use crate::support::wait::{bounded, until};
 use crate::support::{Client, Gate, Proxy, Upstream, eventually};
 
+/// The fields of a plain request.
+const GET: [(&str, &str); 4] = [(":method", "GET"), (":scheme", "http"), (":authority", "app.test"), (":path", "/")];
+
 /// A proxy whose upstream is spoken to in HTTP/2.
 fn before_h2(upstream: &H2Upstream) -> Proxy {
     Proxy::before_upstream(upstream.address(), ", protocol: http2")
@@ -322,6 +325,29 @@ fn an_idle_connection_is_told_to_go() {
     let goaway = client.until(frames::GOAWAY);
     assert_eq!(goaway.error_code(), 0);
     while client.frame().is_some() {}
+}
+
+// `timeouts.idle`: a PING is life, so that a silent stream lives as long as its client shows that it does.
+#[test]
+fn pings_keep_a_silent_stream_alive() {
+    let gate = Gate::new();
+    let opened = gate.clone();
+    let upstream = Upstream::scripted(move |served| {
+        served.request();
+        opened.wait("the pings");
+        served.send(OK);
+        served.request();
+    });
+    let proxy = Proxy::before_upstream(upstream.address(), ", timeouts: { idle: 400ms }");
+    let mut client = FrameClient::connect(proxy.address("inbound"));
+    client.headers(1, frames::END_STREAM, &GET);
+    for _ in 0..8 {
+        client.send(frames::PING, 0, 0, b"12345678");
+        client.until(frames::PING);
+        assert!(client.wire.silent_for(Duration::from_millis(120)), "the stream was ended although its client lives");
+    }
+    gate.open();
+    assert_eq!(client.outcome(1), Outcome::Status(200));
 }
 
 #[tokio::test]
