@@ -201,10 +201,19 @@ async fn errors_of_the_proxy_are_grpc_statuses() {
             request("POST", "/a.B/Get").header("content-type", content_type).header("te", "trailers").body(()).unwrap();
         failed(&client(&proxy).await.exchange(request, grpc_message(b"x")).await, "4", "response_timeout");
     }
-    // Not every type that begins so is gRPC.
-    let request = request("POST", "/a.B/Get").header("content-type", "application/grpc-web").body(()).unwrap();
-    let answer = client(&proxy).await.exchange(request, "x").await;
-    assert_ne!(answer.status, 200, "{answer:?}");
+}
+
+// Not every type that begins so is gRPC (gRPC over HTTP/2, "Requests").
+#[tokio::test]
+async fn what_only_looks_like_grpc_gets_plain_errors() {
+    let gone = Upstream::ok();
+    let proxy = Proxy::before(gone.address());
+    gone.stop_accepting();
+    for content_type in ["application/grpc-web", "application/grpcx", "text/plain"] {
+        let request = request("POST", "/a.B/Get").header("content-type", content_type).body(()).unwrap();
+        let answer = client(&proxy).await.exchange(request, "x").await;
+        assert_eq!((answer.status, answer.grpc_status()), (503, None), "{content_type}: {answer:?}");
+    }
 }
 
 // The deadline that the client set holds here as well, and what is left of it is passed on.

@@ -41,6 +41,20 @@ async fn http_1_goes_to_an_http_2_upstream() {
 }
 
 #[tokio::test]
+async fn an_answer_over_http_2_takes_no_longer_than_response() {
+    let upstream = H2Upstream::streams(|stream| async move {
+        let _held = stream;
+        std::future::pending::<()>().await;
+    });
+    let proxy = Proxy::before_upstream(upstream.address(), ", protocol: http2, timeouts: { response: 200ms }");
+    let mut client = client(&proxy).await;
+    let answer = client.exchange(get("/without-body"), "").await;
+    assert_eq!((answer.status, answer.header("x-outrigger-reason")), (504, Some("response_timeout; hop=inbound")));
+    let answer = client.exchange(request("POST", "/with-body").body(()).unwrap(), "body").await;
+    assert_eq!((answer.status, answer.header("x-outrigger-reason")), (504, Some("response_timeout; hop=inbound")));
+}
+
+#[tokio::test]
 async fn many_requests_share_a_connection_to_an_http_2_upstream() {
     let upstream = H2Upstream::streams(|stream| async move { stream.ok("ok").await });
     let proxy = Proxy::start(
@@ -186,16 +200,19 @@ async fn a_stream_that_is_reset_is_an_error_with_its_reason() {
 #[tokio::test]
 async fn idle_http_2_connections_of_an_upstream_that_closes_them_cost_nothing() {
     for abrupt in [false, true] {
+        // Each connection that saw no stream for 20 ms ends: with GOAWAY, or without a word.
         let upstream = H2Upstream::scripted(move |number, mut connection, recorder| async move {
-            let Some(Ok(pair)) = connection.accept().await else { return };
-            let stream = recorder.stream(number, pair);
-            tokio::task::spawn_local(stream.ok("ok"));
+            const IDLE: Duration = Duration::from_millis(20);
+            while let Ok(Some(Ok(pair))) = tokio::time::timeout(IDLE, connection.accept()).await {
+                let stream = recorder.stream(number, pair);
+                tokio::task::spawn_local(stream.ok("ok"));
+            }
             if !abrupt {
                 connection.graceful_shutdown();
+                while let Some(Ok(pair)) = connection.accept().await {
+                    tokio::task::spawn_local(recorder.stream(number, pair).ok("ok"));
+                }
             }
-            // Drives the answer out. The abrupt one then drops the connection without GOAWAY.
-            let drive = async { while let Some(Ok(_)) = connection.accept().await {} };
-            let _ = tokio::time::timeout(Duration::from_millis(if abrupt { 20 } else { 2_000 }), drive).await;
         });
         let proxy = before_h2(&upstream);
         let mut client = client(&proxy).await;

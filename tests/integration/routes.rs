@@ -98,12 +98,13 @@ fn methods_headers_and_queries_match() {
 fn the_first_match_in_written_order_wins() {
     let proxy = naming(
         "
-      - { match: { path: /a }, respond: { body: first } }
+      - { match: { path: /a, host: app.test }, respond: { body: first } }
       - { match: { path: /a/b }, respond: { body: second } }
       - { match: { host: app.test }, respond: { body: third } }
 ",
     );
     assert_eq!(request(&proxy, "GET /a/b", "Host: app.test\r\n").text(), "first");
+    assert_eq!(request(&proxy, "GET /a/b", "Host: other.test\r\n").text(), "second");
     assert_eq!(request(&proxy, "GET /c", "Host: app.test\r\n").text(), "third");
     let none = request(&proxy, "GET /c", "Host: other.test\r\n");
     assert_eq!((none.status, none.reason()), (404, Some("no_route; hop=inbound")));

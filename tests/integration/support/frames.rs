@@ -108,9 +108,13 @@ impl FrameClient {
         self.send(HEADERS, flags | END_HEADERS, stream, &block(fields));
     }
 
-    /// The next frame; `None` where the connection ended.
+    /// The next frame, its PING answered; `None` where the connection ended.
     pub fn frame(&mut self) -> Option<Frame> {
-        read(&mut self.wire)
+        let frame = read(&mut self.wire)?;
+        if frame.kind == PING && frame.flags & ACK == 0 {
+            self.send(PING, ACK, 0, &frame.payload);
+        }
+        Some(frame)
     }
 
     /// Reads until a frame of this kind; panics where the connection ends before.
