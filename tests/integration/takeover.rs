@@ -20,8 +20,8 @@ upstreams:
 drain: { delay: 300ms, timeout: 10s }
 ";
 
-/// Requests a second: 32 connections with 55 each, 4 that connect anew 25 times, 4 of HTTP/2 with 25 each.
-const KEPT: (usize, u32) = (32, 55);
+/// Requests a second: 32 connections with 57 each, 4 that connect anew 25 times, 4 of HTTP/2 with 25 each.
+const KEPT: (usize, u32) = (32, 57);
 const NEW: (usize, u32) = (4, 25);
 const STREAMS: (usize, u32) = (4, 25);
 const SLOW: usize = 8;
