@@ -56,12 +56,20 @@ fn metrics_count_what_passed() {
     let text = proxy.admin_get("/metrics").text();
     assert!(!text.contains("secret-path"), "a raw path became a label");
     for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
-        assert!(line.starts_with("outrigger_"), "{line}");
         let value = line.rsplit_once(' ').map(|(_, value)| value.parse::<f64>());
         assert!(matches!(value, Some(Ok(_))), "{line}");
     }
     assert!(text.contains("outrigger_build_info{"), "no outrigger_build_info");
     assert_eq!(sum_of(&text, "outrigger_attempt_duration_seconds_count", &[("upstream", "app")]), 4.0);
+}
+
+#[test]
+fn every_metric_has_the_proxys_prefix() {
+    let upstream = Upstream::ok();
+    let text = proxy(&upstream).admin_get("/metrics").text();
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        assert!(line.starts_with("outrigger_"), "{line}");
+    }
 }
 
 #[test]

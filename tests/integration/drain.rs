@@ -204,7 +204,7 @@ fn a_tunnel_lives_to_the_deadline_and_not_longer() {
             }
         }
     });
-    let mut proxy = proxy(&upstream, "0s", "800ms");
+    let mut proxy = proxy(&upstream, "0s", "2500ms");
     let mut client = proxy.client();
     client.send("GET / HTTP/1.1\r\nHost: app.test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
     assert_eq!(client.response().status, 101);
