@@ -1,5 +1,9 @@
 //! The composition root: a configuration in, a running proxy out. Everything is built here, in order, and passed on by
 //! name.
+//!
+//! A program that embeds the proxy loads a configuration ([`crate::config::load`]), starts it ([`Builder::start`]),
+//! asks where it listens ([`Running::listeners`]), and ends it from any thread ([`Running::handle`]). The proxy brings
+//! its own threads; it neither needs nor touches a tokio runtime of the program's.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -20,7 +24,8 @@ use tower::{Layer, Service};
 use crate::admin;
 use crate::body::Body;
 use crate::config::model::{Config, Direction, Workers};
-use crate::control::{Command, Control, Ending, Heartbeat, InForce, Report, WorkerHandle};
+pub use crate::control::Ending;
+use crate::control::{Command, Control, Heartbeat, InForce, Report, WorkerHandle};
 use crate::listener::socket;
 use crate::listener::{Door, LayerFn, Loads, Proxy, StreamIn, listen, take_over};
 use crate::proxy::via::Pseudonym;
@@ -109,9 +114,11 @@ impl Builder {
     }
 
     /// Puts a layer of your own around the proxy, at the edge: it sees each request before routing and each response
-    /// after everything else. Layers that were added earlier are further out.
+    /// after everything else. Several layers are one [`tower::ServiceBuilder`]; a second call replaces the first.
     ///
-    /// What a layer answers by itself does not appear in the proxy's metrics and access log.
+    /// Each connection gets a service of its own from the layer, on the worker that serves it; each request a clone of
+    /// that. Bodies and futures stay on their worker, so they need not be `Send`. What a layer answers by itself does
+    /// not appear in the proxy's metrics and access log. `examples/edge_layer.rs` has one from top to bottom.
     #[must_use]
     pub fn layer<L>(mut self, layer: L) -> Self
     where

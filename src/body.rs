@@ -24,6 +24,7 @@ pub struct Body {
     downstream: Option<Rc<dyn Downstream>>,
     idle: Option<Duration>,
     held: Option<Box<dyn Any>>,
+    raw_head: Bytes,
 }
 
 #[derive(Default)]
@@ -70,7 +71,7 @@ pub(crate) struct Tunnel {
     /// How long both directions may be silent.
     pub(crate) idle: Option<Duration>,
     /// Kept as long as the tunnel: permits and counts.
-    pub(crate) guard: Option<Box<dyn Any>>,
+    pub(crate) _guard: Option<Box<dyn Any>>,
 }
 
 impl Body {
@@ -118,7 +119,6 @@ impl Body {
         }
     }
 
-
     pub(crate) fn observe(&mut self, observer: Box<dyn Observer>) {
         self.observer = Some(observer);
     }
@@ -142,6 +142,15 @@ impl Body {
 
     pub(crate) fn set_idle(&mut self, idle: Option<Duration>) {
         self.idle = idle;
+    }
+
+    /// The message's head as it came over HTTP/1; empty where it did not.
+    pub(crate) fn raw_head(&self) -> &Bytes {
+        &self.raw_head
+    }
+
+    pub(crate) fn set_raw_head(&mut self, raw_head: Bytes) {
+        self.raw_head = raw_head;
     }
 
     /// Keeps `guard` as long as the body.
@@ -176,7 +185,7 @@ impl Body {
 
 impl From<Kind> for Body {
     fn from(kind: Kind) -> Self {
-        Body { kind, observer: None, downstream: None, idle: None, held: None }
+        Body { kind, observer: None, downstream: None, idle: None, held: None, raw_head: Bytes::new() }
     }
 }
 
@@ -224,8 +233,7 @@ impl Drop for Body {
     fn drop(&mut self) {
         // A server takes no further frame from a body that says it is at its end.
         if self.observer.is_some() {
-            let outcome =
-                if http_body::Body::is_end_stream(self) { Ok(()) } else { Err(Reason::ClientCancelled) };
+            let outcome = if http_body::Body::is_end_stream(self) { Ok(()) } else { Err(Reason::ClientCancelled) };
             self.finish(outcome);
         }
     }

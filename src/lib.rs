@@ -19,3 +19,8 @@ pub mod upstream;
 
 pub use listener::Proxy;
 pub use runtime::address::BoundAddress;
+
+/// The README's programs, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,8 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
-
 use crate::config::model::{
     self, Direction, EndpointSource, ListenerLimits, PathMatch, TimeoutOverrides, Timeouts, Trust, UpstreamIndex,
     UpstreamProtocol,
@@ -66,10 +64,7 @@ pub(crate) enum Action {
         targets: Vec<(u32, Target)>,
     },
     Redirect(model::Redirect),
-    Respond {
-        answer: model::Respond,
-        length: HeaderValue,
-    },
+    Respond(model::Respond),
 }
 
 /// An upstream as one route sees it.
@@ -132,12 +127,7 @@ fn compile_upstream(upstream: &model::Upstream, registry: &Registry, names: &Nam
     }
 }
 
-fn compile_listener(
-    listener: &model::Listener,
-    config: &model::Config,
-    names: &Names,
-    splits: &mut usize,
-) -> Listener {
+fn compile_listener(listener: &model::Listener, config: &model::Config, names: &Names, splits: &mut usize) -> Listener {
     let id = names.listener(&listener.name);
     let routes = listener.routes.iter().map(|route| Route {
         name: route.name.as_str().into(),
@@ -175,9 +165,7 @@ fn compile_action(route: &model::Route, config: &model::Config, splits: &mut usi
             Action::Split { split, targets: weighted.iter().map(|(index, weight)| (*weight, target(*index))).collect() }
         }
         model::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
-        model::Action::Respond(answer) => {
-            Action::Respond { length: HeaderValue::from(answer.body.len()), answer: answer.clone() }
-        }
+        model::Action::Respond(answer) => Action::Respond(answer.clone()),
     }
 }
 

@@ -197,9 +197,22 @@ fn collect_trailers(fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Malfor
 fn forbidden_in_trailers(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
-        "content-length" | "transfer-encoding" | "host" | "connection" | "keep-alive" | "proxy-connection" | "te"
-            | "trailer" | "upgrade" | "authorization" | "cookie" | "set-cookie" | "content-encoding" | "content-type"
-            | "content-range" | "expect"
+        "content-length"
+            | "transfer-encoding"
+            | "host"
+            | "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "upgrade"
+            | "authorization"
+            | "cookie"
+            | "set-cookie"
+            | "content-encoding"
+            | "content-type"
+            | "content-range"
+            | "expect"
     )
 }
 

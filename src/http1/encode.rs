@@ -1,49 +1,56 @@
 //! Heads, chunks and trailers as bytes.
 
-use http::header::{self, HeaderMap};
-use http::{Method, Response, StatusCode, Version};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Response, StatusCode};
 
+use super::Framing;
 use super::head::ReasonPhrase;
-use super::{Framing, HeaderCase};
+
+/// Room for a head, so that the buffer need not grow line by line.
+const HEAD: usize = 2 * 1024;
 
 /// Appends a request's head. `Host` comes first, as RFC 9110, section 7.2 asks; framing fields are ours.
+///
+/// `raw` is the head that the headers were read from. Names that came from there are written as they were there: some
+/// old peers read them with regard to case. All others are lower case, as in HTTP/2.
 pub(crate) fn encode_request(
     method: &Method,
     target: &str,
     headers: &HeaderMap,
-    case: Option<&HeaderCase>,
+    raw: &[u8],
     framing: Framing,
     out: &mut Vec<u8>,
 ) {
+    out.reserve(HEAD);
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     if let Some(host) = headers.get(header::HOST) {
-        out.extend_from_slice(b"Host: ");
-        out.extend_from_slice(host.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        write_field("Host", host, raw, out);
     }
-    write_fields(headers, case, |name| name == header::HOST || is_framing(name), out);
+    write_fields(headers, raw, |name| name == header::HOST || is_framing(name), out);
     write_framing(framing, out);
     out.extend_from_slice(b"\r\n");
 }
 
 /// Appends a response's head, to a client that speaks `version`.
 ///
-/// Where there is no body to send, `Content-Length` says what it would have been and stays (HEAD, 304).
+/// Where there is no body to send, `Content-Length` says what it would have been and stays (HEAD, 304). `raw` as in
+/// [`encode_request`].
 pub(crate) fn encode_response<B>(
     response: &Response<B>,
+    raw: &[u8],
     framing: Framing,
     connection: Option<&'static str>,
     out: &mut Vec<u8>,
 ) {
+    out.reserve(HEAD);
     encode_status_line(response, out);
     let keeps_length = framing == Framing::None && !response.status().is_informational();
-    let case = response.extensions().get::<HeaderCase>();
     write_fields(
         response.headers(),
-        case,
+        raw,
         |name| {
             name == header::TRANSFER_ENCODING
                 || (name == header::CONTENT_LENGTH && !keeps_length)
@@ -94,11 +101,11 @@ pub(crate) fn chunk_end(out: &mut Vec<u8>) {
 /// Appends the end of a chunked body with trailers.
 pub(crate) fn encode_trailers(trailers: &HeaderMap, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
-    write_fields(trailers, None, is_framing, out);
+    write_fields(trailers, &[], is_framing, out);
     out.extend_from_slice(b"\r\n");
 }
 
-fn is_framing(name: &header::HeaderName) -> bool {
+fn is_framing(name: &HeaderName) -> bool {
     name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING
 }
 
@@ -114,26 +121,38 @@ fn write_framing(framing: Framing, out: &mut Vec<u8>) {
     }
 }
 
-fn write_fields(
-    headers: &HeaderMap,
-    case: Option<&HeaderCase>,
-    skip: impl Fn(&header::HeaderName) -> bool,
-    out: &mut Vec<u8>,
-) {
+fn write_fields(headers: &HeaderMap, raw: &[u8], skip: impl Fn(&HeaderName) -> bool, out: &mut Vec<u8>) {
     for (name, value) in headers {
-        if skip(name) {
-            continue;
+        if !skip(name) {
+            write_field(name.as_str(), value, raw, out);
         }
-        match case {
-            Some(case) => case.write(name, out),
-            None => super::case::write_usual(name, out),
-        }
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
     }
 }
 
+fn write_field(name: &str, value: &HeaderValue, raw: &[u8], out: &mut Vec<u8>) {
+    match as_written(name, value.as_bytes(), raw) {
+        Some(line) => out.extend_from_slice(line),
+        None => {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The field as it stands in `raw`, from its name to its value; `None` where it does not stand there in the usual form.
+///
+/// A value that was read from `raw` is a part of it, so its name stands before it.
+fn as_written<'raw>(name: &str, value: &[u8], raw: &'raw [u8]) -> Option<&'raw [u8]> {
+    const SEPARATOR: &[u8] = b": ";
+    let at = (value.as_ptr() as usize).checked_sub(raw.as_ptr() as usize)?;
+    let end = at.checked_add(value.len()).filter(|end| *end <= raw.len())?;
+    let start = at.checked_sub(SEPARATOR.len() + name.len())?;
+    let written = &raw[start..start + name.len()];
+    let is_it = written.eq_ignore_ascii_case(name.as_bytes()) && &raw[start + name.len()..at] == SEPARATOR;
+    is_it.then(|| &raw[start..end])
+}
 
 #[cfg(test)]
 mod tests {
@@ -155,10 +174,24 @@ mod tests {
         headers.insert(header::CONTENT_LENGTH, "9".parse().unwrap());
         headers.insert(header::HOST, "a".parse().unwrap());
         let mut out = Vec::new();
-        encode_request(&Method::POST, "/", &headers, None, Framing::Chunked, &mut out);
+        encode_request(&Method::POST, "/", &headers, b"", Framing::Chunked, &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "POST / HTTP/1.1\r\nHost: a\r\nAccept: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            "POST / HTTP/1.1\r\nHost: a\r\naccept: x\r\nTransfer-Encoding: chunked\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn names_go_out_as_they_came_in() {
+        let text = "GET / HTTP/1.1\r\nHOST: a\r\nX-request-ID: 1\r\netag: 2\r\nTight:3\r\nX-Gone: 4\r\n\r\n";
+        let head = crate::http1::parse_request(&mut bytes::BytesMut::from(text), &mut 0, 8192).unwrap().unwrap();
+        let mut headers = head.request.headers().clone();
+        headers.insert("x-gone", "5".parse().unwrap());
+        let mut out = Vec::new();
+        encode_request(&Method::GET, "/", &headers, &head.raw, Framing::None, &mut out);
+        let out = String::from_utf8(out).unwrap();
+        let mut lines: Vec<_> = out.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["", "GET / HTTP/1.1", "HOST: a", "X-request-ID: 1", "etag: 2", "tight: 3", "x-gone: 5"]);
     }
 }

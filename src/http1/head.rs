@@ -8,7 +8,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 
-use super::{BodyLength, HeaderCase, Malformed};
+use super::{BodyLength, Malformed};
 
 /// Header fields of one message. RFC 9110, section 5.4 leaves the number to us; hyper and nginx settle near 100.
 const MAX_HEADERS: usize = 128;
@@ -38,6 +38,8 @@ pub(crate) struct RequestHead {
     pub(crate) keep_alive: bool,
     /// The client waits for a 100 before it sends the body.
     pub(crate) expects_continue: bool,
+    /// The bytes as they came: headers are written from them where nobody changed them.
+    pub(crate) raw: Bytes,
 }
 
 /// A response's head, and what it says about the connection.
@@ -47,6 +49,8 @@ pub(crate) struct ResponseHead {
     pub(crate) length: BodyLength,
     /// The endpoint would take another request on this connection.
     pub(crate) keep_alive: bool,
+    /// As in [`RequestHead`].
+    pub(crate) raw: Bytes,
 }
 
 /// A reason phrase that is not the status's own; in a response's extensions.
@@ -84,7 +88,7 @@ pub(crate) fn parse_request(
     let fields = Fields::locate(buffer, parsed.headers);
 
     let head = buffer.split_to(length).freeze();
-    let (mut headers, case) = fields.collect(&head)?;
+    let mut headers = fields.collect(&head)?;
     let connection = Connection::read(&headers);
     let uri = take_target(&method, head.slice(target), &mut headers)?;
     check_host(&headers, version)?;
@@ -98,10 +102,7 @@ pub(crate) fn parse_request(
     *request.uri_mut() = uri;
     *request.version_mut() = version;
     *request.headers_mut() = headers;
-    if !case.is_empty() {
-        request.extensions_mut().insert(case);
-    }
-    Ok(Some(RequestHead { request, length, keep_alive, expects_continue }))
+    Ok(Some(RequestHead { request, length, keep_alive, expects_continue, raw: head }))
 }
 
 /// Takes a response's head off `buffer`. `Ok(None)`: it has not arrived whole.
@@ -128,14 +129,13 @@ pub(crate) fn parse_response(
         Err(error) => return Err(malformed(describe(error))),
     };
     let version = version_of(parsed.version);
-    let status =
-        StatusCode::from_u16(parsed.code.unwrap_or_default()).map_err(|_| malformed("invalid status code"))?;
+    let status = StatusCode::from_u16(parsed.code.unwrap_or_default()).map_err(|_| malformed("invalid status code"))?;
     let phrase = parsed.reason.filter(|&phrase| Some(phrase) != status.canonical_reason());
     let phrase = phrase.map(|phrase| range_of(buffer, phrase.as_bytes()));
     let fields = Fields::locate(buffer, parsed.headers);
 
     let head = buffer.split_to(length).freeze();
-    let (mut headers, case) = fields.collect(&head)?;
+    let mut headers = fields.collect(&head)?;
     let connection = Connection::read(&headers);
     let (length, trustworthy) = response_length(&mut headers, status, version, method)?;
     let keep_alive = trustworthy
@@ -147,13 +147,10 @@ pub(crate) fn parse_response(
     *response.status_mut() = status;
     *response.version_mut() = version;
     *response.headers_mut() = headers;
-    if !case.is_empty() {
-        response.extensions_mut().insert(case);
-    }
     if let Some(phrase) = phrase {
         response.extensions_mut().insert(ReasonPhrase(head.slice(phrase)));
     }
-    Ok(Some(ResponseHead { response, length, keep_alive }))
+    Ok(Some(ResponseHead { response, length, keep_alive, raw: head }))
 }
 
 /// RFC 9112, section 2.2: empty lines before a request are skipped.
@@ -213,25 +210,21 @@ struct Fields(smallvec::SmallVec<[(std::ops::Range<usize>, std::ops::Range<usize
 
 impl Fields {
     fn locate(buffer: &[u8], headers: &[httparse::Header<'_>]) -> Self {
-        let at = |header: &httparse::Header<'_>| {
-            (range_of(buffer, header.name.as_bytes()), range_of(buffer, header.value))
-        };
+        let at =
+            |header: &httparse::Header<'_>| (range_of(buffer, header.name.as_bytes()), range_of(buffer, header.value));
         Fields(headers.iter().map(at).collect())
     }
 
-    fn collect(self, head: &Bytes) -> Result<(HeaderMap, HeaderCase), HeadError> {
+    fn collect(self, head: &Bytes) -> Result<HeaderMap, HeadError> {
         // Room for those that the proxy adds, so that the map need not grow.
         let mut headers = HeaderMap::with_capacity(self.0.len() + 8);
-        let mut case = HeaderCase::default();
         for (name, value) in self.0 {
-            let written = &head[name.clone()];
-            let parsed = HeaderName::from_bytes(written).map_err(|_| malformed("invalid header name"))?;
-            case.record(&parsed, head, name);
+            let name = HeaderName::from_bytes(&head[name]).map_err(|_| malformed("invalid header name"))?;
             let value =
                 HeaderValue::from_maybe_shared(head.slice(value)).map_err(|_| malformed("invalid header value"))?;
-            headers.try_append(parsed, value).map_err(|_| HeadError::TooLarge)?;
+            headers.try_append(name, value).map_err(|_| HeadError::TooLarge)?;
         }
-        Ok((headers, case))
+        Ok(headers)
     }
 }
 
@@ -397,9 +390,7 @@ fn parse_decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 19 {
         return None;
     }
-    digits.iter().try_fold(0u64, |value, digit| {
-        digit.is_ascii_digit().then(|| value * 10 + u64::from(digit - b'0'))
-    })
+    digits.iter().try_fold(0u64, |value, digit| digit.is_ascii_digit().then(|| value * 10 + u64::from(digit - b'0')))
 }
 
 /// `chunked` alone: other codings would have to be understood to be passed on.

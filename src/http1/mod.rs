@@ -6,13 +6,11 @@
 //! channel between them. `httparse` still splits the bytes, `http` still holds the result.
 
 mod body;
-mod case;
 mod encode;
 mod head;
 mod send;
 
 pub(crate) use body::{BodyDecoder, Decoded, Framing};
-pub(crate) use case::HeaderCase;
 pub(crate) use encode::{chunk_end, chunk_start, encode_request, encode_response, encode_trailers};
 pub(crate) use head::{HeadError, RequestHead, ResponseHead, parse_request, parse_response};
 pub(crate) use send::{BodySender, SendError};

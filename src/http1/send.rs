@@ -135,8 +135,7 @@ impl BodySender {
         match self.framing {
             Framing::Chunked => chunk_start(data.len(), out.buffer()),
             Framing::Length(_) => {
-                self.remaining =
-                    self.remaining.checked_sub(data.len() as u64).ok_or_else(|| mismatch("longer"))?;
+                self.remaining = self.remaining.checked_sub(data.len() as u64).ok_or_else(|| mismatch("longer"))?;
                 self.ended = self.remaining == 0;
             }
             Framing::UntilClose | Framing::None => {}

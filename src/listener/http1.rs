@@ -216,11 +216,8 @@ async fn exchange(
     ticket: &mut Ticket,
     timer: &mut Timer,
 ) -> bool {
-    let asked = Asked {
-        method: head.request.method().clone(),
-        version: head.request.version(),
-        keep_alive: head.keep_alive,
-    };
+    let asked =
+        Asked { method: head.request.method().clone(), version: head.request.version(), keep_alive: head.keep_alive };
     let max_body = session.limits().body_bytes;
     {
         let mut input = shared.input.borrow_mut();
@@ -236,6 +233,7 @@ async fn exchange(
         _ => Body::stream(RequestBody { shared: shared.clone() }),
     };
     body.set_downstream(shared.clone());
+    body.set_raw_head(head.raw);
     let request = head.request.map(|()| body);
     let response = if too_large {
         session.refuse_request(Error::downstream(Reason::BodyTooLarge), request)
@@ -296,7 +294,7 @@ async fn respond(
 ) -> bool {
     if let Some(tunnel) = response.body_mut().take_tunnel() {
         let mut greeting = std::mem::take(&mut *shared.interim.borrow_mut()).into_unsent();
-        http1::encode_response(&response, Framing::None, None, &mut greeting);
+        http1::encode_response(&response, response.body().raw_head(), Framing::None, None, &mut greeting);
         let early = shared.input.borrow_mut().read.split().freeze();
         let observer = response.body_mut().take_observer();
         tunnel::join_http1(&shared.stream, greeting.into(), early, tunnel, observer, ticket, timer).await;
@@ -309,7 +307,7 @@ async fn respond(
     let connection = if keep_alive { None } else { Some("close") };
 
     let mut out = std::mem::take(&mut *shared.interim.borrow_mut());
-    http1::encode_response(&response, framing, connection, out.buffer());
+    http1::encode_response(&response, response.body().raw_head(), framing, connection, out.buffer());
     let idle = response.body().idle();
     let bodyless = framing == Framing::None;
     let mut body = response.into_body();
@@ -396,7 +394,7 @@ impl Downstream for Shared {
 
     fn send_interim(&self, response: &Response<()>) {
         if self.takes_interim.get() {
-            http1::encode_response(response, Framing::None, None, self.interim.borrow_mut().buffer());
+            http1::encode_response(response, &[], Framing::None, None, self.interim.borrow_mut().buffer());
         }
     }
 

@@ -109,11 +109,7 @@ async fn answer(session: &Rc<Session>, mut request: Request<Incoming>, open: Ope
     let announced = request.body().size_hint().lower();
     let ended = request.body().is_end_stream() || wants_tunnel;
     let mut request = request.map(|body| {
-        if ended {
-            Body::empty()
-        } else {
-            Body::stream(RequestBody { body, counted: incoming.clone(), max })
-        }
+        if ended { Body::empty() } else { Body::stream(RequestBody { body, counted: incoming.clone(), max }) }
     });
     request.body_mut().set_downstream(incoming);
     let mut response = match normalise(&mut request) {

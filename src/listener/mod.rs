@@ -3,8 +3,8 @@
 mod accept;
 mod http1;
 mod http2;
-pub(crate) mod socket;
 mod session;
+pub(crate) mod socket;
 
 pub(crate) use accept::{Door, Loads, StreamIn, listen, take_over};
 pub use session::Proxy;

@@ -35,6 +35,7 @@ pub(super) async fn forward(
 
     let deadlines = deadlines(target, record.grpc, record.received);
     let (mut head, mut body) = request.into_parts();
+    let raw_head = body.raw_head().clone();
     let mut fresh = false;
     loop {
         let position = generation.pick_endpoint(target.upstream).ok_or_else(|| Error::local(Reason::NoEndpoint))?;
@@ -42,7 +43,9 @@ pub(super) async fn forward(
         record.endpoint = Some(endpoint.clone());
         record.attempts += 1;
         let began = Instant::now();
-        let outcome = attempt(record, upstream, endpoint, &mut head, &mut body, hop, downstream, deadlines, fresh).await;
+        let outcome =
+            attempt(record, upstream, endpoint, &mut head, &raw_head, &mut body, hop, downstream, deadlines, fresh)
+                .await;
         let failure = match outcome {
             Ok(response) => {
                 let outcome = AttemptOutcome::Answered(response.status().as_u16());
@@ -71,6 +74,7 @@ async fn attempt(
     upstream: &Upstream,
     endpoint: &std::sync::Arc<EndpointState>,
     head: &mut request::Parts,
+    raw_head: &[u8],
     body: &mut Body,
     hop: &HopByHop,
     downstream: Option<&Rc<dyn Downstream>>,
@@ -89,10 +93,11 @@ async fn attempt(
 
     if speaks_http2(upstream.protocol, record.grpc) && !upgrade::is_wanted(head, hop) {
         prepare_http2(head, hop);
-        let connection = pools.http2(&upstream.state, endpoint, wanted).await.map_err(unsent)?;
+        let connection = Box::pin(pools.http2(&upstream.state, endpoint, wanted)).await.map_err(unsent)?;
         record.connect = Some(began.elapsed());
-        let mut attempt = Attempt { head, body, downstream, deadlines };
-        return connection.exchange(&mut attempt, guard).await;
+        let mut attempt = Attempt { head, raw_head, body, downstream, deadlines };
+        // On the heap: the path of most requests need not have room for the largest.
+        return Box::pin(connection.exchange(&mut attempt, guard)).await;
     }
     let connection = pools.http1(&upstream.state, endpoint, wanted).await.map_err(unsent)?;
     record.connect = Some(began.elapsed());
@@ -102,22 +107,24 @@ async fn attempt(
             endpoint: Box::new(stream),
             early: bytes::Bytes::new(),
             idle: deadlines.tunnel_idle,
-            guard: Some(Box::new((permit, guard))),
+            _guard: Some(Box::new((permit, guard))),
         }));
     }
     let restored = upgrade::prepare_http1(head, hop);
     prepare_http1(head);
-    let mut attempt = Attempt { head, body, downstream, deadlines };
+    let mut attempt = Attempt { head, raw_head, body, downstream, deadlines };
     match connection.exchange(&mut attempt, guard, pools, endpoint.id).await? {
         Answer::Response(response) => Ok(response),
-        Answer::Switched { response, stream, early, permit } => {
+        Answer::Switched { response, raw_head, stream, early, permit } => {
             let tunnel = Tunnel {
                 endpoint: Box::new(stream),
                 early,
                 idle: deadlines.tunnel_idle,
-                guard: Some(Box::new(permit)),
+                _guard: Some(Box::new(permit)),
             };
-            Ok(restored.answer(response, tunnel))
+            let mut response = restored.answer(response, tunnel);
+            response.body_mut().set_raw_head(raw_head);
+            Ok(response)
         }
     }
 }

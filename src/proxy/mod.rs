@@ -2,8 +2,8 @@
 //!
 //! [`Connection::handle`] is the whole way, top to bottom; each step is a file beside this one.
 
-pub mod forwarded;
 mod forward;
+pub mod forwarded;
 pub mod header_rules;
 pub mod hop_by_hop;
 mod list_field;
@@ -54,9 +54,8 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn new(worker: Rc<Worker>, listener: ListenerId, peer: Option<SocketAddr>, loopback: bool) -> Self {
         let first = worker.generation();
-        let outbound = find(&first, listener).is_some_and(|position| {
-            first.snapshot.listeners[position].direction == Direction::Outbound
-        });
+        let outbound = find(&first, listener)
+            .is_some_and(|position| first.snapshot.listeners[position].direction == Direction::Outbound);
         Connection {
             listener,
             peer: Peer::new(peer.map(|peer| peer.ip())),
@@ -189,7 +188,7 @@ impl Connection {
                 response.headers_mut().insert(http::header::LOCATION, location);
                 response
             }
-            Action::Respond { answer, .. } => reply::fixed(answer.status, &answer.body, &answer.content_type),
+            Action::Respond(answer) => reply::fixed(answer.status, &answer.body, &answer.content_type),
             Action::Upstream(_) | Action::Split { .. } => {
                 let target = match &route.action {
                     Action::Upstream(target) => target,

@@ -194,7 +194,6 @@ impl Record {
     }
 }
 
-
 /// gRPC in any of its encodings.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers

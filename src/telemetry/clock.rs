@@ -19,14 +19,15 @@ impl Clock {
         Clock { monotonic: Cell::new(Instant::now()), wall: Cell::new(wall()) }
     }
 
-    /// The time since the Unix epoch at `instant`, which may also lie a little in the past or future.
+    /// The time since the Unix epoch at `instant`, which may also lie in the past, and no later than now.
     pub fn unix(&self, instant: Instant) -> Duration {
-        if instant.saturating_duration_since(self.monotonic.get()) >= ANCHOR_AGE {
-            self.monotonic.set(Instant::now());
-            self.wall.set(wall());
-        }
         match instant.checked_duration_since(self.monotonic.get()) {
-            Some(after) => self.wall.get().saturating_add(after),
+            Some(after) if after < ANCHOR_AGE => self.wall.get().saturating_add(after),
+            Some(_) => {
+                self.monotonic.set(Instant::now());
+                self.wall.set(wall());
+                self.wall.get().saturating_sub(self.monotonic.get().saturating_duration_since(instant))
+            }
             None => self.wall.get().saturating_sub(self.monotonic.get() - instant),
         }
     }
@@ -40,6 +41,7 @@ impl Default for Clock {
 
 /// A clock before 1970 is taken as 1970: a wrong time in the log is no reason to stop.
 fn wall() -> Duration {
+    #[expect(clippy::disallowed_methods, reason = "the one place that looks at the wall clock")]
     SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()
 }
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{Deadlines, Pools};
 use crate::body::{Body, Downstream};
 use crate::error::{Error, Reason};
-use crate::http1::{self, BodyDecoder, BodyLength, BodySender, Decoded, Framing, HeaderCase, SendError};
+use crate::http1::{self, BodyDecoder, BodyLength, BodySender, Decoded, Framing, SendError};
 use crate::runtime::stream::{Liveness, Outgoing, Stream};
 use crate::runtime::timer::{Timer, earlier};
 use crate::upstream::limit::Permit;
@@ -29,12 +29,14 @@ const READ_LARGE: usize = 256 * 1024;
 /// `Keep-Alive: timeout` is honoured less this, for the answer's way here and the next request's way there.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 /// A connection that was idle for less is taken at the runtime's word; the kernel is asked after longer.
-const FRESHLY_IDLE: Duration = Duration::from_millis(5);
+const FRESHLY_IDLE: Duration = Duration::from_millis(100);
 
 /// What is sent, and with what patience.
 pub(crate) struct Attempt<'a> {
     /// The head as it goes out; the target is path and query.
     pub(crate) head: &'a request::Parts,
+    /// The head as it came from the client.
+    pub(crate) raw_head: &'a [u8],
     /// The body; what is still untouched after a failure is put back.
     pub(crate) body: &'a mut Body,
     /// The client's connection, for 1xx.
@@ -46,7 +48,13 @@ pub(crate) struct Attempt<'a> {
 pub(crate) enum Answer {
     Response(Response<Body>),
     /// The connection has left HTTP: an accepted Upgrade.
-    Switched { response: Response<()>, stream: Stream, early: Bytes, permit: Permit },
+    Switched {
+        response: Response<()>,
+        raw_head: Bytes,
+        stream: Stream,
+        early: Bytes,
+        permit: Permit,
+    },
 }
 
 /// A failed exchange.
@@ -96,7 +104,13 @@ impl Http1Connection {
     }
 
     /// True while an idle connection may be used again. `careful`: ask the kernel even if it has just been used.
-    pub(crate) fn is_usable(&mut self, now: Instant, idle: Option<Duration>, lifetime: Duration, careful: bool) -> bool {
+    pub(crate) fn is_usable(
+        &mut self,
+        now: Instant,
+        idle: Option<Duration>,
+        lifetime: Duration,
+        careful: bool,
+    ) -> bool {
         let quiet_for = now.saturating_duration_since(self.idle_since);
         let bound = earlier_duration(idle, self.keep_alive);
         if bound.is_some_and(|bound| quiet_for >= bound) || now.saturating_duration_since(self.opened) >= lifetime {
@@ -120,9 +134,8 @@ impl Http1Connection {
     ) -> Result<Answer, Failure> {
         let head = attempt.head;
         let framing = request_framing(&head.method, attempt.body);
-        let case = head.extensions.get::<HeaderCase>();
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-        http1::encode_request(&head.method, target, &head.headers, case, framing, self.out.buffer());
+        http1::encode_request(&head.method, target, &head.headers, attempt.raw_head, framing, self.out.buffer());
 
         let whole = attempt.body.as_full().cloned();
         let mut upload = Upload::new(BodySender::new(std::mem::take(attempt.body), framing));
@@ -144,7 +157,8 @@ impl Http1Connection {
         self.keep_alive = keep_alive_timeout(received.response.headers());
         if received.response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let early = self.read.split().freeze();
-            return Ok(Answer::Switched { response: received.response, stream: self.stream, early, permit: self.permit });
+            let http1::ResponseHead { response, raw, .. } = received;
+            return Ok(Answer::Switched { response, raw_head: raw, stream: self.stream, early, permit: self.permit });
         }
         Ok(Answer::Response(self.into_response(received, upload, attempt.deadlines, guard, home, endpoint)))
     }
@@ -155,11 +169,16 @@ impl Http1Connection {
         attempt: &Attempt<'_>,
         upload: &mut Upload,
     ) -> Poll<Result<http1::ResponseHead, Failure>> {
-        upload.poll(cx, &mut self.stream, &mut self.out).map_err(|error| Failure { error, stale: false, body_intact: false })?;
+        upload.poll(cx, &mut self.stream, &mut self.out).map_err(|error| Failure {
+            error,
+            stale: false,
+            body_intact: false,
+        })?;
         loop {
             match http1::parse_response(&mut self.read, &mut upload.scanned, MAX_HEAD, &attempt.head.method) {
-                Ok(Some(head)) if head.response.status().is_informational()
-                    && head.response.status() != StatusCode::SWITCHING_PROTOCOLS =>
+                Ok(Some(head))
+                    if head.response.status().is_informational()
+                        && head.response.status() != StatusCode::SWITCHING_PROTOCOLS =>
                 {
                     upload.interim += 1;
                     if upload.interim > MAX_INTERIM {
@@ -169,8 +188,9 @@ impl Http1Connection {
                         downstream.send_interim(&head.response);
                     }
                 }
-                Ok(Some(head)) if head.response.status() == StatusCode::SWITCHING_PROTOCOLS
-                    && !attempt.head.headers.contains_key(header::UPGRADE) =>
+                Ok(Some(head))
+                    if head.response.status() == StatusCode::SWITCHING_PROTOCOLS
+                        && !attempt.head.headers.contains_key(header::UPGRADE) =>
                 {
                     return Poll::Ready(Err(protocol_error("101 without having been asked for")));
                 }
@@ -248,6 +268,7 @@ impl Http1Connection {
         };
         let mut response = received.response.map(|()| body);
         response.body_mut().set_idle(deadlines.idle);
+        response.body_mut().set_raw_head(received.raw);
         response
     }
 
@@ -409,7 +430,8 @@ impl Http1Body {
                 Poll::Ready(Ok(read)) => {
                     self.upload.progress = Instant::now();
                     // A chunked body shows its size by filling what it is given.
-                    self.large |= read >= READ_SMALL / 2 && self.decoder.remaining().is_none_or(|rest| rest > READ_LARGE as u64);
+                    self.large |=
+                        read >= READ_SMALL / 2 && self.decoder.remaining().is_none_or(|rest| rest > READ_LARGE as u64);
                 }
                 Poll::Ready(Err(error)) => {
                     return Poll::Ready(Some(Err(Error::upstream(Reason::UpstreamReset).because(error))));

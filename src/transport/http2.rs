@@ -14,8 +14,8 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
-use super::http1::{Attempt, Failure};
 use super::Deadlines;
+use super::http1::{Attempt, Failure};
 use crate::body::Body;
 use crate::error::{Error, Reason, Source};
 use crate::runtime::stream::Stream;

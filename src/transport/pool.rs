@@ -89,12 +89,12 @@ impl Pools {
         }
         let permit = match upstream.connections.try_acquire() {
             Some(permit) => permit,
-            None => match self.wait(upstream, endpoint, wanted).await? {
+            None => match Box::pin(self.wait(upstream, endpoint, wanted)).await? {
                 Waited::Connection(connection) => return Ok(connection),
                 Waited::Permit(permit) => permit,
             },
         };
-        let stream = connect(&endpoint.address, &self.own, wanted.connect).await?;
+        let stream = Box::pin(connect(&endpoint.address, &self.own, wanted.connect)).await?;
         Ok(Http1Connection::new(stream, permit))
     }
 
@@ -223,9 +223,10 @@ impl Pools {
     ) -> Option<Rc<Http2Connection>> {
         self.with(upstream, endpoint, |pool| {
             pool.http2.retain(|connection| connection.is_open());
-            let with_room = pool.http2.iter().filter(|connection| {
-                connection.streams() < STREAMS && (!fresh || connection.is_new())
-            });
+            let with_room = pool
+                .http2
+                .iter()
+                .filter(|connection| connection.streams() < STREAMS && (!fresh || connection.is_new()));
             with_room.min_by_key(|connection| connection.streams()).cloned()
         })
     }

@@ -5,6 +5,8 @@ mod json;
 mod sarif;
 mod terminal;
 
+use std::fmt;
+
 use super::diagnostics::Diagnostics;
 
 /// How diagnostics are written.
@@ -30,3 +32,12 @@ pub fn render(diagnostics: &Diagnostics, format: Format, colours: bool) -> Strin
         Format::Sarif => sarif::render(diagnostics),
     }
 }
+
+/// As [`Format::Text`], without colours.
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&render(self, Format::Text, false))
+    }
+}
+
+impl std::error::Error for Diagnostics {}

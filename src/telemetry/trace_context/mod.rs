@@ -4,9 +4,13 @@
 //! begin with a digit. Nothing is exported yet, so a trace that begins here is not sampled: sampled would promise a
 //! span that nobody has. `baggage` passes untouched.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-use smallvec::SmallVec;
+mod traceparent;
+mod tracestate;
 
+use http::{HeaderMap, HeaderName};
+
+use self::traceparent::Traceparent;
+use self::tracestate::Tracestate;
 use super::ids::Ids;
 
 /// Position in the trace.
@@ -15,59 +19,38 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// What vendors carry along.
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// The request is recorded by the caller.
-const SAMPLED: u8 = 0b01;
-
-/// The trace id's last seven bytes are random (level 2).
-const RANDOM: u8 = 0b10;
-
-/// `00-` trace id `-` parent id `-` flags.
-const LENGTH: usize = 55;
-
-/// More list members make a `tracestate` invalid (level 1, section 3.3.1.1).
-const MAX_MEMBERS: usize = 32;
-
 /// Where a request stands in its trace.
 #[derive(Debug, Clone)]
 pub struct TraceContext {
     trace_id: [u8; 32],
     parent_id: Option<[u8; 16]>,
     flags: u8,
-    state: State,
-}
-
-/// What becomes of the `tracestate` that came in.
-#[derive(Debug, Clone)]
-enum State {
-    Keep,
-    Remove,
-    Replace(HeaderValue),
+    state: Tracestate,
 }
 
 impl TraceContext {
     /// The trace that the caller is in, or a new one: where there is none, where it is not valid, and where the caller
     /// is a stranger (`restart`).
     pub fn receive(headers: &HeaderMap, restart: bool, ids: &mut Ids) -> Self {
-        let received = if restart { None } else { parse_only(headers, &TRACEPARENT) };
-        let Some((trace_id, parent_id, flags)) = received else {
-            return TraceContext { trace_id: ids.trace_id(), parent_id: None, flags: RANDOM, state: State::Remove };
-        };
-        TraceContext { trace_id, parent_id: Some(parent_id), flags, state: State::receive(headers) }
+        let received = if restart { None } else { Traceparent::receive(headers) };
+        match received {
+            Some(Traceparent { trace_id, parent_id, flags }) => {
+                TraceContext { trace_id, parent_id: Some(parent_id), flags, state: Tracestate::receive(headers) }
+            }
+            // The tracestate of a trace that is not this one would be wrong.
+            None => {
+                let (trace_id, state) = (ids.trace_id(), Tracestate::Remove);
+                TraceContext { trace_id, parent_id: None, flags: traceparent::RANDOM, state }
+            }
+        }
     }
 
     /// Writes the context into the headers that it was received from, on their way to an endpoint. Each attempt is a
     /// span of its own and brings its own id.
     pub fn send(&self, headers: &mut HeaderMap, span_id: &[u8; 16]) {
-        headers.insert(TRACEPARENT, self.traceparent(span_id));
-        match &self.state {
-            State::Keep => {}
-            State::Remove => {
-                headers.remove(TRACESTATE);
-            }
-            State::Replace(value) => {
-                headers.insert(TRACESTATE, value.clone());
-            }
-        }
+        let sent = Traceparent { trace_id: self.trace_id, parent_id: *span_id, flags: self.flags };
+        headers.insert(TRACEPARENT, sent.to_value());
+        self.state.send(headers);
     }
 
     /// 32 lower-case hexadecimal digits.
@@ -82,121 +65,14 @@ impl TraceContext {
 
     /// Whether the caller records the trace.
     pub fn is_sampled(&self) -> bool {
-        self.flags & SAMPLED != 0
+        self.flags & traceparent::SAMPLED != 0
     }
-
-    fn traceparent(&self, span_id: &[u8; 16]) -> HeaderValue {
-        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        text[3..35].copy_from_slice(&self.trace_id);
-        text[36..52].copy_from_slice(span_id);
-        text[54] = b'0' + self.flags;
-        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
-    }
-}
-
-type Parent = ([u8; 32], [u8; 16], u8);
-
-/// Two of them contradict each other, so they count as none.
-fn parse_only(headers: &HeaderMap, name: &HeaderName) -> Option<Parent> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next()?;
-    if values.next().is_some() {
-        return None;
-    }
-    parse(value.as_bytes())
-}
-
-/// Reads a `traceparent` (level 1, section 3.2). Flags that no version knows are zeroed.
-fn parse(value: &[u8]) -> Option<Parent> {
-    let value = value.trim_ascii();
-    let (known, rest) = value.split_at_checked(LENGTH)?;
-    let version = hex_byte(known[0], known[1]).filter(|version| *version != 0xff)?;
-    // A later version may go on, but only after another dash.
-    if !rest.is_empty() && (version == 0 || rest[0] != b'-') {
-        return None;
-    }
-    if known[2] != b'-' || known[35] != b'-' || known[52] != b'-' {
-        return None;
-    }
-    let flags = hex_byte(known[53], known[54])?;
-    let (trace_id, parent_id) = (id(&known[3..35])?, id(&known[36..52])?);
-    Some((trace_id, parent_id, flags & (SAMPLED | RANDOM)))
-}
-
-/// Lower-case hexadecimal digits, not all zero.
-fn id<const LENGTH: usize>(text: &[u8]) -> Option<[u8; LENGTH]> {
-    let is_valid = text.iter().all(|digit| hex_digit(*digit).is_some()) && text.iter().any(|digit| *digit != b'0');
-    is_valid.then(|| text.try_into().ok()).flatten()
-}
-
-fn hex_byte(high: u8, low: u8) -> Option<u8> {
-    Some(hex_digit(high)? << 4 | hex_digit(low)?)
-}
-
-fn hex_digit(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    }
-}
-
-impl State {
-    /// We add no member and change none, so a valid list passes as it is. Several lines become one, of a key that is
-    /// there twice the first (the latest) stays, and a list that is not valid goes, without harm to the trace.
-    fn receive(headers: &HeaderMap) -> Self {
-        let mut lines = headers.get_all(TRACESTATE).iter();
-        let Some(first) = lines.next() else { return State::Keep };
-        let mut members: SmallVec<[&[u8]; MAX_MEMBERS]> = SmallVec::new();
-        let mut is_changed = false;
-        for (index, line) in std::iter::once(first).chain(lines).enumerate() {
-            is_changed |= index > 0;
-            for member in line.as_bytes().split(|byte| *byte == b',') {
-                let member = trim(member);
-                if member.is_empty() {
-                    continue;
-                }
-                let Some(key) = key_of(member) else { return State::Remove };
-                if members.iter().any(|other| key_of(other) == Some(key)) {
-                    is_changed = true;
-                } else if members.len() == MAX_MEMBERS {
-                    return State::Remove;
-                } else {
-                    members.push(member);
-                }
-            }
-        }
-        match (members.is_empty(), is_changed) {
-            (true, _) => State::Remove,
-            (false, false) => State::Keep,
-            (false, true) => HeaderValue::from_bytes(&members.join(&b","[..])).map_or(State::Remove, State::Replace),
-        }
-    }
-}
-
-/// Spaces and tabs around list members belong to the list (RFC 9110, section 5.6.1).
-fn trim(mut member: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = member {
-        member = rest;
-    }
-    member
-}
-
-/// The key of a valid list member (level 2, sections 3.3.1.3.1 and 3.3.1.3.2).
-fn key_of(member: &[u8]) -> Option<&[u8]> {
-    let (key, value) = member.split_at_checked(member.iter().position(|byte| *byte == b'=')?)?;
-    let value = &value[1..];
-    let (first, others) = key.split_first()?;
-    let is_key = (first.is_ascii_lowercase() || first.is_ascii_digit())
-        && key.len() <= 256
-        && others.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'*' | b'/' | b'@'));
-    let is_value =
-        (1..=256).contains(&value.len()) && value.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'=');
-    (is_key && is_value).then_some(key)
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -363,7 +239,7 @@ mod tests {
         let too_long_value = format!("a={}", "v".repeat(257));
         let tenant = format!("{}@{}=1", "t".repeat(241), "v".repeat(14));
         let list = |count| (0..count).map(|key| format!("k{key}=1")).collect::<Vec<_>>().join(",");
-        let (most, too_many) = (list(32), list(33));
+        let (most, almost, too_many) = (list(32), list(31), list(33));
         let all_keys = "abcdefghijklmnopqrstuvwxyz0123456789_-*/=1";
         let all_values: String = (' '..='~').filter(|char| !",=".contains(*char)).chain(['~']).collect();
         let all_values = format!("a=!{all_values}");
@@ -414,7 +290,8 @@ mod tests {
             // Length of the list.
             (vec![&most], Some(&most)),
             (vec![&too_many], None),
-            (vec![&most, "k0=2"], Some(&most)),
+            (vec![&most, "k0=2"], None),
+            (vec![&almost, "k0=2"], Some(&almost)),
             (vec![&most, "one-more=1"], None),
         ];
         let traceparent = format!("00-{TRACE}-{PARENT}-01");

@@ -1,6 +1,8 @@
 //! The proxy's own log: what happens to it, not to single requests.
 
-use std::io::{self, IsTerminal};
+mod stderr;
+
+use std::io::IsTerminal;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -9,13 +11,14 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt, reload};
 
+use self::stderr::Stderr;
 use crate::config::model::{Log, LogFormat, LogLevel};
 
 /// Changes the level while the proxy runs.
 #[derive(Debug, Clone)]
 pub struct LogHandle(Option<reload::Handle<Targets, Registry>>);
 
-/// Sends the proxy's own log to stderr. Where the process has a log already (an embedding program's, a test's), that
+/// Sends the proxy's own log to stderr; lines that it does not take at once are lost. Where the process has a log already (an embedding program's, a test's), that
 /// one stays, and [`LogHandle::set_level`] does nothing.
 pub fn init(config: &Log) -> LogHandle {
     let (filter, handle) = reload::Layer::new(targets(config.level));
@@ -23,11 +26,11 @@ pub fn init(config: &Log) -> LogHandle {
     let installed = match config.format {
         LogFormat::Json => {
             let layer = fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
-            subscriber.with(layer.with_writer(io::stderr).with_filter(filter)).try_init()
+            subscriber.with(layer.with_writer(Stderr).with_filter(filter)).try_init()
         }
         LogFormat::Text => {
             let layer = fmt::layer().with_ansi(wants_colours()).with_target(false);
-            subscriber.with(layer.with_writer(io::stderr).with_filter(filter)).try_init()
+            subscriber.with(layer.with_writer(Stderr).with_filter(filter)).try_init()
         }
     };
     LogHandle(installed.is_ok().then_some(handle))
@@ -54,7 +57,7 @@ fn targets(level: LogLevel) -> Targets {
 
 /// <https://no-color.org>: any value but the empty one.
 fn wants_colours() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 #[cfg(test)]

@@ -1,0 +1,268 @@
+//! Holds the plan of the house: which module may know which, and the habits that keep files readable.
+//!
+//! A request's way goes one way: listener → proxy → route, upstream, transport. `app` puts the parts together, `admin`
+//! and `control` look at them from outside, and the ground floor (`config`, `telemetry`, `runtime`, `error`) knows none
+//! of them. An arrow that is missing here is either a mistake or a decision: write it down with its reason.
+
+#![allow(clippy::unwrap_used)] // A test says what is wrong by failing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+
+/// Lines of a file, above which it holds more than one thing.
+const MOST_LINES: usize = 600;
+
+/// Module → the modules that it may use. Every arrow is there in the code, and none besides.
+const ARROWS: &[(&str, &[&str])] = &[
+    // The front door, and the composition root. They may know everything; what they do not use they need not.
+    ("main", &["cli"]),
+    ("cli", &["app", "config", "control", "telemetry"]),
+    (
+        "app",
+        &[
+            "admin",
+            "body",
+            "config",
+            "control",
+            "listener",
+            "proxy",
+            "runtime",
+            "snapshot",
+            "telemetry",
+            "transport",
+            "upstream",
+        ],
+    ),
+    // What looks at the running proxy from outside.
+    // admin → listener: it binds its sockets as listeners do. admin → app: see CIRCLES.
+    ("admin", &["app", "config", "control", "listener", "runtime"]),
+    // control → listener: a connection that one worker hands to another is a command.
+    ("control", &["config", "listener", "runtime", "snapshot", "telemetry", "transport"]),
+    // The request's way.
+    // listener → upstream: a limit is a limit, and `limits.connections` counts as those of upstreams do.
+    // listener → route: a Host has to be one before anything is done with it.
+    // listener → transport: both sides of HTTP/2 run their tasks on the worker's own thread.
+    (
+        "listener",
+        &["body", "config", "error", "http1", "proxy", "route", "runtime", "telemetry", "transport", "upstream"],
+    ),
+    ("proxy", &["body", "config", "error", "route", "runtime", "snapshot", "telemetry", "transport", "upstream"]),
+    ("route", &["config"]),
+    ("upstream", &["config"]),
+    ("transport", &["body", "config", "error", "http1", "runtime", "upstream"]),
+    // The wire. http1 → route: what may stand in `Host` is one rule, in one place.
+    ("http1", &["body", "error", "route", "runtime"]),
+    ("body", &["error"]),
+    // The hinge. snapshot → proxy: it holds header rules in their compiled form.
+    ("snapshot", &["config", "proxy", "route", "telemetry", "upstream"]),
+    // The ground floor. telemetry → config: what is to be written where.
+    ("config", &[]),
+    ("telemetry", &["config", "error"]),
+    ("runtime", &[]),
+    ("error", &[]),
+];
+
+/// What may only know the ground floor itself.
+const GROUND_FLOOR: &[&str] = &["config", "telemetry", "runtime", "error"];
+
+/// Modules that know each other, with the reason. No others do, in however wide a circle.
+const CIRCLES: &[(&[&str], &str)] = &[
+    (&["admin", "app"], "the root builds the admin, and the admin can end what the root has built"),
+    (&["proxy", "snapshot"], "a snapshot holds compiled header rules; the proxy reads snapshots"),
+];
+
+#[test]
+fn arrows_point_the_way_that_is_written_down() {
+    let found = arrows();
+    let allowed: BTreeMap<&str, BTreeSet<&str>> =
+        ARROWS.iter().map(|(module, targets)| (*module, targets.iter().copied().collect())).collect();
+    let mut wrong = Vec::new();
+    for (module, targets) in &found {
+        let known = allowed.get(module.as_str());
+        for (target, place) in targets {
+            if !known.is_some_and(|known| known.contains(target.as_str())) {
+                wrong.push(format!("{module} → {target} is not in ARROWS: {place}"));
+            }
+        }
+    }
+    for (module, targets) in &allowed {
+        match found.get(*module) {
+            None => wrong.push(format!("there is no module {module} any more: remove it from ARROWS")),
+            Some(used) => wrong.extend(
+                targets
+                    .iter()
+                    .filter(|target| !used.contains_key(**target))
+                    .map(|target| format!("{module} → {target} is not used any more: remove it from ARROWS")),
+            ),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_ground_floor_knows_no_feature() {
+    for (module, targets) in ARROWS.iter().filter(|(module, _)| GROUND_FLOOR.contains(module)) {
+        for target in *targets {
+            assert!(GROUND_FLOOR.contains(target), "{module} must not know {target}");
+        }
+    }
+}
+
+#[test]
+fn only_known_circles_exist() {
+    let reachable = |from: &str| {
+        let mut seen = BTreeSet::new();
+        let mut open = vec![from.to_owned()];
+        while let Some(module) = open.pop() {
+            let targets = ARROWS.iter().find(|(name, _)| *name == module).map_or(&[][..], |(_, targets)| targets);
+            open.extend(targets.iter().filter(|target| seen.insert((**target).to_owned())).map(|t| (*t).to_owned()));
+        }
+        seen
+    };
+    let all: BTreeMap<&str, BTreeSet<String>> = ARROWS.iter().map(|(module, _)| (*module, reachable(module))).collect();
+    for (module, reach) in &all {
+        let circle: Vec<&str> = all
+            .iter()
+            .filter(|(other, back)| reach.contains(**other) && back.contains(*module))
+            .map(|(o, _)| *o)
+            .collect();
+        let known = circle.is_empty() || CIRCLES.iter().any(|(members, _)| *members == circle.as_slice());
+        assert!(known, "{circle:?} import each other in a circle");
+    }
+    for (members, _) in CIRCLES {
+        for member in *members {
+            assert!(all[member].contains(*member), "{member} is in no circle any more: remove it from CIRCLES");
+        }
+    }
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are() {
+    for file in files(&["src", "tests", "examples", "benches"]) {
+        let text = read(&file);
+        let lines = text.lines().count();
+        assert!(lines <= MOST_LINES, "{} has {lines} lines: split it", file.display());
+        let stem = file.file_stem().unwrap().to_string_lossy().into_owned();
+        for vague in ["util", "utils", "common", "helper", "helpers", "misc"] {
+            let named = file.iter().any(|part| part == vague) || stem == vague;
+            assert!(!named, "{}: `{vague}` says nothing about what is in it", file.display());
+        }
+    }
+}
+
+#[test]
+fn nothing_unsafe_and_no_test_left_out() {
+    // In pieces, or this file would find itself.
+    let forbidden = [concat!("un", "safe "), concat!("#[ig", "nore")];
+    for file in files(&["src", "tests", "examples", "benches"]) {
+        for (index, line) in read(&file).lines().enumerate() {
+            let code = without_comment(line);
+            for word in forbidden {
+                assert!(!code.contains(word), "{}:{}: {word}", file.display(), index + 1);
+            }
+        }
+    }
+}
+
+/// Clippy bans what no file may call (`.clippy.toml`); tests may call these.
+#[test]
+fn nothing_stalls_its_thread_or_leaves_it() {
+    let forbidden = [
+        ("thread::sleep", "it stalls every request of its worker"),
+        ("tokio::spawn(", "work stays on the thread that owns its state: tokio::task::spawn_local"),
+        ("task::spawn(", "work stays on the thread that owns its state: tokio::task::spawn_local"),
+    ];
+    for file in files(&["src"]) {
+        let text = read(&file);
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (index, line) in code.lines().map(without_comment).enumerate() {
+            for (call, reason) in forbidden {
+                assert!(!line.contains(call), "{}:{}: {call}: {reason}", file.display(), index + 1);
+            }
+        }
+    }
+}
+
+/// Module → module → the first place that uses it.
+fn arrows() -> BTreeMap<String, BTreeMap<String, String>> {
+    let sources = files(&["src"]);
+    let modules: BTreeSet<String> = sources.iter().map(|file| module_of(file)).collect();
+    let absolute = Regex::new(r"\b(?:crate|outrigger)::(?:\{([^;]*?)\}|([a-z_0-9]+))").unwrap();
+    let upwards = Regex::new(r"\b((?:super::)+)([a-z_0-9]+)").unwrap();
+    let mut found: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for file in &sources {
+        let module = module_of(file);
+        if module == "lib" {
+            continue; // The map of all modules.
+        }
+        let targets = found.entry(module.clone()).or_default();
+        let code: Vec<String> = read(file).lines().map(|line| without_comment(line).to_owned()).collect();
+        let code = code.join("\n");
+        let mut add = |name: &str, offset: usize| {
+            if name != module && modules.contains(name) {
+                let line = code[..offset].lines().count();
+                targets.entry(name.to_owned()).or_insert_with(|| format!("{}:{line}", file.display()));
+            }
+        };
+        for captures in absolute.captures_iter(&code) {
+            let offset = captures.get(0).unwrap().end();
+            match (captures.get(1), captures.get(2)) {
+                (Some(group), _) => {
+                    for member in group.as_str().split(',') {
+                        add(member.trim().split("::").next().unwrap_or_default(), offset);
+                    }
+                }
+                (_, Some(name)) => add(name.as_str(), offset),
+                _ => {}
+            }
+        }
+        // As many `super` as the file is deep lead to the crate's root.
+        for captures in upwards.captures_iter(&code) {
+            if captures[1].matches("super").count() >= depth_of(file) {
+                add(&captures[2], captures.get(0).unwrap().end());
+            }
+        }
+    }
+    found
+}
+
+/// The top-level module that a file of `src` belongs to.
+fn module_of(file: &Path) -> String {
+    let first = file.strip_prefix("src").unwrap().iter().next().unwrap().to_string_lossy().into_owned();
+    first.strip_suffix(".rs").map(str::to_owned).unwrap_or(first)
+}
+
+/// How many modules lie between a file of `src` and the crate's root, its own included.
+fn depth_of(file: &Path) -> usize {
+    let parts = file.strip_prefix("src").unwrap().iter().count();
+    if file.ends_with("mod.rs") { parts - 1 } else { parts }
+}
+
+fn without_comment(line: &str) -> &str {
+    line.split_once("//").map_or(line, |(code, _)| code)
+}
+
+/// Rust files below these folders, without those of other packages.
+fn files(folders: &[&str]) -> Vec<PathBuf> {
+    let mut open: Vec<PathBuf> = folders.iter().map(PathBuf::from).collect();
+    let mut files = Vec::new();
+    while let Some(folder) = open.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            if path.is_dir() && !path.join("Cargo.toml").exists() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    assert!(!files.is_empty());
+    files
+}
+
+fn read(file: &Path) -> String {
+    std::fs::read_to_string(file).unwrap()
+}
