@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::config::model::Direction;
 use crate::listener::StreamIn;
 use crate::runtime::drain::Phase;
 use crate::snapshot::Snapshot;
@@ -103,8 +104,10 @@ pub(crate) struct Standing {
     /// It waits no longer.
     pub(crate) over: bool,
     /// Open connections of clients to inbound listeners.
-    pub(crate) inbound: usize,
-    /// Requests that have begun and not ended, outbound ones too.
+    pub(crate) inbound_connections: usize,
+    /// Requests to inbound listeners that have begun and not ended.
+    pub(crate) inbound_requests: u64,
+    /// The same of all listeners.
     pub(crate) in_flight: usize,
 }
 
@@ -151,9 +154,15 @@ impl Control {
     /// What a drain has still to wait for.
     pub(crate) async fn standing(&self) -> Standing {
         let reports = self.reports().await;
+        let snapshot = self.snapshot.load();
+        let inbound = snapshot.listeners.iter().filter(|listener| listener.direction == Direction::Inbound);
+        let requests = |report: &Report| -> u64 {
+            inbound.clone().map(|listener| report.metrics.requests_in_flight(listener.id)).sum()
+        };
         Standing {
             over: *self.inbound_drained.borrow() || self.phase() == Phase::Forced,
-            inbound: reports.iter().map(|report| report.inbound).sum(),
+            inbound_connections: reports.iter().map(|report| report.inbound).sum(),
+            inbound_requests: reports.iter().map(requests).sum(),
             in_flight: reports.iter().map(|report| report.in_flight).sum(),
         }
     }
@@ -246,11 +255,11 @@ impl Control {
         let began = Instant::now();
         let drained = loop {
             let left = self.standing().await;
-            if left.inbound == 0 && (left.in_flight == 0 || !outbound_too) {
+            if left.inbound_connections == 0 && (left.in_flight == 0 || !outbound_too) {
                 break true;
             }
             if began.elapsed() >= timeout {
-                break left.in_flight == 0;
+                break if outbound_too { left.in_flight == 0 } else { left.inbound_requests == 0 };
             }
             if began.elapsed() >= KEEP_IDLE.min(timeout / 2) {
                 self.enter(Phase::ClosingIdle);

@@ -177,3 +177,67 @@ impl Listener {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+    use crate::config::model::BindAddress;
+    use crate::listener::socket;
+    use crate::runtime::address::BoundAddress;
+
+    async fn hello(_: Request<Incoming>) -> Response<Full<Bytes>> {
+        Response::new(Full::from("hello"))
+    }
+
+    #[test]
+    fn who_holds_all_connections_cannot_lock_a_probe_out() {
+        let bound = socket::bind(&BindAddress::Tcp("127.0.0.1:0".parse().unwrap()), 1, false).unwrap();
+        let BoundAddress::Tcp(address) = bound.address else { panic!() };
+        let mut sockets = bound.sockets;
+        let probing = std::thread::spawn(move || {
+            let held: Vec<_> = (0..2 * CONNECTIONS).map(|_| TcpStream::connect(address).unwrap()).collect();
+            let mut probe = TcpStream::connect(address).unwrap();
+            probe.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            probe.read_to_string(&mut answer).unwrap();
+            drop(held);
+            answer
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+        runtime.unwrap().block_on(async {
+            let closing = watch::Sender::new(false);
+            let door = tokio::task::spawn_local(serve(sockets.remove(0), hello, closing.subscribe()));
+            let answer = tokio::task::spawn_blocking(move || probing.join().unwrap()).await.unwrap();
+            assert!(answer.ends_with("hello"), "{answer}");
+            closing.send_replace(true);
+            door.await.unwrap();
+        });
+    }
+
+    /// How long a connection lives on which the client sends this and no more.
+    async fn lifetime(sent: &[u8]) -> Duration {
+        let (mut client, server) = tokio::io::duplex(4 << 10);
+        tokio::io::AsyncWriteExt::write_all(&mut client, sent).await.unwrap();
+        let closing = watch::Sender::new(false);
+        let began = Instant::now();
+        let reading = async {
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.unwrap();
+            began.elapsed()
+        };
+        let ((), took) = tokio::join!(converse(server, hello, Rc::new(Activity::new()), closing.subscribe()), reading);
+        took
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_a_connection() {
+        assert_eq!(lifetime(b"").await.as_secs(), FIRST_REQUEST.as_secs());
+        assert_eq!(lifetime(b"GET / HTTP/1.1\r\nhos").await.as_secs(), FIRST_REQUEST.as_secs());
+        assert_eq!(lifetime(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.as_secs(), IDLE.as_secs());
+    }
+}

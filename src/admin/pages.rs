@@ -9,11 +9,12 @@ use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, WWW_A
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::access::{Exposure, Way, judge};
 use super::token::Token;
-use super::view;
+use super::view::{Draining, InForce, Readiness, Upstreams};
 use crate::app::Handle;
 use crate::control::Control;
 use crate::telemetry::metrics::CONTENT_TYPE as METRICS_TYPE;
@@ -132,7 +133,7 @@ impl Pages {
                 What::Livez => self.livez(),
                 What::Readyz => self.readyz(),
                 What::Config => self.config(request),
-                What::Upstreams => data(StatusCode::OK, &view::upstreams(&self.control).await),
+                What::Upstreams => data(StatusCode::OK, &Upstreams::of(&self.control).await),
                 What::Drain => self.drain(request).await,
             }
         };
@@ -156,31 +157,25 @@ impl Pages {
     }
 
     fn readyz(&self) -> Answer {
-        let mut warnings = view::warnings(&self.control);
+        let mut readiness = Readiness::of(&self.control);
         if self.token.as_ref().is_some_and(Token::is_stale) {
-            warnings.push("the file of the admin token cannot be read; the token read last holds".to_owned());
+            let warning = "the file of the admin token cannot be read; the token read last holds";
+            readiness.warnings.push(warning.to_owned());
         }
-        let ready = self.control.is_ready();
-        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        data(status, &json!({ "ready": ready, "phase": self.control.phase_name(), "warnings": warnings }))
+        let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        data(status, &readiness)
     }
 
     fn config(&self, request: &Request<Incoming>) -> Answer {
-        let in_force = &self.control.in_force;
+        let crate::control::InForce { source, hash, effective } = &self.control.in_force;
         let generation = self.control.snapshot.load().generation;
         if wants_json(request) {
-            let answer = json!({
-                "generation": generation,
-                "hash": in_force.hash,
-                "source": in_force.source,
-                "effective": in_force.effective,
-            });
-            return data(StatusCode::OK, &answer);
+            return data(StatusCode::OK, &InForce { generation, hash, source, effective });
         }
-        let mut answer = text("application/yaml", in_force.effective.clone());
+        let mut answer = text("application/yaml", effective.clone());
         let headers = answer.headers_mut();
         headers.insert(GENERATION, HeaderValue::from(generation));
-        for (name, value) in [(HASH, &in_force.hash), (SOURCE, &in_force.source)] {
+        for (name, value) in [(HASH, hash), (SOURCE, source)] {
             if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(name, value);
             }
@@ -200,16 +195,8 @@ impl Pages {
         if wait {
             self.control.drain_over().await;
         }
-        let standing = self.control.standing().await;
-        let status = if standing.over { StatusCode::OK } else { StatusCode::ACCEPTED };
-        let answer = json!({
-            "phase": self.control.phase_name(),
-            "over": standing.over,
-            "drained": standing.over && standing.inbound == 0,
-            "inbound_connections": standing.inbound,
-            "requests_in_flight": standing.in_flight,
-        });
-        data(status, &answer)
+        let draining = Draining::of(&self.control).await;
+        data(if draining.over { StatusCode::OK } else { StatusCode::ACCEPTED }, &draining)
     }
 }
 
@@ -274,8 +261,11 @@ fn text(content_type: &'static str, body: String) -> Answer {
     answer
 }
 
-fn data(status: StatusCode, value: &Value) -> Answer {
-    let mut answer = text("application/json", format!("{value}\n"));
+fn data(status: StatusCode, value: &impl Serialize) -> Answer {
+    // Nothing here has a map with keys that are no strings, which is all that could fail.
+    let mut body = serde_json::to_string(value).unwrap_or_default();
+    body.push('\n');
+    let mut answer = text("application/json", body);
     *answer.status_mut() = status;
     answer
 }

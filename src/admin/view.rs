@@ -1,72 +1,164 @@
-//! The proxy's state as JSON.
+//! The proxy's state as it is shown. The order of fields here is that of the JSON.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::config::model::UpstreamProtocol;
 use crate::control::Control;
-use crate::snapshot::Upstream;
+use crate::snapshot;
 use crate::transport::PoolCounts;
 use crate::upstream::limit::Limit;
 
-/// What is not as it should be, and does not make the proxy unready.
-pub(super) fn warnings(control: &Control) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let stuck = control.stuck_workers();
-    if !stuck.is_empty() {
-        warnings.push(format!("workers that are stuck: {stuck:?}"));
+/// `/readyz`
+#[derive(Debug, Serialize)]
+pub(super) struct Readiness {
+    pub(super) ready: bool,
+    phase: &'static str,
+    /// What is not as it should be, and does not make the proxy unready.
+    pub(super) warnings: Vec<String>,
+}
+
+/// `POST /drain`
+#[derive(Debug, Serialize)]
+pub(super) struct Draining {
+    phase: &'static str,
+    /// The drain waits no longer: nothing is left, or its time is over.
+    pub(super) over: bool,
+    drained: bool,
+    inbound_requests: u64,
+    inbound_connections: usize,
+    /// Of all listeners: outbound ones work on.
+    requests_in_flight: usize,
+}
+
+/// `/config`
+#[derive(Debug, Serialize)]
+pub(super) struct InForce<'c> {
+    pub(super) generation: u64,
+    pub(super) hash: &'c str,
+    pub(super) source: &'c str,
+    pub(super) effective: &'c str,
+}
+
+/// `/upstreams`
+#[derive(Debug, Serialize)]
+pub(super) struct Upstreams {
+    generation: u64,
+    upstreams: Vec<Upstream>,
+}
+
+#[derive(Debug, Serialize)]
+struct Upstream {
+    name: String,
+    protocol: &'static str,
+    endpoints: Vec<Endpoint>,
+    connections: Connections,
+    limits: Limits,
+}
+
+#[derive(Debug, Serialize)]
+struct Endpoint {
+    address: String,
+    weight: u32,
+    state: &'static str,
+    in_flight: u32,
+    /// Attempts since the endpoint is known.
+    requests: u64,
+    /// Of these, those that got no response.
+    failures: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Connections {
+    open: u32,
+    idle: u64,
+    http2: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Limits {
+    connections: Usage,
+    requests: Usage,
+    waiting: Usage,
+}
+
+#[derive(Debug, Serialize)]
+struct Usage {
+    used: u32,
+    max: u32,
+}
+
+impl Readiness {
+    pub(super) fn of(control: &Control) -> Self {
+        let mut warnings = Vec::new();
+        let stuck = control.stuck_workers();
+        if !stuck.is_empty() {
+            warnings.push(format!("workers that are stuck: {stuck:?}"));
+        }
+        let dropped = control.access_log_lines_dropped();
+        if dropped > 0 {
+            warnings.push(format!("access log lines dropped since the start: {dropped}; their target is too slow"));
+        }
+        Readiness { ready: control.is_ready(), phase: control.phase_name(), warnings }
     }
-    let dropped = control.access_log_lines_dropped();
-    if dropped > 0 {
-        warnings.push(format!("access log lines dropped since the start: {dropped}; their target is too slow"));
+}
+
+impl Draining {
+    pub(super) async fn of(control: &Control) -> Self {
+        let standing = control.standing().await;
+        Draining {
+            phase: control.phase_name(),
+            over: standing.over,
+            drained: standing.over && standing.inbound_requests == 0,
+            inbound_requests: standing.inbound_requests,
+            inbound_connections: standing.inbound_connections,
+            requests_in_flight: standing.in_flight,
+        }
     }
-    warnings
 }
 
-/// Every upstream with its endpoints.
-pub(super) async fn upstreams(control: &Control) -> Value {
-    let pools = control.pools().await;
-    let snapshot = control.snapshot.load_full();
-    let upstreams: Vec<Value> = snapshot.upstreams.iter().map(|one| upstream(one, &pools)).collect();
-    json!({ "generation": snapshot.generation, "upstreams": upstreams })
+impl Upstreams {
+    pub(super) async fn of(control: &Control) -> Self {
+        let pools = control.pools().await;
+        let snapshot = control.snapshot.load_full();
+        let upstreams = snapshot.upstreams.iter().map(|upstream| {
+            let pool = pools.get(&upstream.state.name).copied().unwrap_or_default();
+            Upstream::of(upstream, pool)
+        });
+        Upstreams { generation: snapshot.generation, upstreams: upstreams.collect() }
+    }
 }
 
-fn upstream(upstream: &Upstream, pools: &HashMap<Arc<str>, PoolCounts>) -> Value {
-    let endpoints: Vec<Value> = upstream
-        .endpoints
-        .iter()
-        .zip(&upstream.weights)
-        .map(|(endpoint, weight)| {
-            json!({
-                "address": &*endpoint.label,
-                "weight": weight,
-                "state": "ready",
-                "in_flight": endpoint.in_flight(),
-                "requests": endpoint.requests(),
-                "failures": endpoint.failures(),
-            })
-        })
-        .collect();
-    let pool = pools.get(&upstream.state.name).copied().unwrap_or_default();
-    json!({
-        "name": &*upstream.state.name,
-        "protocol": match upstream.protocol {
-            UpstreamProtocol::Auto => "auto",
-            UpstreamProtocol::Http1 => "http1",
-            UpstreamProtocol::Http2 => "http2",
-        },
-        "limits": {
-            "connections": limit(&upstream.state.connections),
-            "requests": limit(&upstream.state.requests),
-            "waiting": limit(&upstream.state.waiting),
-        },
-        "connections": { "open": upstream.state.connections.used(), "idle": pool.idle, "http2": pool.http2 },
-        "endpoints": endpoints,
-    })
+impl Upstream {
+    fn of(upstream: &snapshot::Upstream, pool: PoolCounts) -> Self {
+        let endpoints = upstream.endpoints.iter().zip(&upstream.weights).map(|(endpoint, weight)| Endpoint {
+            address: endpoint.label.to_string(),
+            weight: *weight,
+            state: "ready",
+            in_flight: endpoint.in_flight(),
+            requests: endpoint.requests(),
+            failures: endpoint.failures(),
+        });
+        let state = &upstream.state;
+        Upstream {
+            name: state.name.to_string(),
+            protocol: match upstream.protocol {
+                UpstreamProtocol::Auto => "auto",
+                UpstreamProtocol::Http1 => "http1",
+                UpstreamProtocol::Http2 => "http2",
+            },
+            endpoints: endpoints.collect(),
+            connections: Connections { open: state.connections.used(), idle: pool.idle, http2: pool.http2 },
+            limits: Limits {
+                connections: Usage::of(&state.connections),
+                requests: Usage::of(&state.requests),
+                waiting: Usage::of(&state.waiting),
+            },
+        }
+    }
 }
 
-fn limit(limit: &Limit) -> Value {
-    json!({ "used": limit.used(), "max": limit.max() })
+impl Usage {
+    fn of(limit: &Limit) -> Self {
+        Usage { used: limit.used(), max: limit.max() }
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use http::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::admin::{Admin, AdminArgs, Question};
 use super::exit;
@@ -52,6 +52,10 @@ pub struct DrainArgs {
 pub fn drain(args: &DrainArgs, output: &mut dyn Write) -> io::Result<u8> {
     let answer = match tell(args) {
         Ok(answer) => answer,
+        Err(message) if args.json => {
+            writeln!(output, "{}", json!({ "drained": false, "error": message }))?;
+            return Ok(exit::FAULT);
+        }
         Err(message) => return Ok(exit::fault(&message)),
     };
     let drained = answer["drained"] == true;
@@ -60,8 +64,7 @@ pub fn drain(args: &DrainArgs, output: &mut dyn Write) -> io::Result<u8> {
     } else if drained {
         writeln!(output, "drained")?;
     } else if args.wait {
-        let (connections, requests) = (&answer["inbound_connections"], &answer["requests_in_flight"]);
-        writeln!(output, "not drained in time: {connections} inbound connections, {requests} requests in flight")?;
+        writeln!(output, "not drained in time: inbound requests that are left: {}", answer["inbound_requests"])?;
     } else {
         writeln!(output, "draining; `--wait` waits for the end")?;
     }

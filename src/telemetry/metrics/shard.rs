@@ -61,6 +61,15 @@ pub(super) struct DurationCells {
     pub(super) bytes_out: u64,
 }
 
+impl ShardSnapshot {
+    /// Requests to a listener that have begun and not ended.
+    pub fn requests_in_flight(&self, listener: ListenerId) -> u64 {
+        let cells = self.listeners.iter().find(|(id, _)| *id == listener);
+        let gauge = cells.map_or(0, |(_, cells)| cells.gauges[ListenerGauge::RequestsInFlight as usize]);
+        u64::try_from(gauge).unwrap_or_default()
+    }
+}
+
 impl Shard {
     /// Empty cells of the worker with this number.
     pub fn new(worker: usize) -> Rc<Self> {
@@ -261,6 +270,8 @@ mod tests {
         let (listener, upstream) = (ListenerId(3), UpstreamId(2));
         let held = shard.hold_listener(listener, ListenerGauge::RequestsInFlight);
         let more = shard.hold_upstream(upstream, UpstreamGauge::RequestsInFlight);
+        assert_eq!(shard.snapshot().requests_in_flight(listener), 1);
+        assert_eq!(shard.snapshot().requests_in_flight(ListenerId(4)), 0);
         let gauges = |shard: &Shard| {
             let snapshot = shard.snapshot();
             (snapshot.listeners[0].1.gauges, snapshot.upstreams[0].1.gauges)

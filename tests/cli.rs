@@ -1,0 +1,335 @@
+//! Commands that ask a running proxy, and those that need none, as the shell sees them: output and exit code.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+fn outrigger(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
+    command.args(args).env_remove("OUTRIGGER_ADMIN").env_remove("OUTRIGGER_ADMIN_TOKEN").stdin(Stdio::null());
+    command
+}
+
+/// What a command said, and its exit code.
+struct Said {
+    code: i32,
+    output: String,
+    errors: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Said {
+            code: output.status.code().expect("ended by a signal"),
+            output: String::from_utf8(output.stdout).unwrap(),
+            errors: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Said {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.output).unwrap_or_else(|error| panic!("{error} in {}", self.output))
+    }
+}
+
+fn say(args: &[&str]) -> Said {
+    outrigger(args).output().unwrap().into()
+}
+
+/// A folder of a test's own; gone with this.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("outrigger-cli-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Folder(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running proxy whose inbound and admin are Unix sockets in its folder, and whose app is this process.
+struct Proxy {
+    folder: Folder,
+    config: String,
+    child: Child,
+    app: TcpListener,
+}
+
+/// `@folder` and `@app` stand for what they say.
+const CONFIG: &str = "
+admin: { address: none, socket: @folder/run/admin.sock }
+drain: { delay: 0s, timeout: 200ms }
+listeners:
+  inbound: { address: \"unix:@folder/inbound.sock\", upstream: \"@app\" }
+";
+
+impl Proxy {
+    fn start(config: &str) -> Self {
+        let folder = Folder::new();
+        let app = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = app.local_addr().unwrap().to_string();
+        let text = config.replace("@folder", &folder.0.display().to_string()).replace("@app", &address);
+        folder.file("token", "let-me-in\n");
+        let config = folder.file("outrigger.yaml", &text);
+        let child = outrigger(&["run", &config]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let proxy = Proxy { folder, config, child, app };
+        let ready = say(&["ready", "--wait", "30s", "--config", &proxy.config]);
+        assert_eq!((ready.code, ready.output.as_str()), (0, "ready\n"), "{}", ready.errors);
+        proxy
+    }
+
+    fn socket(&self) -> String {
+        format!("unix:{}/run/admin.sock", self.folder.0.display())
+    }
+
+    fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    /// A request that its app has and does not answer; the connections to both sides.
+    fn hold_request(&self) -> (UnixStream, std::net::TcpStream) {
+        let mut client = UnixStream::connect(self.folder.0.join("inbound.sock")).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: app.test\r\n\r\n").unwrap();
+        let (app, _) = self.app.accept().unwrap();
+        (client, app)
+    }
+
+    /// Runs `drain --wait` beside the test.
+    fn drain_and_wait(&self) -> JoinHandle<Said> {
+        let mut command = outrigger(&["drain", "--wait", "--config", &self.config]);
+        std::thread::spawn(move || command.output().unwrap().into())
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn nobody_is_not_ready() {
+    let folder = Folder::new();
+    let nobody = format!("unix:{}/nobody.sock", folder.0.display());
+    let said = say(&["ready", "--admin", &nobody]);
+    assert_eq!(said.code, 1);
+    assert!(said.errors.starts_with(&format!("error: nobody answers at {nobody} (")), "{}", said.errors);
+    let said = say(&["ready", "--json", "--wait", "1ms", "--admin", &nobody]);
+    assert_eq!((said.code, said.json()["ready"].as_bool()), (1, Some(false)));
+    assert_eq!(say(&["drain", "--admin", &nobody]).code, 1);
+}
+
+#[test]
+fn who_answers_without_being_a_proxy_is_not_ready() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let other = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 1024]);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+    });
+    let said = say(&["ready", "--admin", &address]);
+    assert_eq!(said.code, 1);
+    assert!(said.errors.contains("is not that of an outrigger"), "{}", said.errors);
+    other.join().unwrap();
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_usage() {
+    for args in [
+        &["ready", "--wait", "3"][..],
+        &["ready", "--admin", ":1", "--config", "a"],
+        &["drain", "--never"],
+        &["completions", "cmd.exe"],
+        &["demo", "--rate", "0"],
+        &[],
+    ] {
+        assert_eq!(say(args).code, 2, "{args:?}");
+    }
+    let said = say(&["ready", "--admin", "nonsense"]);
+    assert_eq!(said.code, 1);
+    assert!(said.errors.contains("`nonsense` is not an admin address"), "{}", said.errors);
+}
+
+#[test]
+fn a_drain_makes_unready_and_ends_what_runs() {
+    let mut proxy = Proxy::start(&CONFIG.replace("timeout: 200ms", "timeout: 30s"));
+    let socket = proxy.socket();
+    let (mut client, mut app) = proxy.hold_request();
+    let started = say(&["drain", "--admin", &socket]);
+    assert_eq!((started.code, started.output.as_str()), (0, "draining; `--wait` waits for the end\n"));
+    let unready = outrigger(&["ready"]).env("OUTRIGGER_ADMIN", &socket).output().unwrap();
+    let unready = Said::from(unready);
+    assert_eq!((unready.code, unready.output.starts_with("not ready: drain")), (1, true), "{}", unready.output);
+    app.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("ok"), "{answer}");
+    drop(client);
+    let drained = say(&["drain", "--wait", "--json", "--config", &proxy.config]);
+    assert_eq!((drained.code, &drained.json()["drained"]), (0, &Value::Bool(true)), "{}", drained.output);
+    // It runs on until it is told to end, and then has nothing to wait for.
+    assert!(proxy.child.try_wait().unwrap().is_none());
+    proxy.terminate();
+    assert_eq!(proxy.exit_code(), Some(0));
+    assert!(!Path::new(socket.trim_start_matches("unix:")).exists(), "the admin's socket file is left");
+}
+
+#[test]
+fn a_drain_that_is_too_long_is_said() {
+    let proxy = Proxy::start(CONFIG);
+    let held = proxy.hold_request();
+    let said = proxy.drain_and_wait().join().unwrap();
+    assert_eq!(said.code, 3, "{}{}", said.output, said.errors);
+    assert_eq!(said.output, "not drained in time: inbound requests that are left: 1\n");
+    drop(held);
+}
+
+// What kubelet does when preStop takes too long: both must come to their end.
+#[test]
+fn sigterm_while_a_drain_is_waited_for_answers_who_waits() {
+    let config = CONFIG.replace("delay: 0s, timeout: 200ms", "delay: 100ms, timeout: 30s");
+    let mut proxy = Proxy::start(&config);
+    let (client, app) = proxy.hold_request();
+    let waiting = proxy.drain_and_wait();
+    while say(&["ready", "--config", &proxy.config]).code == 0 {}
+    proxy.terminate();
+    drop((client, app));
+    let said = waiting.join().unwrap();
+    assert_eq!((said.code, said.output.as_str()), (0, "drained\n"), "{}", said.errors);
+    assert_eq!(proxy.exit_code(), Some(0));
+}
+
+#[test]
+fn the_network_needs_the_token() {
+    let port = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let admin = format!("admin: {{ address: \"0.0.0.0:{port}\", token_file: @folder/token }}");
+    let config = CONFIG.replace("admin: { address: none, socket: @folder/run/admin.sock }", &admin);
+    let proxy = Proxy::start(&config);
+    let address = format!(":{port}");
+    let without = say(&["drain", "--admin", &address]);
+    assert_eq!(without.code, 1);
+    assert!(without.errors.contains("the proxy refused (401 Unauthorized)"), "{}", without.errors);
+    let wrong = outrigger(&["drain", "--admin", &address]).env("OUTRIGGER_ADMIN_TOKEN", "nope").output().unwrap();
+    assert_eq!(Said::from(wrong).code, 1);
+    assert_eq!(say(&["ready", "--admin", &address]).code, 0, "a refused drain drained");
+    let file = format!("{}/token", proxy.folder.0.display());
+    assert_eq!(say(&["drain", "--admin", &address, "--token-file", &file]).code, 0);
+    let right = outrigger(&["drain", "--admin", &address]).env("OUTRIGGER_ADMIN_TOKEN", "let-me-in").output().unwrap();
+    assert_eq!(Said::from(right).code, 0);
+    assert_eq!(say(&["drain", "--config", &proxy.config]).code, 0);
+}
+
+#[test]
+fn a_token_that_is_none_ends_the_start() {
+    let folder = Folder::new();
+    let token = folder.file("token", " \n");
+    let text = format!("admin: {{ address: \"127.0.0.1:0\", token_file: {token} }}\nlisteners:\n  inbound: ");
+    let text = text + "{ address: \"127.0.0.1:0\", upstream: \"127.0.0.1:1\" }\n";
+    let said = say(&["run", &folder.file("outrigger.yaml", &text)]);
+    assert_eq!(said.code, 1);
+    assert!(
+        said.errors.contains(&format!("cannot read the admin token {token}: the file is empty")),
+        "{}",
+        said.errors
+    );
+}
+
+#[test]
+fn the_version_is_said() {
+    let version = env!("CARGO_PKG_VERSION");
+    let said = say(&["version"]);
+    assert!(said.output.starts_with(&format!("outrigger {version} (")), "{}", said.output);
+    let facts = say(&["version", "--json"]).json();
+    assert_eq!((&facts["version"], facts["features"].is_array()), (&Value::from(version), true));
+}
+
+#[test]
+fn shells_get_a_script_that_knows_the_commands() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let said = say(&["completions", shell]);
+        assert!(said.code == 0 && said.output.contains("completions"), "{shell}");
+    }
+}
+
+#[test]
+fn every_command_shows_an_example() {
+    let help = say(&["--help"]).output;
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names: Vec<_> =
+        commands.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect();
+    assert!(names.contains(&"run") && names.contains(&"demo"), "{help}");
+    for name in names {
+        let said = say(&[name, "--help"]);
+        assert!(said.output.contains(&format!("outrigger {name}")), "{name}: {}", said.output);
+        assert!(said.output.contains("Example"), "{name} has no example");
+    }
+}
+
+#[test]
+fn the_demo_serves_and_says_what() {
+    // Two at a time: whoever comes second takes other ports.
+    let demos: Vec<Child> = (0..2)
+        .map(|_| outrigger(&["demo", "--for", "1s"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        .collect();
+    for demo in demos {
+        let said = Said::from(demo.wait_with_output().unwrap());
+        assert_eq!((said.code, said.errors.as_str()), (0, ""), "{}", said.output);
+        for words in ["/hello", "/metrics", "Served ", "p99", "\n  fast  ", "\n  slow  ", "attempts", "127.0.0.1:"] {
+            assert!(said.output.contains(words), "{words} is not in {}", said.output);
+        }
+        assert!(!said.output.contains('\x1b'), "colours where there is no terminal");
+    }
+}
+
+#[test]
+fn the_demo_ends_when_told_to() {
+    let mut demo = outrigger(&["demo"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = demo.stdout.take().unwrap();
+    let mut said = String::new();
+    while !said.contains("Ctrl-C ends it.") {
+        let mut more = [0; 256];
+        let count = output.read(&mut more).unwrap();
+        assert!(count > 0, "it ended by itself: {said}");
+        said.push_str(std::str::from_utf8(&more[..count]).unwrap());
+    }
+    kill_process(Pid::from_child(&demo), Signal::INT).unwrap();
+    output.read_to_string(&mut said).unwrap();
+    assert!(said.contains("Served "), "{said}");
+    assert_eq!(demo.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn the_configuration_of_the_demo_is_a_file_like_any() {
+    let folder = Folder::new();
+    let config = folder.file("demo.yaml", &say(&["demo", "--print-config"]).output);
+    let said = say(&["check", "--strict", &config]);
+    assert_eq!(said.code, 0, "{}", said.errors);
+}
