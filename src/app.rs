@@ -200,6 +200,7 @@ impl Builder {
             in_force,
             access_log: std::sync::Mutex::new(Some(access_log)),
             phase: watch::Sender::new(Phase::Serving),
+            inbound_drained: watch::Sender::new(false),
             closing,
             drain: config.drain,
         });
@@ -210,8 +211,10 @@ impl Builder {
         let thread = worker::start("control".to_owned(), {
             let (control, wishes) = (control.clone(), wishes.clone());
             move || async move {
-                admin.serve(control.clone(), Handle { wishes });
-                let _ = done.send(conduct(&control, wished).await);
+                let admin = admin.serve(control.clone(), Handle { wishes });
+                let ending = conduct(&control, wished).await;
+                admin.finish().await;
+                let _ = done.send(ending);
             }
         })
         .map_err(StartError::Thread)?;
@@ -345,22 +348,22 @@ async fn conduct(control: &Arc<Control>, mut wishes: mpsc::UnboundedReceiver<Wis
                 // After a drain, the delay has been waited for already.
                 let delay = if delay { control.drain.delay } else { Duration::ZERO };
                 let waited = announced.get().map_or(Duration::ZERO, |since| since.elapsed());
-                drain.set(Some(Box::pin(drained(control.clone(), delay.saturating_sub(waited)))));
+                drain.set(Some(Box::pin(drained(control.clone(), delay.saturating_sub(waited), true))));
             }
             Wish::Drain if announced.get().is_some() => {}
             Wish::Drain => {
                 announced.set(Some(Instant::now()));
                 tracing::info!("draining inbound");
-                drain.set(Some(Box::pin(drained(control.clone(), control.drain.delay))));
+                drain.set(Some(Box::pin(drained(control.clone(), control.drain.delay, false))));
             }
         }
         control.announce();
     }
 }
 
-async fn drained(control: Arc<Control>, delay: Duration) -> bool {
+async fn drained(control: Arc<Control>, delay: Duration, outbound_too: bool) -> bool {
     tokio::time::sleep(delay).await;
-    control.drain_inbound(control.drain.timeout).await
+    control.drain_inbound(control.drain.timeout, outbound_too).await
 }
 
 /// One listener's socket on one worker.

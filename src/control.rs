@@ -12,7 +12,7 @@ use crate::listener::StreamIn;
 use crate::runtime::drain::Phase;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::metrics::{ConfigFacts, EndpointCount, Exporter, Scrape, ShardSnapshot};
+use crate::telemetry::metrics::{ConfigFacts, EndpointCount, Exporter, Scrape, ShardSnapshot, UpstreamFacts};
 use crate::transport::PoolCounts;
 
 /// A worker that answers no question for this long is left out of a scrape; its last numbers stand in for it.
@@ -97,6 +97,17 @@ pub enum Ending {
     Forced,
 }
 
+/// What a drain has still to wait for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    /// It waits no longer.
+    pub(crate) over: bool,
+    /// Open connections of clients to inbound listeners.
+    pub(crate) inbound: usize,
+    /// Requests that have begun and not ended, outbound ones too.
+    pub(crate) in_flight: usize,
+}
+
 /// What the control side holds.
 pub(crate) struct Control {
     pub(crate) workers: Vec<WorkerHandle>,
@@ -105,28 +116,82 @@ pub(crate) struct Control {
     pub(crate) in_force: InForce,
     pub(crate) access_log: Mutex<Option<AccessLog>>,
     pub(crate) phase: watch::Sender<Phase>,
+    /// True once the drain of inbound is over, successful or not.
+    pub(crate) inbound_drained: watch::Sender<bool>,
     /// True once inbound listeners (the first) or all (the second) take nothing new.
     pub(crate) closing: (watch::Sender<bool>, watch::Sender<bool>),
     pub(crate) drain: crate::config::model::Drain,
 }
 
 impl Control {
+    /// True until a drain is announced.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.phase() == Phase::Serving
+    }
+
+    /// How far the end has come, in one word.
+    pub(crate) fn phase_name(&self) -> &'static str {
+        match self.phase() {
+            Phase::Serving => "serving",
+            Phase::Forced => "ending",
+            _ if *self.inbound_drained.borrow() => "drained",
+            Phase::Announced | Phase::Draining | Phase::ClosingIdle => "draining",
+        }
+    }
+
+    /// Returns when the drain of inbound is over: nothing is left there, its time is, or the proxy ends.
+    pub(crate) async fn drain_over(&self) {
+        let (mut over, mut phase) = (self.inbound_drained.subscribe(), self.phase.subscribe());
+        tokio::select! {
+            _ = over.wait_for(|over| *over) => {}
+            _ = phase.wait_for(|phase| *phase == Phase::Forced) => {}
+        }
+    }
+
+    /// What a drain has still to wait for.
+    pub(crate) async fn standing(&self) -> Standing {
+        let reports = self.reports().await;
+        Standing {
+            over: *self.inbound_drained.borrow() || self.phase() == Phase::Forced,
+            inbound: reports.iter().map(|report| report.inbound).sum(),
+            in_flight: reports.iter().map(|report| report.in_flight).sum(),
+        }
+    }
+
+    /// Connections to endpoints by upstream, all workers together.
+    pub(crate) async fn pools(&self) -> HashMap<Arc<str>, PoolCounts> {
+        sum_pools(&self.reports().await)
+    }
+
+    pub(crate) fn access_log_lines_dropped(&self) -> u64 {
+        let log = self.access_log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.as_ref().map_or(0, AccessLog::dropped)
+    }
+
     /// The text of a scrape.
     ///
     /// # Errors
     /// See [`Exporter::render`].
     pub(crate) async fn scrape(&self) -> prometheus::Result<String> {
-        let shards = self.reports().await.into_iter().map(|report| report.metrics).collect();
+        let reports = self.reports().await;
+        let pools = sum_pools(&reports);
+        let shards = reports.into_iter().map(|report| report.metrics).collect();
         let snapshot = self.snapshot.load_full();
         let endpoints = snapshot.upstreams.iter().map(|upstream| EndpointCount {
             upstream: upstream.id,
             state: "ready",
             count: upstream.endpoints.len() as u64,
         });
-        let lines = self.access_log.lock().unwrap_or_else(PoisonError::into_inner);
+        let upstreams = snapshot.upstreams.iter().map(|upstream| UpstreamFacts {
+            upstream: upstream.id,
+            requests_waiting: upstream.state.waiting.used().into(),
+            connections_open: upstream.state.connections.used().into(),
+            connections_idle: pools.get(&upstream.state.name).map_or(0, |pool| pool.idle),
+        });
         self.exporter.render(Scrape {
             shards,
             endpoints: endpoints.collect(),
+            upstreams: upstreams.collect(),
             config: Some(ConfigFacts {
                 source: self.in_force.source.clone(),
                 hash: self.in_force.hash.clone(),
@@ -134,7 +199,7 @@ impl Control {
                 generation: snapshot.generation,
                 last_reload_successful: true,
             }),
-            access_log_lines_dropped: lines.as_ref().map_or(0, AccessLog::dropped),
+            access_log_lines_dropped: self.access_log_lines_dropped(),
         })
     }
 
@@ -173,26 +238,27 @@ impl Control {
     }
 
     /// Inbound listeners take nothing new, and their connections end with the request that they are at. Returns when
-    /// no inbound request or connection is left, or `timeout` is over: then false.
-    pub(crate) async fn drain_inbound(&self, timeout: Duration) -> bool {
+    /// no inbound connection is left, nor (where `outbound_too`) any request in flight, or `timeout` is over: then
+    /// false if requests are left.
+    pub(crate) async fn drain_inbound(&self, timeout: Duration, outbound_too: bool) -> bool {
         self.closing.0.send_replace(true);
         self.enter(Phase::Draining);
         let began = Instant::now();
-        loop {
-            let reports = self.reports().await;
-            let in_flight: usize = reports.iter().map(|report| report.in_flight).sum();
-            let inbound: usize = reports.iter().map(|report| report.inbound).sum();
-            if in_flight == 0 && inbound == 0 {
-                return true;
+        let drained = loop {
+            let left = self.standing().await;
+            if left.inbound == 0 && (left.in_flight == 0 || !outbound_too) {
+                break true;
             }
             if began.elapsed() >= timeout {
-                return in_flight == 0;
+                break left.in_flight == 0;
             }
             if began.elapsed() >= KEEP_IDLE.min(timeout / 2) {
                 self.enter(Phase::ClosingIdle);
             }
             tokio::time::sleep(LOOK_EVERY).await;
-        }
+        };
+        self.inbound_drained.send_replace(true);
+        drained
     }
 
     /// Ends the proxy: what is left after the drain is cut.
@@ -227,4 +293,14 @@ impl std::fmt::Debug for Control {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Control").field("phase", &self.phase()).finish_non_exhaustive()
     }
+}
+
+fn sum_pools(reports: &[Report]) -> HashMap<Arc<str>, PoolCounts> {
+    let mut sums: HashMap<Arc<str>, PoolCounts> = HashMap::new();
+    for (upstream, counts) in reports.iter().flat_map(|report| &report.pools) {
+        let sum = sums.entry(upstream.clone()).or_default();
+        sum.idle += counts.idle;
+        sum.http2 += counts.http2;
+    }
+    sums
 }

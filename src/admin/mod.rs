@@ -1,38 +1,89 @@
-//! The admin's and the metrics' addresses: what the proxy says of itself, and what it can be told.
+//! What the proxy says of itself, and what it can be told.
+//!
+//! | door | what is there | who may |
+//! | --- | --- | --- |
+//! | `admin.address` | everything | [`access`] says |
+//! | `admin.socket` | everything | the user that the proxy runs as (mode 0600), and root |
+//! | `metrics.address` | `/metrics`, `/livez`, `/readyz`, nothing else, ever | everybody |
+//!
+//! Everything runs on the control thread. To add a page: its line in [`pages::PAGES`] and its arm there.
 
+mod access;
+mod door;
+mod pages;
+mod token;
+mod view;
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::app::{Handle, StartError};
 use crate::config::model::{BindAddress, Config};
 use crate::control::Control;
 use crate::listener::socket;
 use crate::runtime::address::BoundAddress;
+use access::Way;
+use pages::Pages;
+use token::Token;
+
+/// For the last answers, to whoever waits for the end of a drain.
+const LAST_ANSWERS: Duration = Duration::from_millis(250);
 
 /// Bound addresses of the admin.
 #[derive(Debug)]
 pub(crate) struct Admin {
     admin: Option<socket::Bound>,
+    socket: Option<socket::Bound>,
     metrics: Option<socket::Bound>,
+    token: Option<Token>,
 }
 
-/// Binds the admin's addresses.
+/// Binds the admin's addresses and reads its token.
 pub(crate) fn bind(config: &Config) -> Result<Admin, StartError> {
-    let bind = |what: &str, address: &BindAddress| {
-        socket::bind(address, 1, false).map_err(|error| StartError::Bind {
-            what: what.to_owned(),
-            address: address.to_string(),
-            error,
-        })
+    let failed = |what: &str, address: &BindAddress, error: io::Error| StartError::Bind {
+        what: what.to_owned(),
+        address: address.to_string(),
+        error,
     };
+    let bind = |what: &str, address: &BindAddress| {
+        socket::bind(address, 1, false).map_err(|error| failed(what, address, error))
+    };
+    let token = config
+        .admin
+        .token_file
+        .as_ref()
+        .map(|path| Token::read(path).map_err(|error| StartError::Token { path: path.clone(), error }));
+    let token = token.transpose()?;
     let admin = config.admin.address.map(|address| bind("admin", &BindAddress::Tcp(address))).transpose()?;
     let metrics = config.metrics.as_ref().map(|address| bind("metrics", address)).transpose()?;
-    Ok(Admin { admin, metrics })
+    let socket = config.admin.socket.as_ref().map(|path| {
+        let address = BindAddress::Unix(path.clone());
+        make_folder(path).and_then(|()| socket::bind_owner_only(path)).map_err(|error| failed("admin", &address, error))
+    });
+    Ok(Admin { admin, socket: socket.transpose()?, metrics, token })
+}
+
+/// The socket's folder where it is missing, as `/run/outrigger` is in an empty image; not those above it.
+fn make_folder(socket: &Path) -> io::Result<()> {
+    let Some(folder) = socket.parent() else { return Ok(()) };
+    match DirBuilder::new().mode(0o755).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 impl Admin {
     /// Everything that was bound.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = BoundAddress> {
-        self.admin.iter().chain(&self.metrics).map(|bound| bound.address.clone())
+        self.admin.iter().chain(&self.socket).chain(&self.metrics).map(|bound| bound.address.clone())
     }
 
     pub(crate) fn admin_address(&self) -> Option<BoundAddress> {
@@ -43,6 +94,50 @@ impl Admin {
         self.metrics.as_ref().map(|bound| bound.address.clone())
     }
 
-    /// Serves on the current thread until its runtime ends.
-    pub(crate) fn serve(self, _control: Arc<Control>, _handle: Handle) {}
+    /// Serves on the current thread from now on.
+    pub(crate) fn serve(self, control: Arc<Control>, handle: Handle) -> Serving {
+        let closing = watch::Sender::new(false);
+        let file = self.socket.as_ref().and_then(|bound| match &bound.address {
+            BoundAddress::Unix(path) => Some(path.clone()),
+            BoundAddress::Tcp(_) => None,
+        });
+        let pages = Rc::new(Pages { control, handle, token: self.token });
+        let admin_way = match &self.admin {
+            Some(bound) if !bound.address.is_local() => Way::Network,
+            _ => Way::Loopback,
+        };
+        let ways = [(self.admin, admin_way), (self.socket, Way::Socket), (self.metrics, Way::Metrics)];
+        let sockets = ways.into_iter().flat_map(|(bound, way)| {
+            bound.into_iter().flat_map(|bound| bound.sockets).map(move |socket| (socket, way))
+        });
+        let doors = sockets.map(|(socket, way)| {
+            let pages = pages.clone();
+            let answer = move |request| pages.clone().answer(way, request);
+            tokio::task::spawn_local(door::serve(socket, answer, closing.subscribe()))
+        });
+        Serving { doors: doors.collect(), closing, file }
+    }
+}
+
+/// The admin at work.
+pub(crate) struct Serving {
+    closing: watch::Sender<bool>,
+    doors: Vec<JoinHandle<()>>,
+    file: Option<PathBuf>,
+}
+
+impl Serving {
+    /// Takes nothing new, and gives the answers that are due.
+    pub(crate) async fn finish(self) {
+        self.closing.send_replace(true);
+        let _ = tokio::time::timeout(LAST_ANSWERS, async {
+            for door in self.doors {
+                let _ = door.await;
+            }
+        })
+        .await;
+        if let Some(file) = self.file {
+            let _ = std::fs::remove_file(file);
+        }
+    }
 }

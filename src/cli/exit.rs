@@ -6,6 +6,8 @@ pub const DONE: u8 = 0;
 pub const FAULT: u8 = 1;
 /// A drain had to be forced.
 pub const FORCED: u8 = 3;
+/// A mistake in this program.
+pub const INTERNAL: u8 = 70;
 
 /// Says what is wrong, on standard error.
 pub fn fault(message: &str) -> u8 {

@@ -1,10 +1,16 @@
 //! One file a command.
 
+mod admin;
 pub mod check;
+pub mod completions;
+pub mod demo;
+pub mod drain;
 pub mod exit;
+pub mod ready;
 pub mod run;
 pub mod schema;
 mod signals;
+pub mod version;
 
 use std::io::{self, IsTerminal as _};
 
@@ -26,6 +32,11 @@ pub enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
     Schema(schema::SchemaArgs),
+    Demo(demo::DemoArgs),
+    Ready(ready::ReadyArgs),
+    Drain(drain::DrainArgs),
+    Version(version::VersionArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 /// Does what the command line says; the answer is the exit code.
@@ -44,6 +55,11 @@ pub fn main(cli: &Cli) -> u8 {
             check::check(args, &mut streams, &environment)
         }
         Command::Schema(args) => schema::schema(args, &mut io::stdout()),
+        Command::Demo(args) => demo::demo(args, &mut io::stdout()),
+        Command::Ready(args) => ready::ready(args, &mut io::stdout()),
+        Command::Drain(args) => drain::drain(args, &mut io::stdout()),
+        Command::Version(args) => version::version(args, &mut io::stdout()),
+        Command::Completions(args) => completions::completions(args, &mut io::stdout()),
     };
     outcome.unwrap_or_else(|error| exit::fault(&error.to_string()))
 }

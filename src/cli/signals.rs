@@ -8,6 +8,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::Handle;
 
+/// What the signals mean that are caught.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// SIGTERM: the machine wants it.
+    Terminate,
+    /// SIGINT: a person does.
+    Interrupt,
+}
+
 /// Signals that are caught from now on.
 pub(super) struct Signals {
     runtime: Runtime,
@@ -25,13 +34,21 @@ impl Signals {
     }
 
     /// Passes them on for as long as the process lives.
-    pub(super) fn direct(mut self, handle: Handle) {
+    pub(super) fn direct(self, handle: Handle) {
+        self.each(move |kind| match kind {
+            Kind::Terminate => handle.end(),
+            Kind::Interrupt => handle.end_soon(),
+        });
+    }
+
+    /// Calls `act` for each, for as long as the process lives.
+    pub(super) fn each(mut self, mut act: impl FnMut(Kind) + Send + 'static) {
         thread::spawn(move || {
             self.runtime.block_on(async move {
                 loop {
                     tokio::select! {
-                        Some(()) = self.terminate.recv() => handle.end(),
-                        Some(()) = self.interrupt.recv() => handle.end_soon(),
+                        Some(()) = self.terminate.recv() => act(Kind::Terminate),
+                        Some(()) = self.interrupt.recv() => act(Kind::Interrupt),
                         else => return,
                     }
                 }

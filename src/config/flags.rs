@@ -1,7 +1,11 @@
-//! A configuration from flags alone.
+//! A configuration from flags alone, and values of flags that are written as in a file.
+
+use std::time::Duration;
 
 use super::effective::quoted;
 use super::environment;
+use super::scalar::Scalar as _;
+use super::units::Period;
 
 /// The text of a configuration with one listener and one upstream: `run --listen ADDR --upstream ADDR`. It is loaded
 /// like any other, so flags and files cannot differ in meaning.
@@ -13,6 +17,18 @@ pub fn text(listen: &[String], upstream: &str) -> String {
         text.push_str(&format!("  {name}:\n    address: {}\n    upstream: {}\n", value(address), value(upstream)));
     }
     text
+}
+
+/// A duration as a file has it: `500ms`, `1m30s`.
+///
+/// # Errors
+///
+/// A sentence, where it is none.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    Period::parse(text).map(|period| period.0).map_err(|invalid| match invalid.hint {
+        Some(hint) => format!("{}; {hint}", invalid.detail),
+        None => invalid.detail,
+    })
 }
 
 #[cfg(test)]

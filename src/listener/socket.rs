@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
+use rustix::fs::Mode;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::model::BindAddress;
@@ -26,7 +27,7 @@ pub(crate) struct Bound {
 /// When the address is in use, not ours, or not permitted.
 pub(crate) fn bind(address: &BindAddress, count: usize, reuse_port: bool) -> io::Result<Bound> {
     match address {
-        BindAddress::Unix(path) => bind_unix(path),
+        BindAddress::Unix(path) => bind_unix(path, None),
         BindAddress::Tcp(address) => bind_tcp(*address, count, reuse_port),
         BindAddress::AllInterfaces(port) => {
             let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port));
@@ -39,6 +40,14 @@ pub(crate) fn bind(address: &BindAddress, count: usize, reuse_port: bool) -> io:
             }
         }
     }
+}
+
+/// Binds a Unix socket that only the user of this process (and root) can connect to.
+///
+/// # Errors
+/// As [`bind`].
+pub(crate) fn bind_owner_only(path: &Path) -> io::Result<Bound> {
+    bind_unix(path, Some(Mode::RUSR | Mode::WUSR))
 }
 
 fn bind_tcp(address: SocketAddr, count: usize, reuse_port: bool) -> io::Result<Bound> {
@@ -72,7 +81,7 @@ fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind_unix(path: &Path) -> io::Result<Bound> {
+fn bind_unix(path: &Path, mode: Option<Mode>) -> io::Result<Bound> {
     let address = SockAddr::unix(path)?;
     // A file that a killed proxy left behind; one that somebody listens on is left alone.
     if path.metadata().is_ok_and(|file| file.file_type().is_socket()) {
@@ -84,6 +93,10 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
+    if let Some(mode) = mode {
+        // Before there is a file: Linux makes it with the socket's mode, so that it is never open to others.
+        rustix::fs::fchmod(&socket, mode)?;
+    }
     socket.bind(&address)?;
     socket.listen(BACKLOG)?;
     Ok(Bound { address: BoundAddress::Unix(path.to_owned()), sockets: vec![socket] })

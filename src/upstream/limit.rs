@@ -29,6 +29,10 @@ impl Limit {
         self.max.store(max, Ordering::Relaxed);
     }
 
+    pub(crate) fn max(&self) -> u32 {
+        self.max.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn used(&self) -> u32 {
         self.used.load(Ordering::Relaxed)
     }

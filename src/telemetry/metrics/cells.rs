@@ -37,12 +37,6 @@ pub enum ListenerCounter {
 pub enum UpstreamGauge {
     /// Requests in flight to its endpoints.
     RequestsInFlight,
-    /// Requests that wait for a connection.
-    RequestsWaiting,
-    /// Connections, idle ones included.
-    ConnectionsOpen,
-    /// Connections that carry no request.
-    ConnectionsIdle,
 }
 
 /// Things that happen at an upstream.
@@ -107,15 +101,11 @@ impl ListenerCounter {
 }
 
 impl UpstreamGauge {
-    pub(super) const ALL: [Self; 4] =
-        [Self::RequestsInFlight, Self::RequestsWaiting, Self::ConnectionsOpen, Self::ConnectionsIdle];
+    pub(super) const ALL: [Self; 1] = [Self::RequestsInFlight];
 
     pub(super) const fn row(self) -> Row {
         match self {
             Self::RequestsInFlight => (&family::UPSTREAM_REQUESTS_IN_FLIGHT, None),
-            Self::RequestsWaiting => (&family::UPSTREAM_REQUESTS_WAITING, None),
-            Self::ConnectionsOpen => (&family::UPSTREAM_CONNECTIONS_OPEN, None),
-            Self::ConnectionsIdle => (&family::UPSTREAM_CONNECTIONS_IDLE, None),
         }
     }
 }

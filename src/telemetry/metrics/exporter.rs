@@ -24,6 +24,8 @@ pub struct Scrape {
     pub shards: Vec<ShardSnapshot>,
     /// How many endpoints are in which state.
     pub endpoints: Vec<EndpointCount>,
+    /// What all workers together know of each upstream.
+    pub upstreams: Vec<UpstreamFacts>,
     /// The configuration in force; `None` before the first.
     pub config: Option<ConfigFacts>,
     /// [`AccessLog::dropped`](crate::telemetry::access_log::AccessLog::dropped).
@@ -39,6 +41,19 @@ pub struct EndpointCount {
     pub state: &'static str,
     /// How many.
     pub count: u64,
+}
+
+/// An upstream's state that no worker counts by itself.
+#[derive(Debug, Clone, Copy)]
+pub struct UpstreamFacts {
+    /// Whose.
+    pub upstream: UpstreamId,
+    /// Requests that wait for a connection.
+    pub requests_waiting: u64,
+    /// Connections, idle ones included.
+    pub connections_open: u64,
+    /// Connections that carry no request.
+    pub connections_idle: u64,
 }
 
 /// What the metrics say of the configuration.
@@ -139,6 +154,7 @@ impl Collector for Proxy {
         let latest = self.state.latest();
         let mut families = merge(latest.shards.values(), &self.state.names);
         families.push(self.endpoints(&latest.scrape.endpoints));
+        families.extend(self.upstreams(&latest.scrape.upstreams));
         families.push(single(&family::ACCESS_LOG_LINES_DROPPED, &[], latest.scrape.access_log_lines_dropped as f64));
         families.push(single(&family::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0));
         if let Some(config) = &latest.scrape.config {
@@ -159,6 +175,19 @@ impl Proxy {
             family::ENDPOINTS.sample(&[names.upstream(count.upstream), count.state], count.count as f64)
         };
         family::ENDPOINTS.of(counts.iter().map(sample).collect())
+    }
+
+    fn upstreams(&self, facts: &[UpstreamFacts]) -> [MetricFamily; 3] {
+        let names = self.state.names.tables();
+        let gauge = |family: &Family, value: fn(&UpstreamFacts) -> u64| {
+            let sample = |facts: &UpstreamFacts| family.sample(&[names.upstream(facts.upstream)], value(facts) as f64);
+            family.of(facts.iter().map(sample).collect())
+        };
+        [
+            gauge(&family::UPSTREAM_REQUESTS_WAITING, |facts| facts.requests_waiting),
+            gauge(&family::UPSTREAM_CONNECTIONS_OPEN, |facts| facts.connections_open),
+            gauge(&family::UPSTREAM_CONNECTIONS_IDLE, |facts| facts.connections_idle),
+        ]
     }
 }
 
@@ -199,6 +228,7 @@ mod tests {
         let scrape = Scrape {
             shards: vec![shard.snapshot()],
             endpoints: vec![EndpointCount { upstream, state: "ready", count: 2 }],
+            upstreams: vec![UpstreamFacts { upstream, requests_waiting: 1, connections_open: 9, connections_idle: 3 }],
             config: Some(config),
             access_log_lines_dropped: 5,
         };
@@ -228,6 +258,9 @@ mod tests {
         for line in [
             r#"outrigger_endpoints{upstream="payments",state="ready"} 2"#,
             r#"outrigger_config_info{source="file:/etc/outrigger.yaml",hash="c0ffee",override=""} 1"#,
+            r#"outrigger_upstream_requests_waiting{upstream="payments"} 1"#,
+            r#"outrigger_upstream_connections_open{upstream="payments"} 9"#,
+            r#"outrigger_upstream_connections_idle{upstream="payments"} 3"#,
             "outrigger_config_generation 7",
             "outrigger_config_last_reload_successful 1",
             "outrigger_access_log_lines_dropped_total 5",

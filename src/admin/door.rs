@@ -1,0 +1,179 @@
+//! Connections to one of the admin's addresses: few, and none forever.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use socket2::Socket;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+
+/// Open connections at one door. A newcomer beyond them takes the place of whoever has been silent for longest, so that
+/// nobody can lock the probes out by holding connections.
+const CONNECTIONS: usize = 64;
+/// From a connection's start to the end of its first request's head.
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// Between two requests, and for the client to take an answer. More than the 60 s between two scrapes.
+const IDLE: Duration = Duration::from_secs(75);
+/// Of a request's head.
+const HEAD_BYTES: usize = 64 << 10;
+/// Without a free file descriptor, the door opens again after this long.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// Accepts until `closing` is true, then ends when the requests under way are answered.
+pub(super) async fn serve<F, A>(socket: Socket, answer: F, mut closing: watch::Receiver<bool>)
+where
+    F: Fn(Request<Incoming>) -> A + Clone + 'static,
+    A: Future<Output = Response<Full<Bytes>>> + 'static,
+{
+    let listener = match Listener::new(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "an admin address has failed");
+            return;
+        }
+    };
+    let mut door = Door { connections: JoinSet::new(), open: Vec::new(), answer, closing: closing.clone() };
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(Accepted::Tcp(stream)) => door.admit(stream),
+                Ok(Accepted::Unix(stream)) => door.admit(stream),
+                Err(error) => {
+                    tracing::debug!(%error, "accept failed at an admin address");
+                    tokio::time::sleep(BREATH).await;
+                }
+            },
+            Some(_) = door.connections.join_next() => {}
+            _ = closing.wait_for(|closing| *closing) => break,
+        }
+    }
+    drop(listener);
+    while door.connections.join_next().await.is_some() {}
+}
+
+struct Door<F> {
+    connections: JoinSet<()>,
+    open: Vec<(AbortHandle, Rc<Activity>)>,
+    answer: F,
+    closing: watch::Receiver<bool>,
+}
+
+impl<F, A> Door<F>
+where
+    F: Fn(Request<Incoming>) -> A + Clone + 'static,
+    A: Future<Output = Response<Full<Bytes>>> + 'static,
+{
+    fn admit(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
+        self.open.retain(|(task, _)| !task.is_finished());
+        if self.open.len() >= CONNECTIONS {
+            let silent = self.open.iter().enumerate().filter(|(_, (_, activity))| !activity.busy.get());
+            let Some((position, _)) = silent.min_by_key(|(_, (_, activity))| activity.since.get()) else { return };
+            self.open.swap_remove(position).0.abort();
+        }
+        let activity = Rc::new(Activity::new());
+        let connection = converse(stream, self.answer.clone(), activity.clone(), self.closing.clone());
+        self.open.push((self.connections.spawn_local(connection), activity));
+    }
+}
+
+/// What a connection is at.
+struct Activity {
+    /// A request is being answered.
+    busy: Cell<bool>,
+    /// The last change of that.
+    since: Cell<Instant>,
+    /// How long it may last.
+    patience: Cell<Duration>,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Activity { busy: Cell::new(false), since: Cell::new(Instant::now()), patience: Cell::new(FIRST_REQUEST) }
+    }
+
+    fn enter(&self, busy: bool) {
+        self.busy.set(busy);
+        self.since.set(Instant::now());
+        self.patience.set(IDLE);
+    }
+
+    /// Returns when the silence has lasted too long. Answers have bounds of their own.
+    async fn silent_for_too_long(&self) {
+        loop {
+            let deadline = self.since.get() + self.patience.get();
+            tokio::time::sleep_until(deadline).await;
+            if !self.busy.get() && self.since.get() + self.patience.get() <= Instant::now() {
+                return;
+            }
+            if self.busy.get() {
+                tokio::time::sleep(FIRST_REQUEST).await;
+            }
+        }
+    }
+}
+
+async fn converse<S, F, A>(stream: S, answer: F, activity: Rc<Activity>, mut closing: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    F: Fn(Request<Incoming>) -> A + 'static,
+    A: Future<Output = Response<Full<Bytes>>> + 'static,
+{
+    let service = service_fn(|request| {
+        activity.enter(true);
+        let answer = answer(request);
+        let activity = &activity;
+        async move {
+            let response = answer.await;
+            activity.enter(false);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http1::Builder::new().max_buf_size(HEAD_BYTES).serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = activity.silent_for_too_long() => return,
+        _ = closing.wait_for(|closing| *closing) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+enum Accepted {
+    Tcp(tokio::net::TcpStream),
+    Unix(tokio::net::UnixStream),
+}
+
+impl Listener {
+    fn new(socket: Socket) -> io::Result<Self> {
+        if socket.local_addr()?.is_unix() {
+            return UnixListener::from_std(socket.into()).map(Listener::Unix);
+        }
+        TcpListener::from_std(socket.into()).map(Listener::Tcp)
+    }
+
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| Accepted::Tcp(stream)),
+            Listener::Unix(unix) => unix.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
+        }
+    }
+}
