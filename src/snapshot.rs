@@ -5,8 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
-
 use crate::config::model::{
     self, Direction, EndpointSource, ListenerLimits, PathMatch, TimeoutOverrides, Timeouts, Trust, UpstreamIndex,
     UpstreamProtocol,
@@ -66,10 +64,7 @@ pub(crate) enum Action {
         targets: Vec<(u32, Target)>,
     },
     Redirect(model::Redirect),
-    Respond {
-        answer: model::Respond,
-        length: HeaderValue,
-    },
+    Respond(model::Respond),
 }
 
 /// An upstream as one route sees it.
@@ -170,9 +165,7 @@ fn compile_action(route: &model::Route, config: &model::Config, splits: &mut usi
             Action::Split { split, targets: weighted.iter().map(|(index, weight)| (*weight, target(*index))).collect() }
         }
         model::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
-        model::Action::Respond(answer) => {
-            Action::Respond { length: HeaderValue::from(answer.body.len()), answer: answer.clone() }
-        }
+        model::Action::Respond(answer) => Action::Respond(answer.clone()),
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! `OUTRIGGER_BLESS=1 cargo test --test config` writes what is said into the expected files; read the difference.
 
-#![allow(clippy::unwrap_used)] // A test says what is wrong by failing.
+#![allow(clippy::unwrap_used)] // Clippy takes functions beside the tests for no tests.
 
 use std::path::{Path, PathBuf};
 
@@ -107,4 +107,200 @@ fn a_file_that_is_not_there_is_said() {
 fn text_is_read_from_standard_input() {
     let run = check_text("listeners: { inbound: { address: \":15006\", upstream: \"127.0.0.1:${PORT}\" } }");
     assert_eq!((run.code, run.output.as_str()), (0, "<stdin>: ok: 1 listener, 1 route, 1 upstream\n"));
+}
+
+#[test]
+fn what_a_variable_holds_is_never_shown() {
+    let text = std::fs::read_to_string("tests/cases/environment.yaml").unwrap();
+    for format in [FormatArg::Text, FormatArg::Json, FormatArg::Github, FormatArg::Sarif] {
+        let run = run(&CheckArgs { format, ..arguments("-") }, text.as_bytes());
+        assert_eq!(run.code, 1);
+        assert!(!format!("{}{}", run.output, run.errors).contains("hunter2"), "{format:?}");
+    }
+    let text = "listeners: { a: { address: \":1\", routes: [{ respond: { body: \"${SECRET} ${PORT}\" } }] } }";
+    let run = run(&CheckArgs { effective: true, ..arguments("-") }, text.as_bytes());
+    assert_eq!(run.code, 0);
+    assert!(run.output.contains("body: \"${SECRET} ${PORT}\""), "{}", run.output);
+}
+
+#[test]
+fn variables_come_from_a_file_or_may_be_missing() {
+    let text = "listeners: { a: { address: \":${MISSING_PORT}\", upstream: \"127.0.0.1:${PORT}\" } }";
+    assert_eq!(check_text(text).code, 1);
+
+    let file = std::env::temp_dir().join(format!("outrigger-test-{}.env", std::process::id()));
+    std::fs::write(&file, "# comment\nexport MISSING_PORT=\"15006\"\n").unwrap();
+    let with_file = run(&CheckArgs { env_file: Some(file.clone()), ..arguments("-") }, text.as_bytes());
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(with_file.code, 0, "{}", with_file.errors);
+
+    let allowed = run(&CheckArgs { allow_missing_env: true, effective: true, ..arguments("-") }, text.as_bytes());
+    assert_eq!(allowed.code, 0, "{}", allowed.errors);
+    assert!(allowed.output.contains("${MISSING_PORT}"), "{}", allowed.output);
+    // The rest is looked at all the same.
+    let wrong = format!("{text}\ndrain: {{ delay: soon }}");
+    let still = run(&CheckArgs { allow_missing_env: true, ..arguments("-") }, wrong.as_bytes());
+    assert_eq!(still.code, 1);
+    assert!(still.errors.contains("`soon` is not a duration"), "{}", still.errors);
+}
+
+#[test]
+fn files_that_are_named_must_exist_unless_told_otherwise() {
+    let text =
+        "admin: { token_file: /nowhere/token }\nlisteners: { a: { address: \":1\", upstream: \"127.0.0.1:1024\" } }";
+    let looked = run(&CheckArgs { no_files: false, ..arguments("-") }, text.as_bytes());
+    assert_eq!(looked.code, 1);
+    assert!(
+        looked.errors.contains("the file `/nowhere/token` does not exist") && looked.errors.contains(":1:22"),
+        "{}",
+        looked.errors
+    );
+    assert_eq!(check_text(text).code, 0);
+}
+
+#[test]
+fn strict_makes_warnings_errors() {
+    let file = "tests/cases/warnings.yaml";
+    assert_eq!(run(&arguments(file), b"").code, 0);
+    let strict = run(&CheckArgs { strict: true, ..arguments(file) }, b"");
+    assert_eq!(strict.code, 1);
+    assert!(strict.errors.starts_with("error[unused-upstream]"), "{}", strict.errors);
+}
+
+#[test]
+fn tools_read_the_mistakes() {
+    let of = |format| run(&CheckArgs { format, ..arguments("tests/cases/five.yaml") }, b"");
+
+    let json: serde_json::Value = serde_json::from_str(&of(FormatArg::Json).output).unwrap();
+    assert_eq!((&json["ok"], &json["errors"]), (&false.into(), &5.into()));
+    let first = &json["diagnostics"][0];
+    assert_eq!(
+        (&first["line"], &first["column"], &first["key"]),
+        (&3.into(), &14.into(), &"listeners.inbound.address".into())
+    );
+
+    let github = of(FormatArg::Github).output;
+    assert_eq!(github.lines().count(), 5);
+    assert!(
+        github.starts_with(
+            "::error file=tests/cases/five.yaml,line=3,col=14,endColumn=32,title=invalid-value::the port in"
+        )
+    );
+
+    let sarif: serde_json::Value = serde_json::from_str(&of(FormatArg::Sarif).output).unwrap();
+    let result = &sarif["runs"][0]["results"][2];
+    assert_eq!(result["ruleId"], "unknown-upstream");
+    assert_eq!(result["locations"][0]["physicalLocation"]["region"]["startLine"], 10);
+    assert_eq!(result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"], "tests/cases/five.yaml");
+}
+
+#[test]
+fn a_right_file_satisfies_tools_too() {
+    for (format, expected) in
+        [(FormatArg::Json, "\"ok\": true"), (FormatArg::Sarif, "\"results\": []"), (FormatArg::Github, "")]
+    {
+        let run = run(&CheckArgs { format, ..arguments("config/minimal.yaml") }, b"");
+        assert_eq!((run.code, run.errors.as_str()), (0, ""));
+        assert!(run.output.contains(expected), "{format:?}: {}", run.output);
+    }
+}
+
+/// What is refused before it costs much. Each of these took seconds or gigabytes in one YAML reader or another.
+#[test]
+fn hostile_files_are_refused() {
+    let mut bomb = String::from("x-0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n");
+    for level in 1..30 {
+        bomb.push_str(&format!("x-{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 10].join(", ")));
+    }
+    let mut merges =
+        format!("x-0: &a0 {{ {} }}\n", (0..2_000).map(|key| format!("k{key}: 1")).collect::<Vec<_>>().join(", "));
+    for level in 1..2_000 {
+        merges.push_str(&format!("x-{level}: {{ <<: *a0 }}\n"));
+    }
+    let deep_block: String = (0..1_000).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
+    let with_paths = |paths: Vec<String>| {
+        let routes: String =
+            paths.iter().map(|path| format!("{{ match: {{ path: {path} }}, upstream: \"127.0.0.1:1\" }}, ")).collect();
+        format!("listeners: {{ a: {{ address: \":1\", routes: [{routes}] }} }}")
+    };
+    let expressions = with_paths((0..1_001).map(|number| format!("{{ regex: \"/a{number}\" }}")).collect());
+    let large_expressions = with_paths(vec![r"{ regex: '\w{1,20}' }".to_owned(); 33]);
+    for (name, text, code) in [
+        ("expressions", expressions, "invalid-regex"),
+        ("large expressions", large_expressions, "invalid-regex"),
+        ("billion laughs", bomb, "too-many-values"),
+        ("merges", merges, "too-many-values"),
+        ("deep lists", "[".repeat(100_000), "too-deep"),
+        ("deep mappings", "{a: ".repeat(100_000), "too-deep"),
+        ("deep block lists", "- ".repeat(100_000), "too-deep"),
+        ("deep keys", "? ".repeat(100_000), "too-deep"),
+        ("deep block mappings", deep_block, "too-deep"),
+        ("large", "a".repeat(10 << 20), "too-large"),
+        ("many values", format!("a: [{}]", "1,".repeat(500_000)), "too-many-values"),
+        ("an alias of itself", "a: &a [*a]".to_owned(), "syntax"),
+        ("NUL", "version: 1\0\nlisteners: {}".to_owned(), "encoding"),
+        ("escape", "version: \u{1b}[2J".to_owned(), "encoding"),
+    ] {
+        let run = check_text(&text);
+        assert_eq!(run.code, 1, "{name}");
+        assert!(run.errors.contains(&format!("error[{code}]")), "{name}: {}", run.errors);
+        assert!(run.errors.len() < 30_000, "{name}: {}", run.errors);
+    }
+    for (name, bytes) in [("UTF-16", &b"\xff\xfev\x00"[..]), ("Latin-1", &b"service: caf\xe9"[..])] {
+        let run = run(&arguments("-"), bytes);
+        assert!(run.code == 1 && run.errors.contains("error[encoding]"), "{name}: {}", run.errors);
+    }
+}
+
+#[test]
+fn many_mistakes_are_counted_and_not_all_shown() {
+    let keys: String = (0..20_000).map(|key| format!("key{key}: 1\n")).collect();
+    let run = check_text(&keys);
+    assert!(run.errors.matches("error[").count() <= 50);
+    assert!(run.errors.contains("20000 errors"), "{}", run.errors.lines().last().unwrap());
+
+    let routes: String = (0..5_000)
+        .map(|route| format!("      - {{ match: {{ host: h{route} }}, upstream: payment{route} }}\n"))
+        .collect();
+    let upstreams: String = (0..5_000).map(|upstream| format!("  payments{upstream}: \"127.0.0.1:80\"\n")).collect();
+    let run =
+        check_text(&format!("listeners:\n  a:\n    address: \":1\"\n    routes:\n{routes}upstreams:\n{upstreams}"));
+    assert!(run.errors.contains("5000 errors"), "{}", run.errors.lines().last().unwrap());
+}
+
+/// All pairs of these routes have 7 thousand million pairs of hosts.
+#[test]
+fn routes_with_many_hosts_are_compared_in_bounded_work() {
+    let hosts: Vec<String> = (0..200).map(|host| format!("h{host}")).collect();
+    let hosts = hosts.join(", ");
+    let routes: String = (0..600)
+        .map(|route| format!("{{ match: {{ host: [{hosts}], path: /p{route} }}, upstream: \"127.0.0.1:1024\" }}, "))
+        .collect();
+    let run = check_text(&format!("listeners: {{ a: {{ address: \":1\", routes: [{routes}] }} }}"));
+    assert_eq!(run.output, "<stdin>: ok: 1 listener, 600 routes, 1 upstream\n", "{}", run.errors);
+}
+
+#[test]
+fn text_from_other_systems_is_read() {
+    let unix = std::fs::read_to_string("config/sidecar.yaml").unwrap();
+    for text in
+        [unix.replace('\n', "\r\n"), format!("\u{feff}{unix}"), format!("---\n{unix}...\n"), unix.replace('\n', "\r")]
+    {
+        let run = check_text(&text);
+        assert_eq!(run.code, 0, "{}", run.errors);
+    }
+    let run = check_text("service: orders\r\nlisteners:\r\n  a: {}\r\n");
+    assert!(run.errors.contains("<stdin>:3:3"), "{}", run.errors);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+        run(&arguments("-"), &bytes);
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in "[-a-z:{}\\[\\]&*!|>'\"%#@, \n\t?<.0-9$]{0,80}") {
+        check_text(&text);
+    }
 }

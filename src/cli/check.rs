@@ -14,7 +14,7 @@ use crate::config::{Document, LoadOptions, MAX_BYTES, Report, examine};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   outrigger check outrigger.yaml
-  helm template . | outrigger check -
+  envsubst < outrigger.yaml.in | outrigger check -
   outrigger check --env-file production.env --no-files --format github outrigger.yaml
   outrigger check --effective outrigger.yaml
 
@@ -191,6 +191,13 @@ fn parse_env_file(text: &str) -> Result<HashMap<String, String>, usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent_and_have_an_example() {
+        let mut command = CheckArgs::augment_args(clap::Command::new("check"));
+        command.clone().debug_assert();
+        assert!(command.render_long_help().to_string().contains("outrigger check outrigger.yaml"));
+    }
 
     #[test]
     fn env_files_are_read() {

@@ -21,3 +21,18 @@ pub fn schema(_: &SchemaArgs, output: &mut dyn Write) -> io::Result<u8> {
     writeln!(output, "{:#}", crate::config::schema::json_schema())?;
     Ok(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_json_and_has_an_example() {
+        let mut output = Vec::new();
+        assert_eq!(schema(&SchemaArgs {}, &mut output).unwrap(), 0);
+        let schema: serde_json::Value = serde_json::from_slice(&output).unwrap();
+        assert_eq!(schema["properties"]["listeners"]["type"], "object");
+        let mut command = SchemaArgs::augment_args(clap::Command::new("schema"));
+        assert!(command.render_long_help().to_string().contains("outrigger schema >"));
+    }
+}

@@ -98,15 +98,6 @@ pub(crate) fn looks_like_address(text: &str) -> bool {
     text.contains([':', '/', '['])
 }
 
-/// Writes an address as it is read.
-pub(crate) fn write_bind(address: &BindAddress) -> String {
-    match address {
-        BindAddress::AllInterfaces(port) => format!(":{port}"),
-        BindAddress::Tcp(address) => address.to_string(),
-        BindAddress::Unix(path) => format!("unix:{}", path.display()),
-    }
-}
-
 fn wrong(text: &str) -> Invalid {
     Invalid::new(format!("{} is not an address", quote(text)))
 }

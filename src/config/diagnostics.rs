@@ -4,7 +4,7 @@ pub use super::findings::Severity;
 use super::findings::{At, Finding, Findings};
 use super::source::{Place, Source};
 use super::text::is_invisible;
-use super::tree::Tree;
+use super::tree::{Paths, Tree};
 
 /// Longest part of a line that is shown, in characters.
 const WINDOW: usize = 120;
@@ -70,7 +70,9 @@ pub struct Diagnostics {
 impl Diagnostics {
     pub(crate) fn new(file: &str, findings: Findings, source: &Source<'_>, tree: Option<&Tree>) -> Self {
         let (findings, omitted) = findings.into_parts();
-        let mut list: Vec<Diagnostic> = findings.into_iter().map(|finding| place(finding, source, tree)).collect();
+        let paths = tree.filter(|_| !findings.is_empty()).map(Paths::of);
+        let mut list: Vec<Diagnostic> =
+            findings.into_iter().map(|finding| place(finding, source, paths.as_ref())).collect();
         list.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
         Diagnostics { file: file.to_owned(), list, omitted }
     }
@@ -104,15 +106,15 @@ impl Diagnostics {
     }
 }
 
-fn place(finding: Finding, source: &Source<'_>, tree: Option<&Tree>) -> Diagnostic {
+fn place(finding: Finding, source: &Source<'_>, paths: Option<&Paths<'_>>) -> Diagnostic {
     let nowhere = Place { line: 1, column: 1, end: 2 };
-    let (place, path) = match (finding.at, tree) {
+    let (place, path) = match (finding.at, paths) {
         (At::Place(place), _) => (place, finding.path.unwrap_or_default()),
-        (At::Node(node), Some(tree)) => (tree.place(node), tree.path(node)),
+        (At::Node(node), Some(paths)) => (paths.place(node), paths.path(node)),
         (At::Node(_), None) => (nowhere, String::new()),
     };
-    let related = finding.related.zip(tree).map(|((node, what), tree)| {
-        let place = tree.place(node);
+    let related = finding.related.zip(paths).map(|((node, what), paths)| {
+        let place = paths.place(node);
         Related { line: place.line, column: place.column, what }
     });
     Diagnostic {

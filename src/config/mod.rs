@@ -149,7 +149,7 @@ pub fn examine(document: Document<'_>, environment: &dyn Environment, options: &
             let (model, files) = validate::validate(&raw, tree, &mut findings);
             for file in files {
                 if options.file_exists.is_some_and(|exists| !exists(&file.path)) {
-                    let reason = format!("there is no file {}", text::quote(tree.written(file.node)));
+                    let reason = format!("{} {} does not exist", file.what, text::quote(tree.written(file.node)));
                     findings.push(
                         Finding::error("missing-file", file.node, reason).hint("`--no-files` does not look for it"),
                     );

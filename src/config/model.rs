@@ -1,4 +1,4 @@
-//! What a valid configuration means. Made only by [`super::validate`]; whoever holds a [`Config`] need not check again.
+//! What a valid configuration means. Made only by `validate`; whoever holds a [`Config`] need not check again.
 //!
 //! Names are resolved to positions (`UpstreamIndex`), short forms are written out, defaults are filled in,
 //! durations are `Option` where the file may say `none`.

@@ -4,6 +4,7 @@ use saphyr_parser::ScanError;
 
 use super::findings::Finding;
 use super::source::{Place, Source};
+use super::tree::MAX_DEPTH;
 
 /// The finding for a text that is not YAML.
 pub(crate) fn explain(error: &ScanError, source: &Source<'_>) -> Finding {
@@ -17,6 +18,9 @@ pub(crate) fn explain(error: &ScanError, source: &Source<'_>) -> Finding {
         let place = Place { line, column: tab, end: tab + 1 };
         return Finding::error("syntax", place, "a tab cannot indent a line of YAML").hint("indent with spaces");
     }
+    if message.contains("recursion limit") {
+        return Finding::error("too-deep", place, format!("nested more than {MAX_DEPTH} levels deep"));
+    }
     let (reason, hint) = match message {
         _ if message.contains("invalid indentation") => {
             ("this line is not indented far enough for what it continues", Some("a `{` or `[` above may not be closed"))
@@ -24,7 +28,6 @@ pub(crate) fn explain(error: &ScanError, source: &Source<'_>) -> Finding {
         _ if message.contains("unknown anchor") => {
             ("this alias has no anchor", Some("define it first with `&name`; text that begins with `*` needs quotes"))
         }
-        _ if message.contains("recursion limit") => ("nested too deeply", None),
         _ if message.contains("mapping values are not allowed") => (
             "a second `: ` in one line, or a line that is indented wrongly",
             Some("put text that holds `: ` into quotes, and align the keys of a mapping"),

@@ -77,17 +77,12 @@ fn duration_hint(text: &str, digits: &str, unit: &str) -> String {
     format!("did you mean {}?", quote(&format!("{digits}{meant}")))
 }
 
-/// Writes a duration as [`Period`] reads it.
+/// Writes a duration as [`Period`] reads it, in one unit.
 pub(crate) fn write_period(period: Duration) -> String {
-    let mut rest = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
-    let mut written = String::new();
-    for (unit, factor) in MILLISECONDS.iter().rev() {
-        if rest >= *factor {
-            written.push_str(&format!("{}{unit}", rest / factor));
-            rest %= factor;
-        }
-    }
-    if written.is_empty() { "0s".to_owned() } else { written }
+    let milliseconds = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
+    let unit =
+        MILLISECONDS.iter().rev().find(|(_, factor)| milliseconds >= *factor && milliseconds.is_multiple_of(*factor));
+    unit.map_or_else(|| "0s".to_owned(), |(unit, factor)| format!("{}{unit}", milliseconds / factor))
 }
 
 /// A number of bytes: `512`, `64KiB`, `1MB`.
@@ -159,7 +154,7 @@ scalar!(Size);
 
 /// Writes a size as [`Size`] reads it.
 pub(crate) fn write_size(bytes: u64) -> String {
-    let unit = BYTES.iter().take(4).find(|(_, factor)| bytes >= *factor && bytes % factor == 0);
+    let unit = BYTES.iter().take(4).find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
     match unit {
         Some((name, factor)) => format!("{}{name}", bytes / factor),
         None => bytes.to_string(),

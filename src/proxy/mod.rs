@@ -188,7 +188,7 @@ impl Connection {
                 response.headers_mut().insert(http::header::LOCATION, location);
                 response
             }
-            Action::Respond { answer, .. } => reply::fixed(answer.status, &answer.body, &answer.content_type),
+            Action::Respond(answer) => reply::fixed(answer.status, &answer.body, &answer.content_type),
             Action::Upstream(_) | Action::Split { .. } => {
                 let target = match &route.action {
                     Action::Upstream(target) => target,

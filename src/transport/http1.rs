@@ -29,7 +29,7 @@ const READ_LARGE: usize = 256 * 1024;
 /// `Keep-Alive: timeout` is honoured less this, for the answer's way here and the next request's way there.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
 /// A connection that was idle for less is taken at the runtime's word; the kernel is asked after longer.
-const FRESHLY_IDLE: Duration = Duration::from_millis(5);
+const FRESHLY_IDLE: Duration = Duration::from_millis(100);
 
 /// What is sent, and with what patience.
 pub(crate) struct Attempt<'a> {

@@ -12,6 +12,7 @@ use crate::config::units::{Flag, Number, Period, Size, Text};
 /// A bound address and its routes.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["address"]))]
 pub(crate) struct Listener {
     /// Where: `":15006"` (IPv4 and IPv6), `127.0.0.1:15001`, `"[::1]:80"`, `unix:/run/outrigger.sock`.
     pub(crate) address: Given<model::BindAddress>,

@@ -21,6 +21,7 @@ use upstream::{Defaults, Upstream};
 /// The configuration of one Outrigger proxy.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["listeners"]))]
 pub(crate) struct Configuration {
     /// Of the file's format: 1. Within a version keys are only added.
     pub(crate) version: Given<Number<1, 1>>,

@@ -175,6 +175,7 @@ pub(crate) struct Rewrite {
 /// Each match of a regular expression becomes something else.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["pattern", "replacement"]))]
 pub(crate) struct PathRegex {
     /// What to look for.
     pub(crate) pattern: Given<Text>,

@@ -27,7 +27,7 @@ pub(crate) enum Upstream {
 /// A named group of equivalent endpoints.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename = "Upstream")]
-#[schemars(rename = "UpstreamLong")]
+#[schemars(rename = "UpstreamLong", extend("required" = ["static"]))]
 pub(crate) struct UpstreamLong {
     /// Its endpoints: addresses, or mappings of an address and a weight.
     #[serde(rename = "static")]
@@ -70,6 +70,7 @@ pub(crate) enum Endpoint {
 /// An address and its weight.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["address"]))]
 pub(crate) struct EndpointLong {
     /// Where: `127.0.0.1:8080`, `unix:/run/app.sock`.
     pub(crate) address: Given<EndpointAddress>,

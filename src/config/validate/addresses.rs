@@ -54,17 +54,12 @@ impl Validator<'_> {
             BindAddress::Unix(path) => (vec![Place::Path(path.clone())], vec![Place::Path(path.clone())]),
         };
         if let Some(other) = self.addresses.first(&conflicts) {
-            let reason = match self.addresses.names.get(&other) {
-                Some(other) => {
-                    format!("the address {} overlaps with that of {other}", self.shown_address(node, address))
-                }
-                None => format!("the address {} is taken twice", self.shown_address(node, address)),
-            };
-            self.push(
-                Finding::error("address-overlap", node, reason)
-                    .hint("give each its own port or IP address")
-                    .related(other, "the other address"),
-            );
+            let name = self.addresses.names.get(&other).map_or("another", String::as_str);
+            let reason = format!("the address {} overlaps with that of {name}", self.shown(node));
+            let finding = Finding::error("address-overlap", node, reason).hint("give each its own port or IP address");
+            // What is taken by default is written nowhere.
+            let written = other != self.tree.root();
+            self.push(if written { finding.related(other, "the other address") } else { finding });
             return;
         }
         for place in takes {
@@ -73,41 +68,25 @@ impl Validator<'_> {
         self.addresses.names.insert(node, name.to_owned());
     }
 
-    fn shown_address(&self, node: NodeId, address: &BindAddress) -> String {
-        match self.tree.scalar(node) {
-            Some(_) => self.shown(node),
-            // A default: there is nothing written.
-            None => format!("`{}`", crate::config::address::write_bind(address)),
-        }
-    }
-
-    /// Warns of endpoints that are this proxy's own listeners.
+    /// Warns of upstreams that lead back to this proxy.
     pub(super) fn loops(&mut self) {
         let mut findings = Vec::new();
-        for upstream in &self.upstreams {
+        for (upstream, node) in self.upstreams.iter().zip(&self.places) {
             let EndpointSource::Static(endpoints) = &upstream.source;
-            for endpoint in endpoints {
-                let place = match &endpoint.address {
-                    EndpointAddress::Tcp(address) => Place::Address(address.ip(), address.port()),
-                    EndpointAddress::Unix(path) => Place::Path(path.clone()),
+            let own = endpoints.iter().find_map(|endpoint| {
+                let places = match &endpoint.address {
+                    EndpointAddress::Tcp(address) => {
+                        let here = address.ip().is_loopback().then_some(Place::All(address.port()));
+                        [Some(Place::Address(address.ip(), address.port())), here]
+                    }
+                    EndpointAddress::Unix(path) => [Some(Place::Path(path.clone())), None],
                 };
-                let all = match &endpoint.address {
-                    EndpointAddress::Tcp(address) if address.ip().is_loopback() => Some(Place::All(address.port())),
-                    _ => None,
-                };
-                let Some(own) =
-                    self.addresses.taken.get(&place).or_else(|| all.and_then(|all| self.addresses.taken.get(&all)))
-                else {
-                    continue;
-                };
-                let name = self.addresses.names.get(own).map_or("this proxy", String::as_str);
-                let reason =
-                    format!("the upstream `{}` leads back to this proxy: its endpoint is {name}", upstream.name);
-                findings.push(
-                    Finding::warning("loop", *own, reason)
-                        .hint("requests that would come back are answered with 508 `loop_detected`"),
-                );
-            }
+                places.into_iter().flatten().find_map(|place| self.addresses.taken.get(&place))
+            });
+            let Some(name) = own.and_then(|own| self.addresses.names.get(own)) else { continue };
+            let reason = format!("this upstream leads back to this proxy: its endpoint is {name}");
+            let hint = "requests that would come back are answered with 508 `loop_detected`";
+            findings.push(Finding::warning("loop", *node, reason).hint(hint));
         }
         for finding in findings {
             self.push(finding);

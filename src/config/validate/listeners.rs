@@ -51,6 +51,8 @@ impl<'a> Validator<'a> {
 
     fn listener(&mut self, name: &'a Spanned<String>, spanned: &'a Spanned<raw::Listener>) -> Listener {
         let (node, listener) = (spanned.node, &spanned.value);
+        // A key that is unknown may be the one that leads to an upstream.
+        self.unresolved |= self.findings.is_incomplete(node);
         let address = match &listener.address {
             Given::Value(address) => {
                 self.claim(&address.value, address.node, &format!("the listener {}", quote(&name.value)));

@@ -34,6 +34,8 @@ pub(crate) use names::route_names;
 pub(crate) struct NamedFile {
     pub(crate) path: PathBuf,
     pub(crate) node: NodeId,
+    /// What of the node's value must exist.
+    pub(crate) what: &'static str,
 }
 
 /// Makes the model. It is meant only where no finding is an error.
@@ -43,6 +45,7 @@ pub(crate) fn validate(raw: &Configuration, tree: &Tree, findings: &mut Findings
         tree,
         findings,
         upstreams: Vec::new(),
+        places: Vec::new(),
         by_name: HashMap::new(),
         by_address: HashMap::new(),
         unreadable: HashSet::new(),
@@ -77,6 +80,8 @@ struct Validator<'a> {
     tree: &'a Tree,
     findings: &'a mut Findings,
     upstreams: Vec<Upstream>,
+    /// Where each of them comes from: its name, or the address that stands for it.
+    places: Vec<NodeId>,
     by_name: HashMap<&'a str, UpstreamIndex>,
     /// Upstreams that short-form addresses stand for.
     by_address: HashMap<EndpointAddress, UpstreamIndex>,

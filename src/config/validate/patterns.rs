@@ -9,24 +9,26 @@ use crate::config::given::Spanned;
 use crate::config::text::quote;
 use crate::config::units::Text;
 
-/// Memory of one compiled expression: enough for `\w{1,200}`, too little to stall a start.
-const MOST_COMPILED_BYTES: usize = 1 << 20;
-/// Longest expression.
-const LONGEST: usize = 1_024;
-/// Expressions in a file.
+/// Memory of one compiled expression. Paths and values of headers need a tenth; `\w+@\w+` needs twice as much.
+const SMALL_BYTES: usize = 64 << 10;
+/// Memory of one of the few that may be large: `\w{1,20}` takes that, and 8 ms to compile.
+const LARGE_BYTES: usize = 1 << 20;
+/// Large expressions in a file.
+const MOST_LARGE: usize = 32;
+/// Expressions in a file. This many hostile ones take about a second.
 const MOST: usize = 1_000;
+/// Longest expression, in bytes.
+const LONGEST: usize = 1_024;
 
 #[derive(Debug, Default)]
 pub(super) struct Patterns {
     made: usize,
+    large: usize,
 }
 
 impl Validator<'_> {
     /// An expression that the whole text must match.
     pub(super) fn whole(&mut self, text: &Spanned<Text>) -> Option<Regex> {
-        // Alone first: `a)|(b` is wrong, and would be right in the group.
-        self.anywhere(text)?;
-        self.patterns.made -= 1;
         self.compile(text, &format!(r"\A(?:{})\z", text.value.0))
     }
 
@@ -38,35 +40,60 @@ impl Validator<'_> {
     fn compile(&mut self, text: &Spanned<Text>, pattern: &str) -> Option<Regex> {
         self.patterns.made += 1;
         if self.patterns.made > MOST {
-            self.error(
-                "invalid-regex",
-                text.node,
-                format!("more than {MOST} regular expressions in one file"),
-                "use prefixes and exact values where they do",
-            );
+            let reason = format!("more than {MOST} regular expressions in one file");
+            self.error("invalid-regex", text.node, reason, "prefixes and exact values do for most");
             return None;
         }
         if text.value.0.len() > LONGEST {
-            self.error("invalid-regex", text.node, format!("a regular expression is at most {LONGEST} bytes long"), "");
+            let reason = format!("a regular expression is at most {LONGEST} bytes long");
+            self.error("invalid-regex", text.node, reason, "");
             return None;
         }
-        match RegexBuilder::new(pattern).size_limit(MOST_COMPILED_BYTES).dfa_size_limit(MOST_COMPILED_BYTES).build() {
+        match self.build(&text.value.0, pattern) {
             Ok(regex) => Some(regex),
             Err(error) => {
-                let shown = self.shown(text.node);
-                let reason = match error {
-                    regex::Error::CompiledTooBig(_) => format!("the regular expression {shown} needs too much memory"),
-                    _ if is_hidden(self.tree.written(text.node)) => {
-                        format!("what {shown} holds is not a regular expression")
-                    }
-                    error => format!("{shown} is not a regular expression: {}", last_line(&error)),
-                };
-                let hint = (text.value.0.starts_with('*') || text.value.0.contains("/*"))
-                    .then(|| "`.*` stands for any text".to_owned());
-                self.push(Finding::error("invalid-regex", text.node, reason).maybe_hint(hint));
+                self.explain(text, &error);
                 None
             }
         }
+    }
+
+    fn build(&mut self, alone: &str, pattern: &str) -> Result<Regex, regex::Error> {
+        let limited = |pattern: &str, bytes: usize| {
+            RegexBuilder::new(pattern).size_limit(bytes).dfa_size_limit(LARGE_BYTES).build()
+        };
+        // What is wrong alone can be right in a group, as `a)|(b` is. It is parsed before its size is looked at.
+        if let Err(error @ regex::Error::Syntax(_)) = limited(alone, 0) {
+            return Err(error);
+        }
+        match limited(pattern, SMALL_BYTES) {
+            Err(regex::Error::CompiledTooBig(_)) if self.patterns.large < MOST_LARGE => {
+                self.patterns.large += 1;
+                limited(pattern, LARGE_BYTES)
+            }
+            result => result,
+        }
+    }
+
+    fn explain(&mut self, text: &Spanned<Text>, error: &regex::Error) {
+        let shown = self.shown(text.node);
+        let finding = match error {
+            regex::Error::CompiledTooBig(_) => {
+                let reason = format!("the regular expression {shown} needs too much memory");
+                Finding::error("invalid-regex", text.node, reason)
+                    .hint("`[0-9a-z]` needs far less than `\\w`, and `+` less than `{1,99}`")
+            }
+            _ if is_hidden(self.tree.written(text.node)) => {
+                Finding::error("invalid-regex", text.node, format!("what {shown} holds is not a regular expression"))
+            }
+            error => {
+                let reason = format!("{shown} is not a regular expression: {}", last_line(error));
+                let star = text.value.0.starts_with('*');
+                let hint = star.then(|| "`.*` stands for any text".to_owned());
+                Finding::error("invalid-regex", text.node, reason).maybe_hint(hint)
+            }
+        };
+        self.push(finding);
     }
 
     /// Checks that the groups which a replacement names are there.

@@ -19,14 +19,18 @@ impl Validator<'_> {
 
     pub(super) fn admin(&mut self) -> Admin {
         let raw = self.raw;
-        let Some(admin) = raw.admin.spanned() else {
-            return Admin { address: Some(builtin::ADMIN_ADDRESS), token_file: None, socket: None };
+        let default = Admin { address: Some(builtin::ADMIN_ADDRESS), token_file: None, socket: None };
+        let Some(admin) = raw.admin.spanned().map(|spanned| &spanned.value) else {
+            self.claim(
+                &BindAddress::Tcp(builtin::ADMIN_ADDRESS),
+                self.tree.root(),
+                "`admin`, which is 127.0.0.1:9901 unless written",
+            );
+            return default;
         };
-        let (node, admin) = (admin.node, &admin.value);
-        let address =
-            admin.address.get().map_or(Some(builtin::ADMIN_ADDRESS), |address| address.0.map(|address| address.0));
-        let at = admin.address.node().unwrap_or(node);
-        if let Some(address) = address.filter(|_| raw.admin.node().is_some()) {
+        let address = admin.address.get().map_or(default.address, |address| address.0.map(|address| address.0));
+        let at = admin.address.node().unwrap_or(self.tree.root());
+        if let Some(address) = address {
             self.claim(&BindAddress::Tcp(address), at, "the admin address");
             if !address.ip().is_loopback() && admin.token_file.is_absent() {
                 let reason =
@@ -103,7 +107,7 @@ impl Validator<'_> {
             file => {
                 let file = self.absolute(path.node, file);
                 if let Some(folder) = file.parent().filter(|folder| *folder != Path::new("/")) {
-                    self.files.push(NamedFile { path: folder.to_owned(), node: path.node });
+                    self.files.push(NamedFile { path: folder.to_owned(), node: path.node, what: "the folder of" });
                 }
                 LogTarget::File(file)
             }
@@ -115,7 +119,7 @@ impl Validator<'_> {
         if path.as_os_str().is_empty() {
             self.error("invalid-value", file.node, "a path is due here, and this is empty", "");
         } else {
-            self.files.push(NamedFile { path: path.clone(), node: file.node });
+            self.files.push(NamedFile { path: path.clone(), node: file.node, what: "the file" });
         }
         path
     }

@@ -42,10 +42,7 @@ impl<'a> Validator<'a> {
             let Matched { matcher, sound } = self.matcher(&route.matcher);
             matches.push((spanned.node, sound));
             let action = self.action(route, spanned.node);
-            let forwards = matches!(action, Action::Upstream(_) | Action::Split(_));
-            if !forwards {
-                self.without_effect(route);
-            }
+            self.without_effect(route);
             self.check_timeouts(&route.timeouts);
             routes.push(Route {
                 rewrite: self.rewrite(&route.rewrite, &matcher.path, sound),
@@ -82,6 +79,9 @@ impl<'a> Validator<'a> {
             ("respond", route.respond.node()),
         ];
         let written: Vec<(&str, NodeId)> = given.into_iter().filter_map(|(name, node)| Some((name, node?))).collect();
+        // Something that cannot be read may lead to any upstream.
+        let unreadable = matches!(route.upstream, Given::Invalid(_)) || matches!(route.split, Given::Invalid(_));
+        self.unresolved |= unreadable || self.findings.is_incomplete(node);
         match written.as_slice() {
             [] => {
                 self.missing(node, "this route does nothing", "write `upstream`, `split`, `redirect` or `respond`");
@@ -154,7 +154,7 @@ impl<'a> Validator<'a> {
             u16::try_from(status.value.0).unwrap_or(builtin::REDIRECT_STATUS)
         });
         if let Some(path) = redirect.path.spanned() {
-            self.path(path, true);
+            self.path(path);
         }
         if let Some(host) = redirect.host.spanned() {
             self.authority(host);
@@ -229,7 +229,7 @@ impl<'a> Validator<'a> {
                 let reason = "`path_prefix` replaces the prefix that the route matches, and this route matches none";
                 self.error("conflict", prefix.node, reason, "match `path: /…` (a prefix), or use `path_regex`");
             }
-            if self.path(prefix, false) {
+            if self.path(prefix) {
                 path = PathRewrite::Prefix(prefix.value.0.clone());
             }
         }
@@ -267,8 +267,8 @@ impl<'a> Validator<'a> {
     }
 
     /// Checks a path; true where it is one.
-    pub(super) fn path(&mut self, text: &Spanned<Text>, query: bool) -> bool {
-        let Err((reason, hint)) = check_path(&text.value.0, query) else { return true };
+    pub(super) fn path(&mut self, text: &Spanned<Text>) -> bool {
+        let Err((reason, hint)) = check_path(&text.value.0) else { return true };
         let reason = format!("{} {reason}", self.shown(text.node));
         let hint = if is_hidden(self.tree.written(text.node)) { None } else { hint };
         self.push(Finding::error("invalid-value", text.node, reason).maybe_hint(hint));

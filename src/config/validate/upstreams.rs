@@ -42,6 +42,7 @@ impl<'a> Validator<'a> {
             let upstream = self.upstream(name.value.clone(), endpoints, long);
             self.by_name.insert(&name.value, UpstreamIndex(self.upstreams.len()));
             self.upstreams.push(upstream);
+            self.places.push(name.node);
         }
     }
 
@@ -77,6 +78,7 @@ impl<'a> Validator<'a> {
         let name = self.tree.written(node).to_owned();
         let upstream = self.upstream(name, vec![Endpoint { address: address.clone(), weight: 1 }], None);
         self.upstreams.push(upstream);
+        self.places.push(node);
         self.by_address.insert(address, index);
         Some(index)
     }
@@ -164,6 +166,13 @@ impl<'a> Validator<'a> {
     /// Numbers of one mapping that contradict each other. What another level wrote is overridden, not contradicted.
     pub(super) fn check_timeouts(&mut self, timeouts: &Given<raw::Timeouts>) {
         let Some(timeouts) = timeouts.get() else { return };
+        let all = [&timeouts.connect, &timeouts.response, &timeouts.idle, &timeouts.request, &timeouts.tunnel_idle];
+        for spanned in all.into_iter().filter_map(Given::spanned) {
+            if spanned.value.0.is_some_and(|period| period.0.is_zero()) {
+                let reason = format!("a timeout of {} ends everything before it begins", self.shown(spanned.node));
+                self.error("impossible-number", spanned.node, reason, "write `none` for no timeout");
+            }
+        }
         let Some(request) = timeouts.request.spanned() else { return };
         let Some(most) = request.value.0 else { return };
         for (name, given) in [("response", &timeouts.response), ("connect", &timeouts.connect)] {

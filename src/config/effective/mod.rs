@@ -3,6 +3,11 @@
 //! It is made from what the file says, not from the model: only so can `${VAR}` stay. What has no defaults inside is
 //! copied as it stands.
 
+mod yaml;
+
+use yaml::Yaml;
+pub(crate) use yaml::quoted;
+
 use super::builtin;
 use super::given::{Given, Named};
 use super::model::Direction;
@@ -20,110 +25,6 @@ pub(crate) fn write(raw: &Configuration, tree: &Tree) -> String {
     let mut out = String::new();
     Long { tree }.configuration(raw).write(0, &mut out);
     out
-}
-
-/// A text in double quotes, as JSON and YAML both read it.
-pub(crate) fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\t' => quoted.push_str("\\t"),
-            '\r' => quoted.push_str("\\r"),
-            character if character.is_control() || super::text::is_invisible(character) => {
-                // All of them are below U+10000.
-                quoted.push_str(&format!("\\u{:04x}", u32::from(character)));
-            }
-            character => quoted.push(character),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
-enum Yaml {
-    Text(String),
-    List(Vec<Yaml>),
-    Map(Vec<(String, Yaml)>),
-    /// A line that says what holds where a key has no word for it.
-    Comment(String),
-}
-
-impl Yaml {
-    fn write(&self, indent: usize, out: &mut String) {
-        match self {
-            Yaml::Text(text) => out.push_str(&scalar(text)),
-            Yaml::Comment(_) => {}
-            Yaml::List(items) if items.is_empty() => out.push_str("[]"),
-            Yaml::List(items) if items.iter().all(|item| matches!(item, Yaml::Text(_))) => {
-                out.push('[');
-                for (index, item) in items.iter().enumerate() {
-                    out.push_str(if index == 0 { "" } else { ", " });
-                    item.write(indent, out);
-                }
-                out.push(']');
-            }
-            Yaml::List(items) => {
-                for item in items {
-                    begin_line(indent, out);
-                    out.push_str("- ");
-                    item.write(indent + 1, out);
-                }
-            }
-            Yaml::Map(entries) if entries.is_empty() => out.push_str("{}"),
-            Yaml::Map(entries) => {
-                for (key, value) in entries {
-                    begin_line(indent, out);
-                    if let Yaml::Comment(comment) = value {
-                        out.push_str(&format!("# {key}: {comment}"));
-                        continue;
-                    }
-                    out.push_str(&scalar(key));
-                    out.push(':');
-                    if value.is_inline() {
-                        out.push(' ');
-                    }
-                    value.write(indent + 1, out);
-                }
-                if indent == 0 {
-                    out.push('\n');
-                }
-            }
-        }
-    }
-
-    fn is_inline(&self) -> bool {
-        match self {
-            Yaml::Text(_) | Yaml::Comment(_) => true,
-            Yaml::List(items) => items.iter().all(|item| matches!(item, Yaml::Text(_))),
-            Yaml::Map(entries) => entries.is_empty(),
-        }
-    }
-}
-
-/// A new line, unless this one has only begun, as after `- `.
-fn begin_line(indent: usize, out: &mut String) {
-    if out.is_empty() || out.ends_with("- ") {
-        return;
-    }
-    out.push('\n');
-    out.push_str(&"  ".repeat(indent));
-}
-
-/// A text as a scalar, without quotes only where nobody could read it as something else.
-fn scalar(text: &str) -> String {
-    const WORDS: [&str; 12] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n", "nan", "inf", ""];
-    let safe = text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/')
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/'))
-        && !WORDS.contains(&text.to_ascii_lowercase().as_str());
-    // `1e3`, `0x1f` and `0b1` are numbers to some readers, plain decimals to all.
-    let number = text.starts_with(|first: char| first.is_ascii_digit());
-    let plain_number = text.parse::<u32>().is_ok_and(|number| number.to_string() == text);
-    let unit = Period::parse(text).is_ok() || super::units::Size::parse(text).is_ok();
-    if safe && (!number || plain_number || unit && !text.starts_with('0')) { text.to_owned() } else { quoted(text) }
 }
 
 fn text(text: impl Into<String>) -> Yaml {
@@ -231,7 +132,7 @@ impl Long<'_> {
                 let names = route_names(&routes.value, self.tree);
                 routes.value.iter().zip(names).map(|(route, name)| self.route(route, &name)).collect()
             }
-            _ => vec![map([("upstream", self.said(&listener.upstream, "none"))])],
+            _ => vec![self.only_route(listener)],
         };
         map([
             ("address", self.said(&listener.address, "none")),
@@ -243,6 +144,20 @@ impl Long<'_> {
             ("no_route", self.said(&listener.no_route, "404")),
             ("routes", Yaml::List(routes)),
         ])
+    }
+
+    fn only_route(&self, listener: &Listener) -> Yaml {
+        let mut entries = Vec::new();
+        self.name(&mut entries, listener.upstream.node().map_or("", |node| self.tree.written(node)));
+        self.optional(&mut entries, "upstream", &listener.upstream);
+        map(entries)
+    }
+
+    /// The name of a route. One that is an address follows from the upstream again.
+    fn name(&self, entries: &mut Vec<(&'static str, Yaml)>, name: &str) {
+        if Name::parse(name).is_ok() {
+            entries.push(("name", text(name)));
+        }
     }
 
     fn listener_limits(&self, limits: Option<&ListenerLimits>) -> Yaml {
@@ -266,10 +181,7 @@ impl Long<'_> {
     fn route(&self, given: &Given<Route>, name: &str) -> Yaml {
         let Some(route) = given.get() else { return self.said(given, "none") };
         let mut entries = Vec::new();
-        // A name that is an address follows from the upstream again.
-        if Name::parse(name).is_ok() {
-            entries.push(("name", text(name)));
-        }
+        self.name(&mut entries, name);
         self.optional(&mut entries, "match", &route.matcher);
         self.optional(&mut entries, "upstream", &route.upstream);
         self.optional(&mut entries, "split", &route.split);

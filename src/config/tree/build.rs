@@ -1,173 +1,34 @@
-//! Text to a tree of nodes that know where they stand.
-//!
-//! The work is bounded whatever the text holds: its bytes, the nesting, and the nodes that remain once aliases and
-//! merges are written out. Aliases share their anchor's nodes, so a small file that expands to millions costs nothing
-//! before it is refused.
+//! The parser's events to a tree, stopped as soon as it grows beyond its bounds.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 
-use super::findings::{At, Finding, Findings};
-use super::source::{Place, Source};
-use super::text::quote;
+use super::{Kind, MAX_DEPTH, MAX_NODES, Node, NodeId, Scalar, Tree, push_key};
+use crate::config::findings::{At, Finding, Findings};
+use crate::config::source::{Place, Source};
+use crate::config::syntax;
+use crate::config::text::quote;
 
-/// Largest file: 1 MiB. A thousand routes take about 100 KiB.
-pub const MAX_BYTES: usize = 1 << 20;
-/// Deepest nesting. The deepest key of the reference is 7 deep.
-pub(crate) const MAX_DEPTH: usize = 64;
-/// Most nodes once aliases are written out. A file of [`MAX_BYTES`] without aliases rarely holds more.
-pub(crate) const MAX_NODES: usize = 250_000;
-
-/// Position of a node in its tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct NodeId(pub(crate) u32);
-
-/// A piece of YAML.
-#[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) kind: Kind,
-    place: Place,
-    /// Nodes below and including this one, with aliases written out.
-    size: usize,
-}
-
-#[derive(Debug)]
-pub(crate) enum Kind {
-    Scalar(Scalar),
-    Sequence(Vec<NodeId>),
-    /// Keys are scalars and unique.
-    Mapping(Vec<(NodeId, NodeId)>),
-}
-
-#[derive(Debug)]
-pub(crate) struct Scalar {
-    /// As written, without quotes and escapes.
-    pub(crate) written: String,
-    /// Written without quotes: may be null.
-    plain: bool,
-}
-
-impl Scalar {
-    pub(crate) fn is_null(&self) -> bool {
-        self.plain && matches!(self.written.as_str(), "" | "~" | "null" | "Null" | "NULL")
-    }
-}
-
-/// A document.
-#[derive(Debug)]
-pub(crate) struct Tree {
-    nodes: Vec<Node>,
-    root: NodeId,
-}
-
-impl Tree {
-    /// Reads a document; what is wrong goes to `findings`. `None` where nothing can be made of it.
-    pub(crate) fn parse(source: &Source<'_>, text: &str, findings: &mut Findings) -> Option<Tree> {
-        let mut builder =
-            Builder { nodes: Vec::new(), anchors: HashMap::new(), stack: Vec::new(), root: None, findings };
-        match builder.run(text) {
-            Ok(()) => {}
-            Err(Stop::Syntax(error)) => {
-                let finding = super::syntax::explain(&error, source);
-                builder.findings.push(finding);
-                return None;
-            }
-            Err(Stop::Told) => return None,
+/// Reads a document; what is wrong goes to `findings`. `None` where nothing can be made of it.
+pub(super) fn build(source: &Source<'_>, text: &str, findings: &mut Findings) -> Option<Tree> {
+    let mut builder = Builder { nodes: Vec::new(), anchors: HashMap::new(), stack: Vec::new(), root: None, findings };
+    match builder.run(text) {
+        Ok(()) => {}
+        Err(Stop::Syntax(error)) => {
+            findings.push(syntax::explain(&error, source));
+            return None;
         }
-        let root = builder.root;
-        let nodes = builder.nodes;
-        match root {
-            Some(root) => Some(Tree { nodes, root }),
-            None => {
-                let start = Place { line: 1, column: 1, end: 1 };
-                findings.push(
-                    Finding::error("empty", start, "the file holds no configuration")
-                        .hint("a listener and an upstream are enough: `listeners: { inbound: { address: \":15006\", upstream: \"127.0.0.1:8080\" } }`"),
-                );
-                None
-            }
-        }
+        Err(Stop::Told) => return None,
     }
-
-    pub(crate) fn root(&self) -> NodeId {
-        self.root
+    let (root, nodes) = (builder.root, builder.nodes);
+    if root.is_none() {
+        let start = Place { line: 1, column: 1, end: 2 };
+        findings.push(Finding::error("empty", start, "the file holds no configuration").hint(
+            "a listener is enough: `listeners: { inbound: { address: \":15006\", upstream: \"127.0.0.1:8080\" } }`",
+        ));
     }
-
-    pub(crate) fn node(&self, id: NodeId) -> &Node {
-        &self.nodes[id.0 as usize]
-    }
-
-    pub(crate) fn scalar(&self, id: NodeId) -> Option<&Scalar> {
-        match &self.node(id).kind {
-            Kind::Scalar(scalar) => Some(scalar),
-            _ => None,
-        }
-    }
-
-    /// A scalar as written, `${…}` included: the only form that may be shown.
-    pub(crate) fn written(&self, id: NodeId) -> &str {
-        self.scalar(id).map_or("", |scalar| &scalar.written)
-    }
-
-    /// Where a node stands. What has no text of its own (a mapping, a list, nothing) stands at its key.
-    pub(crate) fn place(&self, id: NodeId) -> Place {
-        let key = match self.scalar(id) {
-            Some(scalar) if !scalar.is_null() => None,
-            _ => self.steps(id).last().and_then(|step| step.key),
-        };
-        self.node(key.unwrap_or(id)).place
-    }
-
-    /// The keys to a node, such as `listeners.inbound.routes[2].timeouts`. Empty for the root.
-    pub(crate) fn path(&self, id: NodeId) -> String {
-        let mut path = String::new();
-        for step in self.steps(id) {
-            match step.key {
-                Some(key) => push_key(&mut path, self.written(key)),
-                None => path.push_str(&format!("[{}]", step.index)),
-            }
-        }
-        path
-    }
-
-    /// The steps from the root to the first place where a node (or a key) is used.
-    fn steps(&self, target: NodeId) -> Vec<Step> {
-        let mut seen = HashSet::new();
-        let mut steps = Vec::new();
-        self.find(self.root, target, &mut steps, &mut seen);
-        steps
-    }
-
-    /// Recursion is as deep as the tree: at most [`MAX_DEPTH`].
-    fn find(&self, from: NodeId, target: NodeId, steps: &mut Vec<Step>, seen: &mut HashSet<NodeId>) -> bool {
-        if from == target {
-            return true;
-        }
-        match &self.node(from).kind {
-            Kind::Scalar(_) => false,
-            _ if !seen.insert(from) => false,
-            Kind::Sequence(items) => items.iter().enumerate().any(|(index, item)| {
-                steps.push(Step { key: None, index });
-                self.find(*item, target, steps, seen) || {
-                    steps.pop();
-                    false
-                }
-            }),
-            Kind::Mapping(entries) => entries.iter().enumerate().any(|(index, (key, value))| {
-                steps.push(Step { key: Some(*key), index });
-                *key == target || self.find(*value, target, steps, seen) || {
-                    steps.pop();
-                    false
-                }
-            }),
-        }
-    }
-}
-
-struct Step {
-    key: Option<NodeId>,
-    index: usize,
+    root.map(|root| Tree { nodes, root })
 }
 
 enum Stop {
@@ -368,10 +229,12 @@ impl Builder<'_> {
         for frame in below {
             match frame {
                 Frame::Sequence { items, .. } => path.push_str(&format!("[{}]", items.len())),
-                Frame::Mapping(frame) => match frame.key.and_then(|key| self.nodes.get(key.0 as usize)) {
-                    Some(Node { kind: Kind::Scalar(scalar), .. }) => push_key(&mut path, &scalar.written),
-                    _ => {}
-                },
+                Frame::Mapping(frame) => {
+                    let key = frame.key.map(|key| &self.nodes[key.0 as usize].kind);
+                    if let Some(Kind::Scalar(scalar)) = key {
+                        push_key(&mut path, &scalar.written);
+                    }
+                }
             }
         }
         path
@@ -406,17 +269,6 @@ impl Builder<'_> {
         }
         self.complete(Kind::Mapping(frame.entries), frame.place, frame.anchor, frame.size)
     }
-}
-
-fn push_key(path: &mut String, key: &str) {
-    let bare = key.len() <= 64 && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    if !bare {
-        return path.push_str(&format!("[{}]", quote(key)));
-    }
-    if !path.is_empty() {
-        path.push('.');
-    }
-    path.push_str(key);
 }
 
 fn place(span: Span) -> Place {

@@ -1,0 +1,110 @@
+//! Writing YAML that every reader of it understands alike.
+
+use crate::config::scalar::Scalar;
+use crate::config::text::is_invisible;
+use crate::config::units::{Period, Size};
+
+/// A text in double quotes, as JSON and YAML both read it.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            '\r' => quoted.push_str("\\r"),
+            character if character.is_control() || is_invisible(character) => {
+                // All of them are below U+10000.
+                quoted.push_str(&format!("\\u{:04x}", u32::from(character)));
+            }
+            character => quoted.push(character),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// A piece of YAML to write.
+pub(super) enum Yaml {
+    Text(String),
+    List(Vec<Yaml>),
+    Map(Vec<(String, Yaml)>),
+    /// A line that says what holds where a key has no word for it.
+    Comment(String),
+}
+
+impl Yaml {
+    pub(super) fn write(&self, indent: usize, out: &mut String) {
+        match self {
+            Yaml::Text(text) => out.push_str(&scalar(text)),
+            Yaml::Comment(_) => {}
+            Yaml::List(items) if items.is_empty() => out.push_str("[]"),
+            Yaml::List(items) if items.iter().all(|item| matches!(item, Yaml::Text(_))) => {
+                out.push('[');
+                for (index, item) in items.iter().enumerate() {
+                    out.push_str(if index == 0 { "" } else { ", " });
+                    item.write(indent, out);
+                }
+                out.push(']');
+            }
+            Yaml::List(items) => {
+                for item in items {
+                    begin_line(indent, out);
+                    out.push_str("- ");
+                    item.write(indent + 1, out);
+                }
+            }
+            Yaml::Map(entries) if entries.is_empty() => out.push_str("{}"),
+            Yaml::Map(entries) => {
+                for (key, value) in entries {
+                    begin_line(indent, out);
+                    if let Yaml::Comment(comment) = value {
+                        out.push_str(&format!("# {key}: {comment}"));
+                        continue;
+                    }
+                    out.push_str(&scalar(key));
+                    out.push(':');
+                    if value.is_inline() {
+                        out.push(' ');
+                    }
+                    value.write(indent + 1, out);
+                }
+                if indent == 0 {
+                    out.push('\n');
+                }
+            }
+        }
+    }
+
+    fn is_inline(&self) -> bool {
+        match self {
+            Yaml::Text(_) | Yaml::Comment(_) => true,
+            Yaml::List(items) => items.iter().all(|item| matches!(item, Yaml::Text(_))),
+            Yaml::Map(entries) => entries.is_empty(),
+        }
+    }
+}
+
+/// A new line, unless this one has only begun, as after `- `.
+fn begin_line(indent: usize, out: &mut String) {
+    if out.is_empty() || out.ends_with("- ") {
+        return;
+    }
+    out.push('\n');
+    out.push_str(&"  ".repeat(indent));
+}
+
+/// A text as a scalar, without quotes only where nobody could read it as something else.
+fn scalar(text: &str) -> String {
+    const WORDS: [&str; 10] = ["null", "yes", "no", "on", "off", "y", "n", "nan", "inf", ""];
+    let safe = text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/'))
+        && !WORDS.contains(&text.to_ascii_lowercase().as_str());
+    // `1e3`, `0x1f` and `0b1` are numbers to some readers, plain decimals to all.
+    let number = text.starts_with(|first: char| first.is_ascii_digit());
+    let plain_number = text.parse::<u32>().is_ok_and(|number| number.to_string() == text);
+    let unit = Period::parse(text).is_ok() || Size::parse(text).is_ok();
+    if safe && (!number || plain_number || unit && !text.starts_with('0')) { text.to_owned() } else { quoted(text) }
+}

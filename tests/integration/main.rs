@@ -1,0 +1,36 @@
+//! The proxy as its users meet it: the built binary between real sockets, a file for each behaviour.
+//!
+//! Expectations come from the contract (the README's tables and the RFCs named beside each test), and both sides are
+//! looked at byte by byte. `support/` holds the peers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, unreachable_pub)]
+
+mod access_log;
+mod admin;
+mod balancing;
+mod bodies;
+mod connect;
+mod descriptors;
+mod drain;
+mod grpc;
+mod headers;
+mod http1_requests;
+mod http1_smuggling;
+mod http2;
+mod http2_extended_connect;
+mod http2_malformed;
+mod http2_upstream;
+mod informational;
+mod listener_limits;
+mod loops;
+mod peers;
+mod pool;
+mod pool_limits;
+mod reasons;
+mod routes;
+mod stale_connections;
+mod support;
+mod takeover;
+mod timeouts;
+mod trace;
+mod upgrade;

@@ -1,0 +1,22 @@
+//! What the tests stand on: the proxy under test, peers that do exactly what a script says, and bounded waits.
+//!
+//! Raw peers ([`client`], [`upstream`]) are plain sockets and threads: they see and send exact bytes.
+//! [`h2`] has peers made of the `h2` crate, [`frames`] one that can send what that crate refuses to.
+
+pub mod client;
+pub mod files;
+pub mod frames;
+pub mod h2;
+pub mod message;
+pub mod process;
+pub mod proxy;
+pub mod rng;
+pub mod upstream;
+pub mod wait;
+pub mod wire;
+
+pub use client::Client;
+pub use message::{Head, Response};
+pub use proxy::Proxy;
+pub use upstream::{Served, Upstream};
+pub use wait::{Gate, eventually};
