@@ -284,6 +284,11 @@ fn take_target(method: &Method, target: Bytes, headers: &mut HeaderMap) -> Resul
         headers.insert(header::HOST, host);
     }
     match parts.path_and_query {
+        // RFC 9112, section 3.2.1: an empty path is sent as a slash, also before a query.
+        Some(target) if target.as_str().starts_with('?') => {
+            let target = ["/", target.as_str()].concat();
+            PathAndQuery::from_maybe_shared(Bytes::from(target)).map(Uri::from).map_err(invalid)
+        }
         // RFC 9112, section 3.2.4: OPTIONS for a server as a whole, through a proxy.
         Some(path) if method == Method::OPTIONS && path.as_str() == "/" && path.query().is_none() => {
             Ok(Uri::from(PathAndQuery::from_static("*")))
@@ -470,6 +475,8 @@ mod tests {
         assert_eq!(head.request.uri(), "/x?y");
         let head = accepted("OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(head.request.uri().path(), "*");
+        let head = accepted("GET http://b?q HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(head.request.uri(), "/?q");
     }
 
     #[test]

@@ -330,10 +330,11 @@ async fn respond(
             return Poll::Ready(Err(Reason::Draining));
         }
         // Silence of the endpoint is the body's to notice; that of a client which takes nothing is noticed here.
-        if sender.take_moved() || out.is_empty() {
+        let waits = !out.is_empty() || sender.is_stuck();
+        if sender.take_moved() || !waits {
             progress = None;
         }
-        if !out.is_empty() || sender.is_stuck() {
+        if waits {
             let since = *progress.get_or_insert_with(Instant::now);
             ready!(timer.poll(cx, idle.map(|idle| since + idle)));
             return Poll::Ready(Err(Reason::IdleTimeout));

@@ -1,12 +1,14 @@
 //! One request to an upstream: an endpoint, a connection, an exchange; and once more where it was never sent.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::header::{EXPECT, TE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body as _;
 use tokio::time::Instant;
 
+use super::deadline;
 use super::hop_by_hop::HopByHop;
 use super::record::Record;
 use super::upgrade;
@@ -15,7 +17,7 @@ use crate::config::model::UpstreamProtocol;
 use crate::error::{Error, Reason};
 use crate::snapshot::{Target, Upstream};
 use crate::telemetry::metrics::{AttemptOutcome, UpstreamCounter, UpstreamGauge};
-use crate::transport::{Answer, Attempt, Deadlines, Failure, Wanted};
+use crate::transport::{Answer, Attempt, Checkout, Deadlines, Failure, Wanted};
 use crate::upstream::state::EndpointState;
 
 /// Sends the request to the target's upstream.
@@ -28,13 +30,11 @@ pub(super) async fn forward(
 ) -> Result<Response<Body>, Error> {
     let generation = record.generation().clone();
     let upstream = generation.snapshot.upstream(target.upstream);
-    record.upstream = Some(upstream.id);
-    record.upstream_name = Some(upstream.state.name.clone());
     record.permit = Some(upstream.state.requests.try_acquire().ok_or_else(|| Error::local(Reason::Overflow))?);
     let _in_flight = record.worker().metrics.hold_upstream(upstream.id, UpstreamGauge::RequestsInFlight);
 
-    let deadlines = deadlines(target, record.grpc, record.received);
     let (mut head, mut body) = request.into_parts();
+    let deadlines = deadlines(target, record, &head.headers)?;
     let raw_head = body.raw_head().clone();
     let mut fresh = false;
     loop {
@@ -85,6 +85,11 @@ async fn attempt(
     let pools = &worker.pools;
     let span = worker.ids.borrow_mut().span_id();
     record.trace.send(&mut head.headers, &span);
+    if deadlines.request_reason == Reason::DeadlineExceeded
+        && let Some(deadline) = deadlines.request
+    {
+        deadline::send(&mut head.headers, deadline.saturating_duration_since(Instant::now()));
+    }
     let careful = !head.method.is_idempotent() || !body_is_whole(body);
     let wanted = Wanted { fresh, careful, connect: deadlines.connect, idle: deadlines.idle };
     let guard = endpoint.begin();
@@ -95,15 +100,18 @@ async fn attempt(
         prepare_http2(head, hop);
         let connection = Box::pin(pools.http2(&upstream.state, endpoint, wanted)).await.map_err(unsent)?;
         record.connect = Some(began.elapsed());
+        record.queued = Some(Duration::ZERO);
         let mut attempt = Attempt { head, raw_head, body, downstream, deadlines };
         // On the heap: the path of most requests need not have room for the largest.
         return Box::pin(connection.exchange(&mut attempt, guard)).await;
     }
-    let connection = pools.http1(&upstream.state, endpoint, wanted).await.map_err(unsent)?;
-    record.connect = Some(began.elapsed());
+    let Checkout { connection, queued, connected } =
+        pools.http1(&upstream.state, endpoint, wanted).await.map_err(unsent)?;
+    record.queued = Some(queued);
+    record.connect = Some(connected);
     if head.method == Method::CONNECT && !upgrade::is_extended_connect(head) {
         let (stream, permit) = connection.into_stream();
-        return Ok(connected(Tunnel {
+        return Ok(opened(Tunnel {
             endpoint: Box::new(stream),
             early: bytes::Bytes::new(),
             idle: deadlines.tunnel_idle,
@@ -157,19 +165,33 @@ fn body_is_whole(body: &Body) -> bool {
     body.is_end_stream() || body.as_full().is_some()
 }
 
-fn deadlines(target: &Target, grpc: bool, received: Instant) -> Deadlines {
+/// The patience of the request's route, and of a gRPC client where that is less.
+fn deadlines(target: &Target, record: &Record, headers: &http::HeaderMap) -> Result<Deadlines, Error> {
     let timeouts = target.timeouts.timeouts;
-    Deadlines {
+    let grpc = record.grpc;
+    let mut deadlines = Deadlines {
         connect: timeouts.connect,
         response: timeouts.response.filter(|_| !grpc || timeouts.response_written),
         idle: if grpc { target.timeouts.stream_idle } else { timeouts.idle },
         stream_idle: target.timeouts.stream_idle,
-        request: timeouts.request.map(|bound| received + bound),
+        request: timeouts.request.map(|bound| record.received + bound),
+        request_reason: Reason::RequestTimeout,
         tunnel_idle: timeouts.tunnel_idle,
+    };
+    if grpc && let Some(timeout) = deadline::receive(headers) {
+        let deadline = record.received + timeout;
+        if deadline <= Instant::now() {
+            return Err(Error::local(Reason::DeadlineExceeded));
+        }
+        if deadlines.request.is_none_or(|own| deadline < own) {
+            deadlines.request = Some(deadline);
+            deadlines.request_reason = Reason::DeadlineExceeded;
+        }
     }
+    Ok(deadlines)
 }
 
-fn connected(tunnel: Tunnel) -> Response<Body> {
+fn opened(tunnel: Tunnel) -> Response<Body> {
     let mut response = Response::new(Body::tunnel(tunnel));
     *response.status_mut() = StatusCode::OK;
     response

@@ -219,7 +219,7 @@ impl Http1Connection {
             None => (Reason::IdleTimeout, attempt.deadlines.idle.map(|bound| upload.progress + bound)),
         };
         ready!(self.timer.poll(cx, earlier(deadline, attempt.deadlines.request)));
-        let reason = timeout_reason(reason, attempt.deadlines.request);
+        let reason = attempt.deadlines.reason(reason);
         Poll::Ready(Failure { error: Error::upstream(reason), stale: false, body_intact: false })
     }
 
@@ -293,14 +293,6 @@ const MAX_INTERIM: u32 = 16;
 
 fn protocol_error(what: &'static str) -> Failure {
     Failure { error: Error::upstream(Reason::UpstreamProtocolError).because(what), stale: false, body_intact: false }
-}
-
-/// The whole request's deadline explains a timeout once it has passed.
-fn timeout_reason(reason: Reason, request: Option<Instant>) -> Reason {
-    match request {
-        Some(deadline) if Instant::now() >= deadline => Reason::RequestTimeout,
-        _ => reason,
-    }
 }
 
 fn earlier_duration(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
@@ -439,7 +431,7 @@ impl Http1Body {
                 Poll::Pending => {
                     let idle = self.deadlines.idle.map(|bound| self.upload.progress + bound);
                     ready!(connection.timer.poll(cx, earlier(idle, self.deadlines.request)));
-                    let reason = timeout_reason(Reason::IdleTimeout, self.deadlines.request);
+                    let reason = self.deadlines.reason(Reason::IdleTimeout);
                     return Poll::Ready(Some(Err(Error::upstream(reason))));
                 }
             }

@@ -67,6 +67,22 @@ pub(crate) struct Wanted {
     pub(crate) idle: Option<Duration>,
 }
 
+/// A connection, and what it took to have it.
+#[derive(Debug)]
+pub(crate) struct Checkout {
+    pub(crate) connection: Box<Http1Connection>,
+    /// Waiting at the upstream's bound.
+    pub(crate) queued: Duration,
+    /// Connecting; zero for one that was there.
+    pub(crate) connected: Duration,
+}
+
+impl Checkout {
+    fn at_once(connection: Box<Http1Connection>) -> Self {
+        Checkout { connection, queued: Duration::ZERO, connected: Duration::ZERO }
+    }
+}
+
 impl Pools {
     pub(crate) fn new(own: Arc<OwnAddresses>) -> Rc<Self> {
         Rc::new(Pools { own, endpoints: RefCell::default() })
@@ -81,21 +97,26 @@ impl Pools {
         upstream: &Arc<UpstreamState>,
         endpoint: &Arc<EndpointState>,
         wanted: Wanted,
-    ) -> Result<Box<Http1Connection>, Error> {
+    ) -> Result<Checkout, Error> {
         if !wanted.fresh
             && let Some(connection) = self.pop_idle(upstream, endpoint, wanted)
         {
-            return Ok(connection);
+            return Ok(Checkout::at_once(connection));
         }
+        let began = Instant::now();
         let permit = match upstream.connections.try_acquire() {
             Some(permit) => permit,
             None => match Box::pin(self.wait(upstream, endpoint, wanted)).await? {
-                Waited::Connection(connection) => return Ok(connection),
+                Waited::Connection(connection) => {
+                    return Ok(Checkout { queued: began.elapsed(), ..Checkout::at_once(connection) });
+                }
                 Waited::Permit(permit) => permit,
             },
         };
+        let queued = began.elapsed();
         let stream = Box::pin(connect(&endpoint.address, &self.own, wanted.connect)).await?;
-        Ok(Http1Connection::new(stream, permit))
+        let connected = began.elapsed() - queued;
+        Ok(Checkout { connection: Http1Connection::new(stream, permit), queued, connected })
     }
 
     /// An HTTP/2 connection with room for a stream.
