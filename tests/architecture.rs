@@ -18,7 +18,8 @@ const MOST_LINES: usize = 600;
 const ARROWS: &[(&str, &[&str])] = &[
     // The front door, and the composition root. They may know everything; what they do not use they need not.
     ("main", &["cli"]),
-    ("cli", &["app", "config", "control", "telemetry"]),
+    // cli → runtime: the demo's services run as workers do.
+    ("cli", &["app", "config", "control", "runtime", "telemetry"]),
     (
         "app",
         &[
@@ -37,7 +38,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     // What looks at the running proxy from outside.
     // admin → listener: it binds its sockets as listeners do. admin → app: see CIRCLES.
-    ("admin", &["app", "config", "control", "listener", "runtime"]),
+    // The rest is what it shows.
+    ("admin", &["app", "config", "control", "listener", "runtime", "snapshot", "telemetry", "transport", "upstream"]),
     // control → listener: a connection that one worker hands to another is a command.
     ("control", &["config", "listener", "runtime", "snapshot", "telemetry", "transport"]),
     // The request's way.
