@@ -224,6 +224,53 @@ async fn idle_http_2_connections_of_an_upstream_that_closes_them_cost_nothing() 
     }
 }
 
+// The first rule of the house holds on streams as well: no answer on a connection that had served before, and then its
+// end, without GOAWAY: what is idempotent goes out once more, on a fresh connection.
+#[tokio::test]
+async fn a_get_survives_an_http_2_connection_that_dies_as_it_is_used() {
+    let upstream = dying_at_the_second_stream(|number| number == 0);
+    let proxy = Proxy::start(
+        "
+workers: 1
+listeners:
+  inbound: { address: 127.0.0.1:0, upstream: app }
+upstreams:
+  app: { static: [\"@app\"], protocol: http2 }
+",
+        &[("@app", &upstream.address())],
+    );
+    let mut client = client(&proxy).await;
+    assert_eq!(client.exchange(get("/first"), "").await.status, 200);
+    let answer = client.exchange(get("/second"), "").await;
+    assert_eq!((answer.status, upstream.connection_count()), (200, 2), "{:?}", answer.headers);
+}
+
+#[tokio::test]
+async fn a_post_is_not_replayed_on_another_http_2_connection() {
+    let upstream = dying_at_the_second_stream(|_| true);
+    let proxy = before_h2(&upstream);
+    let mut client = client(&proxy).await;
+    assert_eq!(client.exchange(get("/first"), "").await.status, 200);
+    let answer = client.exchange(request("POST", "/second").body(()).unwrap(), "body").await;
+    let times = upstream.heads().iter().filter(|head| head.uri.path() == "/second").count();
+    assert_eq!((answer.status, times), (502, 1), "{:?}", answer.headers);
+}
+
+/// Where `which` says so, a connection answers one stream and ends without a word when it has read the next.
+fn dying_at_the_second_stream(which: fn(usize) -> bool) -> H2Upstream {
+    H2Upstream::scripted(move |number, mut connection, recorder| async move {
+        let mut streams = 0;
+        while let Some(Ok(pair)) = connection.accept().await {
+            let stream = recorder.stream(number, pair);
+            streams += 1;
+            if streams == 2 && which(number) {
+                return;
+            }
+            tokio::task::spawn_local(stream.ok("ok"));
+        }
+    })
+}
+
 #[tokio::test]
 async fn what_is_no_http_2_is_an_upstream_protocol_error() {
     let upstream = Upstream::scripted(|served| {

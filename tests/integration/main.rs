@@ -14,6 +14,7 @@ mod descriptors;
 mod drain;
 mod grpc;
 mod headers;
+mod hostile;
 mod http1_requests;
 mod http1_smuggling;
 mod http2;

@@ -1,0 +1,258 @@
+//! Clients and upstreams that mean no good, or know no better: what they take is bounded, and nobody else pays for it.
+
+use std::time::Duration;
+
+use crate::support::client::{get, once};
+use crate::support::frames::{self, FrameClient};
+use crate::support::{Client, Proxy, Upstream, eventually};
+
+/// Sends blocks until the other side ends the connection or this much has gone.
+fn flood(client: &mut Client, block: &[u8], most: usize) -> usize {
+    let mut sent = 0;
+    while sent < most && client.try_send(block).is_ok() {
+        sent += block.len();
+    }
+    sent
+}
+
+#[test]
+fn trailers_without_end_are_ended() {
+    let upstream = Upstream::scripted(|served| {
+        let Some(request) = served.request() else { return };
+        assert!(!request.body.complete);
+    });
+    let proxy = Proxy::before(upstream.address());
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n");
+    let block = format!("X-Trailer: {}\r\n", "x".repeat(1000)).repeat(16);
+    let sent = flood(&mut client, block.as_bytes(), 16 << 20);
+    assert!(sent < 16 << 20, "{sent} bytes of trailers were taken");
+    upstream.all_closed();
+}
+
+#[test]
+fn chunk_extensions_without_end_are_ended() {
+    let upstream = Upstream::scripted(|served| {
+        let Some(request) = served.request() else { return };
+        assert!(!request.body.complete);
+    });
+    let proxy = Proxy::before(upstream.address());
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n1;");
+    let sent = flood(&mut client, &[b'x'; 16 * 1024], 16 << 20);
+    assert!(sent < 16 << 20, "{sent} bytes of a chunk extension were taken");
+}
+
+#[test]
+fn an_upstreams_headers_without_end_are_ended() {
+    let upstream = Upstream::scripted(|served| {
+        served.request();
+        let _ = served.try_send("HTTP/1.1 200 OK\r\n");
+        let block = format!("X-Header: {}\r\n", "x".repeat(1000)).repeat(16);
+        for _ in 0..1024 {
+            if served.try_send(&block).is_err() {
+                return;
+            }
+        }
+        panic!("16 MiB of headers were taken");
+    });
+    let proxy = Proxy::before(upstream.address());
+    let response = proxy.client().get("/");
+    assert_eq!((response.status, response.reason()), (502, Some("upstream_protocol_error; hop=inbound")));
+    upstream.all_closed();
+}
+
+#[test]
+fn nothing_after_a_request_with_close_is_served() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::before(upstream.address());
+    let mut client = proxy.client();
+    client.send(format!("GET /last HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n{}", get("/never")));
+    assert_eq!(client.response().status, 200);
+    client.expect_end();
+    assert_eq!((upstream.count("/last"), upstream.count("/never")), (1, 0));
+}
+
+#[test]
+fn an_error_to_head_has_no_body() {
+    let proxy = Proxy::start(
+        "listeners:\n  inbound: { address: 127.0.0.1:0, routes: [{ match: { path: /known }, respond: { status: 204 } }] }\n",
+        &[],
+    );
+    let mut client = proxy.client();
+    for _ in 0..2 {
+        assert_eq!(client.exchange("HEAD /unknown HTTP/1.1\r\nHost: app.test\r\n\r\n").status, 404);
+    }
+    assert_eq!(client.get("/known").status, 204);
+}
+
+// What was to be a refused request's body is never read as the next request.
+#[test]
+fn the_body_of_a_refused_request_is_no_request() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::start(
+        "
+listeners:
+  inbound: { address: 127.0.0.1:0, routes: [{ match: { path: /known }, upstream: \"@app\" }] }
+",
+        &[("@app", &upstream.address())],
+    );
+    let smuggled = get("/known/smuggled");
+    for head in [format!("Content-Length: {}", smuggled.len()), "Transfer-Encoding: chunked".to_owned()] {
+        let body = if head.starts_with('C') {
+            smuggled.clone()
+        } else {
+            format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len())
+        };
+        let mut client = proxy.client();
+        client.send(format!("POST /unknown HTTP/1.1\r\nHost: app.test\r\n{head}\r\n\r\n"));
+        let response = client.response();
+        assert_eq!(response.status, 404, "{head}");
+        let _ = client.try_send(&body);
+        let _ = client.try_send(get("/known/next"));
+        if let Some(next) = client.response_or_end("GET") {
+            assert_eq!(next.status, 200, "{head}");
+        }
+    }
+    assert_eq!(upstream.count("smuggled"), 0);
+}
+
+// RFC 9112, 7: names of codings have no case; zeros before a length mean nothing.
+#[test]
+fn unusual_spellings_are_understood() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::before(upstream.address());
+    let cases = [
+        "Transfer-Encoding: CHUNKED\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "transfer-encoding:chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "CONTENT-LENGTH:005\r\n\r\nhello",
+        "Content-Length: \t5 \r\n\r\nhello",
+    ];
+    for (index, rest) in cases.into_iter().enumerate() {
+        assert_eq!(
+            once(proxy.address("inbound"), format!("POST / HTTP/1.1\r\nHost: app.test\r\n{rest}")).status,
+            200,
+            "{rest:?}"
+        );
+        assert_eq!(upstream.request(index).text(), "hello", "{rest:?}");
+    }
+}
+
+#[test]
+fn a_client_that_never_reads_is_left() {
+    let upstream = Upstream::scripted(|served| {
+        served.request();
+        let _ = served.try_send("HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n");
+        let block = vec![b'x'; 1 << 20];
+        while served.try_send(&block).is_ok() {}
+    });
+    let proxy = Proxy::before_upstream(upstream.address(), ", timeouts: { idle: 400ms }");
+    let mut client = proxy.client();
+    client.send(get("/unread"));
+    upstream.request(0);
+    upstream.all_closed();
+    assert_eq!(proxy.log_line("/unread")["reason"], "idle_timeout");
+}
+
+#[test]
+fn an_upstream_that_drips_its_headers_is_left() {
+    let upstream = Upstream::scripted(|served| {
+        served.request();
+        let _ = served.try_send("HTTP/1.1 200 OK\r\nX-Drip: ");
+        while served.try_send("x").is_ok() && served.silent_for(Duration::from_millis(30)) {}
+    });
+    let proxy = Proxy::before_upstream(upstream.address(), ", timeouts: { response: 300ms }");
+    let response = proxy.client().get("/");
+    assert_eq!((response.status, response.reason()), (504, Some("response_timeout; hop=inbound")));
+    upstream.all_closed();
+}
+
+#[test]
+fn requests_are_not_read_without_end_while_nobody_reads_the_answers() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::before(upstream.address());
+    let mut client = proxy.client();
+    client.set_patience(Duration::from_millis(500));
+    let block = get("/pipelined").repeat(1000);
+    let sent = flood(&mut client, block.as_bytes(), 256 << 20);
+    assert!(sent < 256 << 20, "{sent} bytes of pipelined requests were taken");
+    assert_eq!(proxy.client().get("/other").status, 200);
+}
+
+#[test]
+fn half_a_preface_is_a_header_that_does_not_arrive() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::before_with(upstream.address(), ", limits: { header_timeout: 300ms }");
+    for part in ["P", "PRI * HTTP/2.0\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n"] {
+        let mut client = proxy.client();
+        client.send(part);
+        client.rest();
+    }
+    let mut client = proxy.client();
+    client.send("PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n");
+    client.rest();
+    assert_eq!(upstream.connections(), 0);
+}
+
+// CVE-2024-27316 and its kin: headers that are begun and never end.
+#[test]
+fn http_2_headers_without_end_are_ended() {
+    const CONTINUATION: u8 = 9;
+    let upstream = Upstream::ok();
+    let proxy = Proxy::before_with(upstream.address(), ", limits: { header_timeout: 400ms, idle: 400ms }");
+    let block = frames::block(&[(":method", "GET"), (":scheme", "http"), (":authority", "app.test"), (":path", "/")]);
+
+    let mut silent = FrameClient::connect(proxy.address("inbound"));
+    silent.send(frames::HEADERS, frames::END_STREAM, 1, &block);
+    while silent.frame().is_some() {}
+
+    let mut endless = FrameClient::connect(proxy.address("inbound"));
+    endless.send(frames::HEADERS, frames::END_STREAM, 1, &block);
+    let field = frames::block(&[("x-more", &"x".repeat(8_000))]);
+    let mut sent = 0;
+    while sent < 64 << 20 && endless.wire.try_send(frames::frame(CONTINUATION, 0, 1, &field)).is_ok() {
+        sent += field.len();
+    }
+    assert!(sent < 64 << 20, "{sent} bytes of continued headers were taken");
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[test]
+fn an_http_2_connection_without_a_request_does_not_stay() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::before_with(upstream.address(), ", limits: { header_timeout: 300ms, idle: 300ms }");
+    let mut client = FrameClient::connect(proxy.address("inbound"));
+    while client.frame().is_some() {}
+}
+
+#[test]
+fn more_streams_than_allowed_are_refused() {
+    let upstream = Upstream::scripted(|served| {
+        served.request();
+        served.rest();
+    });
+    let proxy = Proxy::before_with(upstream.address(), ", limits: { streams: 3 }");
+    let mut client = FrameClient::connect(proxy.address("inbound"));
+    for nth in 0..4 {
+        let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "app.test"), (":path", "/")];
+        client.headers(2 * nth + 1, frames::END_STREAM, &fields);
+    }
+    assert!(matches!(client.outcome(7), frames::Outcome::Reset(_) | frames::Outcome::GoneAway(_)));
+    eventually("the streams that were allowed", || upstream.requests().len() == 3);
+}
+
+#[test]
+fn a_crowd_that_connects_and_leaves_costs_nothing() {
+    let upstream = Upstream::ok();
+    let mut proxy = Proxy::before(upstream.address());
+    assert_eq!(proxy.client().get("/").status, 200);
+    let before = proxy.process().open_files();
+    for _ in 0..300 {
+        proxy.client().reset();
+        let mut client = proxy.client();
+        let _ = client.try_send("GET / HT");
+        client.reset();
+    }
+    eventually("the sockets to be closed", || proxy.process().open_files() <= before + 2);
+    assert_eq!(proxy.client().get("/").status, 200);
+}
