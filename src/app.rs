@@ -321,7 +321,8 @@ impl Handle {
 
 /// Follows the wishes until the proxy has ended.
 async fn conduct(control: &Arc<Control>, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Ending {
-    let (mut announced, mut ending) = (false, false);
+    let mut draining = false;
+    let mut ending = false;
     let mut drain = std::pin::pin!(None::<std::pin::Pin<Box<dyn Future<Output = bool>>>>);
     loop {
         let wish = tokio::select! {
@@ -343,13 +344,13 @@ async fn conduct(control: &Arc<Control>, mut wishes: mpsc::UnboundedReceiver<Wis
             Wish::End { delay } => {
                 ending = true;
                 tracing::info!("ending: unready, then draining");
-                // Whoever has drained by hand has waited as long as it wished.
-                let delay = if delay && !announced { control.drain.delay } else { Duration::ZERO };
+                // Whoever began a drain by hand has waited, or has no time left.
+                let delay = if delay && !draining { control.drain.delay } else { Duration::ZERO };
                 drain.set(Some(Box::pin(drained(control.clone(), delay, true))));
             }
-            Wish::Drain if announced || ending => {}
+            Wish::Drain if draining || ending => {}
             Wish::Drain => {
-                announced = true;
+                draining = true;
                 tracing::info!("draining inbound");
                 drain.set(Some(Box::pin(drained(control.clone(), control.drain.delay, false))));
             }
