@@ -40,6 +40,14 @@ const HTTP: HeaderValue = HeaderValue::from_static("http");
 /// Port of a Host that names none.
 const HTTP_PORT: u16 = 80;
 
+/// What a listener says of its connections. Asked for once a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) limits: ListenerLimits,
+    /// Drained early.
+    pub(crate) inbound: bool,
+}
+
 /// One client's connection, as its requests see it.
 pub(crate) struct Connection {
     worker: Rc<Worker>,
@@ -71,14 +79,11 @@ impl Connection {
         &self.worker
     }
 
-    pub(crate) fn limits(&self) -> ListenerLimits {
+    /// What the listener says now.
+    pub(crate) fn terms(&self) -> Terms {
         let (generation, listener) = self.current();
-        generation.snapshot.listeners[listener].limits
-    }
-
-    pub(crate) fn direction(&self) -> Direction {
-        let (generation, listener) = self.current();
-        generation.snapshot.listeners[listener].direction
+        let Listener { limits, direction, .. } = generation.snapshot.listeners[listener];
+        Terms { limits, inbound: direction == Direction::Inbound }
     }
 
     /// The generation that serves the next request, and the listener's position in it.

@@ -14,7 +14,7 @@ use crate::error::Reason;
 use crate::runtime::drain::Phase;
 use crate::snapshot::Listener;
 use crate::telemetry::access_log;
-use crate::telemetry::metrics::{Held, ListenerGauge, MethodLabel, RequestKey, RouteId, UpstreamId};
+use crate::telemetry::metrics::{Held, ListenerGauge, MethodLabel, RequestKey, RouteId, UpstreamCounter, UpstreamId};
 use crate::telemetry::request_id::RequestId;
 use crate::telemetry::trace_context::TraceContext;
 use crate::upstream::limit::Permit;
@@ -47,7 +47,7 @@ pub(crate) struct Record {
     pub(crate) queued: Option<Duration>,
     /// Making one.
     pub(crate) connect: Option<Duration>,
-    first_byte: Option<Instant>,
+    pub(crate) first_byte: Option<Instant>,
     /// Through a tunnel; those of a body are the connection's to count.
     bytes_in: u64,
     bytes_out: u64,
@@ -142,7 +142,7 @@ impl Record {
     /// The response's head is there.
     pub(crate) fn answered(&mut self, code: StatusCode, headers: &HeaderMap) {
         self.code = code;
-        self.first_byte = Some(Instant::now());
+        self.first_byte.get_or_insert_with(Instant::now);
         if self.grpc {
             self.trailers(headers);
         }
@@ -176,6 +176,10 @@ impl Record {
             reason: self.reason,
         };
         self.worker.metrics.request(&key, total, bytes_in, self.bytes_out);
+        if let Some(upstream) = self.upstream {
+            self.worker.metrics.count_upstream(upstream, UpstreamCounter::SentBytes, bytes_in);
+            self.worker.metrics.count_upstream(upstream, UpstreamCounter::ReceivedBytes, self.bytes_out);
+        }
         if self.worker.access_log.wants(code, grpc, self.reason) {
             self.write_log(total, bytes_in, grpc);
         }

@@ -57,6 +57,8 @@ pub(crate) struct PoolCounts {
 /// What a caller wants of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted {
+    /// When the attempt began: about now.
+    pub(crate) now: Instant,
     /// A new one, whatever stands in the pool.
     pub(crate) fresh: bool,
     /// The request cannot be repeated: look twice before an idle connection is trusted.
@@ -181,7 +183,10 @@ impl Pools {
         self.endpoints.borrow_mut().retain(|_, pool| {
             let wanted = pool.upstream.connections.is_wanted();
             let bound = pool.idle_bound;
-            pool.idle.retain_mut(|connection| !wanted && connection.is_usable(now, bound, LIFETIME, false));
+            pool.idle.retain_mut(|connection| {
+                connection.release_buffer(now);
+                !wanted && connection.is_usable(now, bound, LIFETIME, false)
+            });
             pool.http2.retain(|connection| connection.is_usable(now, bound, LIFETIME));
             pool.endpoint.strong_count() > 0
         });
@@ -224,7 +229,7 @@ impl Pools {
         endpoint: &Arc<EndpointState>,
         wanted: Wanted,
     ) -> Option<Box<Http1Connection>> {
-        let now = Instant::now();
+        let now = wanted.now;
         self.with(upstream, endpoint, |pool| {
             pool.idle_bound = wanted.idle;
             while let Some(mut connection) = pool.idle.pop() {
