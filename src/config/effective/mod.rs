@@ -263,7 +263,12 @@ impl Long<'_> {
         let builtin = builtin::TIMEOUTS;
         map([
             ("connect", first(|timeouts| &timeouts.connect).unwrap_or(text(period(builtin.connect)))),
-            ("response", first(|timeouts| &timeouts.response).unwrap_or(text(period(builtin.response)))),
+            // Written, it would hold for gRPC too.
+            (
+                "response",
+                first(|timeouts| &timeouts.response)
+                    .unwrap_or(Yaml::Comment(format!("{}, and none for gRPC", period(builtin.response)))),
+            ),
             // Written, it would hold for gRPC and event streams too.
             (
                 "idle",

@@ -103,7 +103,7 @@ pub(crate) enum LoadBalancer {
 pub(crate) struct Timeouts {
     /// To a usable connection. Default 1s.
     pub(crate) connect: Given<OrNone<Period>>,
-    /// From the request's last byte to the response's headers. Default 15s.
+    /// From the request's last byte to the response's headers. Default 15s; none for gRPC.
     pub(crate) response: Given<OrNone<Period>>,
     /// Silence in both directions. Default 60s; 5m for gRPC and event streams.
     pub(crate) idle: Given<OrNone<Period>>,

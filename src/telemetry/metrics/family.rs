@@ -5,7 +5,7 @@ use prometheus::proto;
 /// A metric's name and meaning.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Family {
-    /// `outrigger_…`, or `process_…` where Prometheus' own clients use that name.
+    /// `outrigger_…`; those of the process too, so that nobody takes them for the app's.
     pub name: &'static str,
     /// Counter, gauge or histogram.
     pub kind: Kind,
@@ -84,19 +84,19 @@ families! {
         "1 when the configuration read last was accepted, 0 when it was refused.";
     BUILD_INFO = Gauge "outrigger_build_info" ["version"]
         "This proxy's version; always 1.";
-    PROCESS_CPU_SECONDS = Counter "process_cpu_seconds_total" []
+    PROCESS_CPU_SECONDS = Counter "outrigger_process_cpu_seconds_total" []
         "User and system CPU time spent.";
-    PROCESS_RESIDENT_MEMORY = Gauge "process_resident_memory_bytes" []
+    PROCESS_RESIDENT_MEMORY = Gauge "outrigger_process_resident_memory_bytes" []
         "Resident memory.";
-    PROCESS_VIRTUAL_MEMORY = Gauge "process_virtual_memory_bytes" []
+    PROCESS_VIRTUAL_MEMORY = Gauge "outrigger_process_virtual_memory_bytes" []
         "Virtual memory.";
-    PROCESS_OPEN_FDS = Gauge "process_open_fds" []
+    PROCESS_OPEN_FDS = Gauge "outrigger_process_open_fds" []
         "Open file descriptors.";
-    PROCESS_MAX_FDS = Gauge "process_max_fds" []
+    PROCESS_MAX_FDS = Gauge "outrigger_process_max_fds" []
         "Most file descriptors that may be open.";
-    PROCESS_THREADS = Gauge "process_threads" []
+    PROCESS_THREADS = Gauge "outrigger_process_threads" []
         "Threads.";
-    PROCESS_START_TIME = Gauge "process_start_time_seconds" []
+    PROCESS_START_TIME = Gauge "outrigger_process_start_time_seconds" []
         "Start of the process, in seconds since the Unix epoch.";
 }
 
@@ -161,7 +161,7 @@ mod tests {
     fn names_follow_the_rules_of_prometheus() {
         for family in FAMILIES {
             let name = family.name;
-            assert!(name.starts_with("outrigger_") || name.starts_with("process_"), "{name}");
+            assert!(name.starts_with("outrigger_"), "{name}");
             assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
             assert!(family.help.ends_with('.'), "{name} has a sentence as help");
             assert_eq!(name.ends_with("_total"), family.kind == Kind::Counter, "{name}");
