@@ -16,7 +16,7 @@ const MOST_LINES: usize = 600;
 
 /// Module → the modules that it may use. Every arrow is there in the code, and none besides.
 const ARROWS: &[(&str, &[&str])] = &[
-    // The front door, and the composition root. cli → runtime: the demo prints the addresses that were bound.
+    // The front door, and the composition root. cli → runtime: the demo's services run as workers do.
     ("main", &["cli"]),
     ("cli", &["app", "config", "control", "runtime", "telemetry"]),
     (

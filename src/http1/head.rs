@@ -13,6 +13,11 @@ use super::{BodyLength, Malformed};
 /// Header fields of one message. RFC 9110, section 5.4 leaves the number to us; hyper and nginx settle near 100.
 const MAX_HEADERS: usize = 128;
 
+/// `Via`, `X-Forwarded-*`, `X-Request-Id`, `Traceparent`, and one to spare.
+const ADDED_TO_REQUEST: usize = 7;
+/// `Via`.
+const ADDED_TO_RESPONSE: usize = 1;
+
 /// Why a head cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeadError {
@@ -88,7 +93,7 @@ pub(crate) fn parse_request(
     let fields = Fields::locate(buffer, parsed.headers);
 
     let head = buffer.split_to(length).freeze();
-    let mut headers = fields.collect(&head)?;
+    let mut headers = fields.collect(&head, ADDED_TO_REQUEST)?;
     let connection = Connection::read(&headers);
     let uri = take_target(&method, head.slice(target), &mut headers)?;
     check_host(&headers, version)?;
@@ -135,7 +140,7 @@ pub(crate) fn parse_response(
     let fields = Fields::locate(buffer, parsed.headers);
 
     let head = buffer.split_to(length).freeze();
-    let mut headers = fields.collect(&head)?;
+    let mut headers = fields.collect(&head, ADDED_TO_RESPONSE)?;
     let connection = Connection::read(&headers);
     let (length, trustworthy) = response_length(&mut headers, status, version, method)?;
     let keep_alive = trustworthy
@@ -215,9 +220,9 @@ impl Fields {
         Fields(headers.iter().map(at).collect())
     }
 
-    fn collect(self, head: &Bytes) -> Result<HeaderMap, HeadError> {
-        // Room for those that the proxy adds, so that the map need not grow.
-        let mut headers = HeaderMap::with_capacity(self.0.len() + 8);
+    /// `added` is room for fields that the proxy will add, so that the map need not grow.
+    fn collect(self, head: &Bytes, added: usize) -> Result<HeaderMap, HeadError> {
+        let mut headers = HeaderMap::with_capacity(self.0.len() + added);
         for (name, value) in self.0 {
             let name = HeaderName::from_bytes(&head[name]).map_err(|_| malformed("invalid header name"))?;
             let value =
@@ -284,6 +289,11 @@ fn take_target(method: &Method, target: Bytes, headers: &mut HeaderMap) -> Resul
         headers.insert(header::HOST, host);
     }
     match parts.path_and_query {
+        // RFC 9112, section 3.2.1: an empty path is sent as a slash, also before a query.
+        Some(target) if target.as_str().starts_with('?') => {
+            let target = ["/", target.as_str()].concat();
+            PathAndQuery::from_maybe_shared(Bytes::from(target)).map(Uri::from).map_err(invalid)
+        }
         // RFC 9112, section 3.2.4: OPTIONS for a server as a whole, through a proxy.
         Some(path) if method == Method::OPTIONS && path.as_str() == "/" && path.query().is_none() => {
             Ok(Uri::from(PathAndQuery::from_static("*")))
@@ -470,6 +480,8 @@ mod tests {
         assert_eq!(head.request.uri(), "/x?y");
         let head = accepted("OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(head.request.uri().path(), "*");
+        let head = accepted("GET http://b?q HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(head.request.uri(), "/?q");
     }
 
     #[test]
