@@ -73,6 +73,7 @@ struct Asked {
     keep_alive: bool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "taken apart as soon as it is made, and nearly always a request")]
 enum Next {
     Request(http1::RequestHead),
     Http2,
@@ -186,6 +187,7 @@ async fn next_head(
             // Busy connections keep their buffer; one that waits for longer holds no memory.
             ready!(timer.poll(cx, Some(deadline.min(waiting_since + BUSY))));
             input.read = BytesMut::new();
+            shared.interim.borrow_mut().release();
         }
         ready!(timer.poll(cx, Some(deadline)));
         if first {
@@ -353,6 +355,7 @@ async fn respond(
     } else {
         sender.settle(sent);
     }
+    *shared.interim.borrow_mut() = out;
     // An early answer leaves the rest of the request unread: nobody knows where the next begins.
     sent.is_ok() && keep_alive && shared.input.borrow().decoder.is_done()
 }

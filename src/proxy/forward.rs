@@ -25,7 +25,7 @@ use crate::upstream::state::EndpointState;
 pub(super) async fn forward(
     record: &mut Record,
     target: &Target,
-    request: Request<Body>,
+    request: &mut Request<Body>,
     hop: &HopByHop,
     downstream: Option<&Rc<dyn Downstream>>,
 ) -> Result<Response<Body>, Error> {
@@ -33,8 +33,8 @@ pub(super) async fn forward(
     let upstream = generation.snapshot.upstream(target.upstream);
     record.permit = Some(upstream.state.requests.try_acquire().ok_or_else(|| Error::local(Reason::Overflow))?);
 
-    let (mut head, mut body) = request.into_parts();
-    let deadlines = deadlines(target, record, &head.headers)?;
+    let deadlines = deadlines(target, record, request.headers())?;
+    let (mut head, mut body) = std::mem::take(request).into_parts();
     let raw_head = body.raw_head().clone();
     let mut fresh = false;
     loop {

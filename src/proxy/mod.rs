@@ -99,7 +99,7 @@ impl Connection {
     pub(crate) async fn handle(&self, mut request: Request<Body>) -> Response<Body> {
         let downstream = request.body_mut().take_downstream();
         let mut record = self.begin(&request, downstream.clone());
-        let outcome = self.answer(&mut record, request, downstream.as_ref()).await;
+        let outcome = self.answer(&mut record, &mut request, downstream.as_ref()).await;
         self.finish(record, outcome)
     }
 
@@ -166,14 +166,14 @@ impl Connection {
     async fn answer(
         &self,
         record: &mut Record,
-        mut request: Request<Body>,
+        request: &mut Request<Body>,
         downstream: Option<&Rc<dyn Downstream>>,
     ) -> Result<Response<Body>, Error> {
         let generation = record.generation().clone();
         let listener = &generation.snapshot.listeners[record.listener_position()];
         let hop = hop_by_hop::strip(request.headers_mut());
         let client = Client::find(&listener.trust, self.peer.address(), request.headers());
-        let position = find_route(listener, &request);
+        let position = find_route(listener, request);
         record.route = position;
         let route = position.map(|position| &listener.routes[position]);
         let connect =
@@ -183,11 +183,11 @@ impl Connection {
         }
         let route = route.ok_or_else(|| Error::local(Reason::NoRoute))?;
         let captured = route.response_headers.capture(request.headers());
-        let mut response = match decide(route, record, &generation, &request)? {
-            Decision::Answer(response) => response,
+        let mut response = match decide(route, record, &generation, request)? {
+            Decision::Answer(response) => *response,
             Decision::Send(target) => {
                 record.send_to(target.upstream);
-                self.prepare(record, route, &mut request, &client)?;
+                self.prepare(record, route, request, &client)?;
                 let mut response = forward::forward(record, target, request, &hop, downstream).await?;
                 let hop = hop_by_hop::strip(response.headers_mut());
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -255,7 +255,7 @@ impl Connection {
 
 /// What becomes of a request that a route has taken.
 enum Decision<'a> {
-    Answer(Response<Body>),
+    Answer(Box<Response<Body>>),
     Send(&'a snapshot::Target),
 }
 
@@ -276,9 +276,11 @@ fn decide<'a>(
             let uri = request.uri();
             let location = redirect_location(redirect, "http", host, uri.path(), uri.query())
                 .map_err(|error| Error::downstream(Reason::BadRequest).because(error))?;
-            Decision::Answer(reply::redirect(redirect.status, location))
+            Decision::Answer(Box::new(reply::redirect(redirect.status, location)))
         }
-        Action::Respond(answer) => Decision::Answer(reply::fixed(answer.status, &answer.body, &answer.content_type)),
+        Action::Respond(answer) => {
+            Decision::Answer(Box::new(reply::fixed(answer.status, &answer.body, &answer.content_type)))
+        }
     })
 }
 

@@ -38,6 +38,7 @@ pub(crate) struct Pools {
 struct EndpointPool {
     upstream: Arc<UpstreamState>,
     endpoint: Weak<EndpointState>,
+    #[expect(clippy::vec_box, reason = "they come and go as the boxes in which requests hold them")]
     idle: Vec<Box<Http1Connection>>,
     /// How long a connection may be idle, as the last request said.
     idle_bound: Option<Duration>,
