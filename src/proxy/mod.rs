@@ -1,6 +1,6 @@
 //! What happens to a request between its listener and its upstream.
 //!
-//! [`Connection::handle`] is the whole way, top to bottom; each step is a file beside this one.
+//! `Connection::handle` is the whole way, top to bottom; each step is a file beside this one.
 
 mod deadline;
 mod forward;

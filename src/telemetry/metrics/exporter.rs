@@ -142,7 +142,9 @@ struct Proxy {
 
 impl Proxy {
     fn new(state: Arc<State>) -> prometheus::Result<Self> {
-        let ours = FAMILIES.iter().filter(|family| family.name.starts_with("outrigger_"));
+        let ours = FAMILIES
+            .iter()
+            .filter(|family| family.name.starts_with("outrigger_") && !family.name.starts_with("outrigger_process_"));
         Ok(Proxy { state, descs: ours.map(Family::desc).collect::<Result<_, _>>()? })
     }
 }
