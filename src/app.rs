@@ -468,6 +468,7 @@ impl Duty {
                 now = ticks.tick() => {
                     self.heartbeat.beat();
                     worker.access_log.flush();
+                    worker.pools.yield_wanted();
                     if now.duration_since(swept) >= SWEEP_EVERY {
                         swept = now;
                         worker.pools.sweep(now);

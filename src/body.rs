@@ -235,8 +235,9 @@ impl Drop for Body {
     fn drop(&mut self) {
         // A server takes no further frame from a body that says it is at its end.
         if self.observer.is_some() {
-            let outcome = if http_body::Body::is_end_stream(self) { Ok(()) } else { Err(Reason::ClientCancelled) };
-            self.finish(outcome);
+            if http_body::Body::is_end_stream(self) {
+                self.finish(Ok(()));
+            }
         }
     }
 }

@@ -22,6 +22,8 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 /// Between two looks at what is still in flight while the proxy drains.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Closing listeners take in who is at the door for 100 ms; after this, they have.
+const LAST_CALL_OVER: Duration = Duration::from_millis(150);
 /// For the last answers to reach the kernel after time is up.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 /// A client's idle connection is kept for this long after the drain began, so that a request which is on its way is
@@ -103,12 +105,21 @@ pub enum Ending {
 pub(crate) struct Standing {
     /// It waits no longer.
     pub(crate) over: bool,
+    /// Every worker has answered; else the numbers are too small.
+    pub(crate) whole: bool,
     /// Open connections of clients to inbound listeners.
     pub(crate) inbound_connections: usize,
     /// Requests to inbound listeners that have begun and not ended.
     pub(crate) inbound_requests: u64,
     /// The same of all listeners.
     pub(crate) in_flight: usize,
+}
+
+impl Standing {
+    /// Nothing is in flight.
+    fn is_at_rest(&self) -> bool {
+        self.whole && self.in_flight == 0
+    }
 }
 
 /// What the control side holds.
@@ -160,6 +171,7 @@ impl Control {
             inbound.clone().map(|listener| report.metrics.requests_in_flight(listener.id)).sum()
         };
         Standing {
+            whole: reports.len() == self.workers.len(),
             over: *self.inbound_drained.borrow() || self.phase() == Phase::Forced,
             inbound_connections: reports.iter().map(|report| report.inbound).sum(),
             inbound_requests: reports.iter().map(requests).sum(),
@@ -256,11 +268,13 @@ impl Control {
         let began = Instant::now();
         let drained = loop {
             let left = self.standing().await;
-            if left.inbound_connections == 0 && (left.in_flight == 0 || !outbound_too) {
+            // Who was at the door is let in before the proxy may be done.
+            let door_closed = began.elapsed() >= LAST_CALL_OVER;
+            if door_closed && left.whole && left.inbound_connections == 0 && (left.in_flight == 0 || !outbound_too) {
                 break true;
             }
             if began.elapsed() >= timeout {
-                break if outbound_too { left.in_flight == 0 } else { left.inbound_requests == 0 };
+                break left.whole && if outbound_too { left.in_flight == 0 } else { left.inbound_requests == 0 };
             }
             if began.elapsed() >= KEEP_IDLE.min(timeout / 2) {
                 self.enter(Phase::ClosingIdle);
@@ -275,6 +289,16 @@ impl Control {
     pub(crate) async fn end(&self, drained: bool) -> Ending {
         self.closing.0.send_replace(true);
         self.closing.1.send_replace(true);
+        let mut drained = drained;
+        if drained {
+            // The app's last connections are taken in, too, and what they ask is answered.
+            tokio::time::sleep(LAST_CALL_OVER).await;
+            let began = Instant::now();
+            while drained && !self.standing().await.is_at_rest() {
+                drained = began.elapsed() < self.drain.timeout;
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
         self.enter(Phase::Forced);
         if !drained {
             tokio::time::sleep(LAST_WORDS).await;

@@ -128,6 +128,9 @@ impl BodyDecoder {
         match httparse::parse_headers(buffer, &mut slots) {
             Ok(httparse::Status::Partial) if buffer.len() < MAX_TRAILER_BYTES => Ok(Decoded::NeedMore),
             Ok(httparse::Status::Complete((length, fields))) if length <= MAX_TRAILER_BYTES => {
+                if has_bare_line_end(&buffer[..length]) {
+                    return Err(Malformed("a trailer line does not end with CRLF"));
+                }
                 let trailers = collect_trailers(fields)?;
                 buffer.advance(length);
                 self.state = State::Done;
@@ -163,6 +166,10 @@ fn take_line(buffer: &mut BytesMut, max: usize) -> Result<Option<BytesMut>, Malf
         None if buffer.len() <= max => Ok(None),
         _ => Err(Malformed("a chunk-size line is too long")),
     }
+}
+
+fn has_bare_line_end(lines: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', lines).any(|end| end == 0 || lines[end - 1] != b'\r')
 }
 
 /// The size, and how many bytes of extensions follow it.
@@ -282,6 +289,8 @@ mod tests {
             b"5;a\rb\r\nhello",
             b"ffffffffffffffff\r\n",
             b"0\r\n bad: x\r\n\r\n",
+            b"0\r\n\n",
+            b"0\r\nx: y\n\r\n",
             &endless,
         ] {
             assert!(decode(BodyLength::Chunked, &[bytes]).is_err(), "{}", String::from_utf8_lossy(bytes));

@@ -47,7 +47,9 @@ pub(crate) fn encode_response<B>(
 ) {
     out.reserve(HEAD);
     encode_status_line(response, out);
-    let keeps_length = framing == Framing::None && !response.status().is_informational();
+    // RFC 9110, section 8.6: a 1xx or 204 has no Content-Length.
+    let status = response.status();
+    let keeps_length = framing == Framing::None && !status.is_informational() && status != StatusCode::NO_CONTENT;
     write_fields(
         response.headers(),
         raw,

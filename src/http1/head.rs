@@ -84,7 +84,7 @@ pub(crate) fn parse_request(
     let connection = Connection::read(&headers);
     let uri = take_target(&method, target, &mut headers)?;
     check_host(&headers, version)?;
-    let length = request_length(&headers, version)?;
+    let length = request_length(&mut headers, version)?;
     let keep_alive = version == Version::HTTP_11 && !connection.close;
     let expects_continue = version == Version::HTTP_11
         && headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
@@ -238,6 +238,11 @@ fn take_target(method: &Method, target: Bytes, headers: &mut HeaderMap) -> Resul
         if authority.port().is_none() || authority.as_str().contains('@') {
             return Err(malformed("CONNECT needs HOST:PORT"));
         }
+        // RFC 9112, section 3.2.3: the target is where it goes, whatever Host says.
+        if headers.get_all(header::HOST).iter().count() <= 1 {
+            let host = HeaderValue::from_str(authority.as_str()).map_err(|_| malformed("invalid authority"))?;
+            headers.insert(header::HOST, host);
+        }
         let mut parts = http::uri::Parts::default();
         parts.authority = Some(authority);
         return Uri::from_parts(parts).map_err(|_| malformed("invalid request target"));
@@ -290,7 +295,7 @@ fn check_host(headers: &HeaderMap, version: Version) -> Result<(), HeadError> {
     }
 }
 
-fn request_length(headers: &HeaderMap, version: Version) -> Result<BodyLength, HeadError> {
+fn request_length(headers: &mut HeaderMap, version: Version) -> Result<BodyLength, HeadError> {
     let coded = headers.contains_key(header::TRANSFER_ENCODING);
     if !coded {
         return Ok(match content_length(headers)? {
@@ -350,19 +355,26 @@ fn response_length(
     Ok((BodyLength::Chunked, announced.is_none()))
 }
 
-/// Several equal values collapse, as RFC 9110, section 8.6 allows.
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, HeadError> {
+/// Several equal values collapse into one, as RFC 9110, section 8.6 allows.
+fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, HeadError> {
     let mut length = None;
     let mut fields = 0;
+    let mut items = 0;
     for value in headers.get_all(header::CONTENT_LENGTH) {
         fields += 1;
         for item in value.as_bytes().split(|&byte| byte == b',') {
+            items += 1;
             let item = parse_decimal(item.trim_ascii()).ok_or_else(|| malformed("invalid Content-Length"))?;
             if length.is_some_and(|length| length != item) {
                 return Err(malformed("differing Content-Length"));
             }
             length = Some(item);
         }
+    }
+    if items > 1
+        && let Some(length) = length
+    {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     if fields > 0 && length.is_none() {
         return Err(malformed("invalid Content-Length"));
@@ -446,6 +458,7 @@ mod tests {
     fn equal_lengths_collapse() {
         let head = accepted("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\nContent-Length: 5\r\n\r\n");
         assert_eq!(head.length, BodyLength::Exact(5));
+        assert_eq!(head.request.headers().get_all("content-length").iter().collect::<Vec<_>>(), ["5"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame};
 
 use super::{Framing, chunk_end, chunk_start, encode_trailers};
-use crate::body::Body;
+use crate::body::{Body, Observer};
 use crate::error::{Error, Reason};
 use crate::runtime::stream::{Outgoing, Socket};
 
@@ -17,9 +17,10 @@ const COPY_MAX: usize = 16 * 1024;
 const GATHER_MAX: usize = 64 * 1024;
 
 /// Sends one body.
-#[derive(Debug)]
 pub(crate) struct BodySender {
     body: Body,
+    /// Hears of the end once everything is with the kernel, and not when the body has been read.
+    observer: Option<Box<dyn Observer>>,
     framing: Framing,
     /// A large piece on its way.
     tail: Bytes,
@@ -32,6 +33,12 @@ pub(crate) struct BodySender {
     moved: bool,
 }
 
+impl std::fmt::Debug for BodySender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BodySender").field("framing", &self.framing).finish_non_exhaustive()
+    }
+}
+
 /// Why a body cannot be sent.
 #[derive(Debug)]
 pub(crate) enum SendError {
@@ -42,10 +49,11 @@ pub(crate) enum SendError {
 }
 
 impl BodySender {
-    pub(crate) fn new(body: Body, framing: Framing) -> Self {
+    pub(crate) fn new(mut body: Body, framing: Framing) -> Self {
         let remaining = if let Framing::Length(length) = framing { length } else { 0 };
         let ended = matches!(framing, Framing::None | Framing::Length(0));
         BodySender {
+            observer: body.take_observer(),
             body,
             framing,
             tail: Bytes::new(),
@@ -67,9 +75,9 @@ impl BodySender {
         !self.tail.is_empty()
     }
 
-    /// Tells whoever observes the body how it ended, where the body itself has not.
+    /// Tells whoever observes the body how it ended.
     pub(crate) fn settle(&mut self, outcome: Result<(), Reason>) {
-        if let Some(observer) = self.body.take_observer() {
+        if let Some(observer) = self.observer.take() {
             observer.end(outcome);
         }
     }
@@ -122,7 +130,11 @@ impl BodySender {
         let data = match frame.into_data() {
             Ok(data) => data,
             Err(frame) => {
-                if let (Framing::Chunked, Ok(trailers)) = (self.framing, frame.into_trailers()) {
+                let Ok(trailers) = frame.into_trailers() else { return Ok(()) };
+                if let Some(observer) = &mut self.observer {
+                    observer.trailers(&trailers);
+                }
+                if self.framing == Framing::Chunked {
                     encode_trailers(&trailers, out.buffer());
                     self.ended = true;
                 }
@@ -131,6 +143,9 @@ impl BodySender {
         };
         if data.is_empty() {
             return Ok(());
+        }
+        if let Some(observer) = &mut self.observer {
+            observer.sent(data.len() as u64);
         }
         match self.framing {
             Framing::Chunked => chunk_start(data.len(), out.buffer()),

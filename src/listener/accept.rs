@@ -112,7 +112,10 @@ pub(crate) async fn listen(socket: Socket, door: Door) -> io::Result<()> {
             tracing::debug!(%error, "new connections cannot be held off while the listener closes");
         }
     }
-    while let Ok(accepted) = tokio::time::timeout(LAST_CALL, listener.accept()).await {
+    let until = tokio::time::Instant::now() + LAST_CALL * 10;
+    while tokio::time::Instant::now() < until
+        && let Ok(accepted) = tokio::time::timeout(LAST_CALL, listener.accept()).await
+    {
         door.take(accepted, &listener, &mut spare).await;
     }
     Ok(())
@@ -128,8 +131,12 @@ impl Door {
                 spare.shed(listener, self).await;
                 tokio::time::sleep(BREATH).await;
             }
-            // ECONNABORTED and its like: the client left before it was let in.
-            Err(error) => tracing::debug!(%error, "accept failed"),
+            // The client left before it was let in.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(BREATH).await;
+            }
         }
     }
 

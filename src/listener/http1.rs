@@ -16,7 +16,7 @@ use super::Session;
 use crate::body::{Body, Downstream};
 use crate::error::{Error, Reason};
 use crate::http1::{self, BodyDecoder, BodyLength, BodySender, Decoded, Framing, HeadError, SendError};
-use crate::proxy::{Terms, tunnel};
+use crate::proxy::{Terms, hop_by_hop, tunnel};
 use crate::runtime::drain::{Phase, Ticket};
 use crate::runtime::stream::{Outgoing, Stream};
 use crate::runtime::timer::{Timer, after};
@@ -66,6 +66,14 @@ struct Input {
     max_body: Option<u64>,
 }
 
+impl Input {
+    /// Passes over what has come of a body that nobody wants, so that its connection can go on. True: that is all.
+    fn skip_buffered(&mut self) -> bool {
+        while let Ok(Decoded::Data(_) | Decoded::Trailers(_)) = self.decoder.decode(&mut self.read) {}
+        self.decoder.is_done()
+    }
+}
+
 /// What of a request is still needed for its response.
 struct Asked {
     method: Method,
@@ -79,6 +87,15 @@ enum Next {
     Http2,
     Failed(Error),
     Closed,
+}
+
+/// What a response leaves behind.
+enum After {
+    /// The connection takes another request.
+    Another,
+    Close,
+    /// The client must see that something went wrong.
+    Abort,
 }
 
 /// Serves the connection to its end.
@@ -118,9 +135,16 @@ pub(super) async fn serve(stream: Stream, session: &Session, mut ticket: Ticket)
             Next::Request(head) => {
                 first = false;
                 // On the heap, so that a connection that waits for its next request holds no room for one.
-                if !Box::pin(exchange(&shared, session, terms, head, &mut ticket, &mut timer)).await {
-                    linger(&shared, &mut timer).await;
-                    return Outcome::Closed;
+                match Box::pin(exchange(&shared, session, terms, head, &mut ticket, &mut timer)).await {
+                    After::Another => {}
+                    After::Close => {
+                        linger(&shared, &mut timer).await;
+                        return Outcome::Closed;
+                    }
+                    After::Abort => {
+                        shared.stream.borrow().reset_on_close();
+                        return Outcome::Closed;
+                    }
                 }
             }
         }
@@ -154,6 +178,8 @@ async fn next_head(
                 } else {
                     match http1::parse_request(&mut input.read, &mut input.scanned, limits.header_bytes) {
                         Ok(Some(head)) => return Poll::Ready(Next::Request(head)),
+                        // Empty lines between requests are none of a request.
+                        Ok(None) if input.read.is_empty() => begun = None,
                         Ok(None) => {}
                         Err(error) => return Poll::Ready(Next::Failed(head_error(error))),
                     }
@@ -215,7 +241,7 @@ fn head_error(error: HeadError) -> Error {
     }
 }
 
-/// Answers one request. True: the connection takes another.
+/// Answers one request.
 async fn exchange(
     shared: &Rc<Shared>,
     session: &Session,
@@ -223,7 +249,7 @@ async fn exchange(
     head: http1::RequestHead,
     ticket: &mut Ticket,
     timer: &mut Timer,
-) -> bool {
+) -> After {
     let asked =
         Asked { method: head.request.method().clone(), version: head.request.version(), keep_alive: head.keep_alive };
     let max_body = terms.limits.body_bytes;
@@ -261,7 +287,7 @@ async fn exchange(
         })
         .await;
         // The client has left: whatever was under way for it ends with the future.
-        let Some(response) = driven else { return false };
+        let Some(response) = driven else { return After::Close };
         response
     };
     shared.takes_interim.set(false);
@@ -291,7 +317,7 @@ fn poll_client(shared: &Shared, cx: &mut Context<'_>) -> Poll<()> {
     Poll::Pending
 }
 
-/// Sends the response. True: the connection takes another request.
+/// Sends the response.
 async fn respond(
     shared: &Rc<Shared>,
     terms: Terms,
@@ -299,16 +325,20 @@ async fn respond(
     mut response: Response<Body>,
     ticket: &mut Ticket,
     timer: &mut Timer,
-) -> bool {
+) -> After {
     if let Some(tunnel) = response.body_mut().take_tunnel() {
         let mut greeting = std::mem::take(&mut *shared.interim.borrow_mut()).into_unsent();
         http1::encode_response(&response, response.body().raw_head(), Framing::None, None, &mut greeting);
         let early = shared.input.borrow_mut().read.split().freeze();
         let observer = response.body_mut().take_observer();
         tunnel::join_http1(&shared.stream, greeting.into(), early, tunnel, observer, ticket, timer).await;
-        return false;
+        return After::Close;
     }
-    let body_read = shared.input.borrow().decoder.is_done();
+    // A response that still streams may be made of the request's body.
+    let answered = response.body().is_empty() || response.body().as_full().is_some();
+    let mut input = shared.input.borrow_mut();
+    let body_read = if answered { input.skip_buffered() } else { input.decoder.is_done() };
+    drop(input);
     let draining = ticket.phase() >= Phase::Draining && terms.inbound;
     let framing = response_framing(&asked, &response);
     let keep_alive = asked.keep_alive && body_read && !draining && framing != Framing::UntilClose;
@@ -317,10 +347,7 @@ async fn respond(
     let mut out = std::mem::take(&mut *shared.interim.borrow_mut());
     http1::encode_response(&response, response.body().raw_head(), framing, connection, out.buffer());
     let idle = response.body().idle();
-    let bodyless = framing == Framing::None;
-    let mut body = response.into_body();
-    // A HEAD's answer is complete without the body that its length speaks of.
-    let mut observer = if bodyless { body.take_observer() } else { None };
+    let body = response.into_body();
     let mut sender = BodySender::new(body, framing);
     let mut progress: Option<Instant> = None;
     let mut socket = &shared.stream;
@@ -350,14 +377,16 @@ async fn respond(
         Poll::Pending
     })
     .await;
-    if let Some(observer) = observer.take() {
-        observer.end(sent);
-    } else {
-        sender.settle(sent);
-    }
+    sender.settle(sent);
     *shared.interim.borrow_mut() = out;
-    // An early answer leaves the rest of the request unread: nobody knows where the next begins.
-    sent.is_ok() && keep_alive && shared.input.borrow().decoder.is_done()
+    match sent {
+        // An early answer leaves the rest of the request unread: nobody knows where the next begins.
+        Ok(()) if keep_alive && shared.input.borrow().decoder.is_done() => After::Another,
+        Ok(()) => After::Close,
+        // The client must not take a part for the whole, and without a length only a reset tells it.
+        Err(_) if framing == Framing::UntilClose => After::Abort,
+        Err(_) => After::Close,
+    }
 }
 
 fn response_framing(asked: &Asked, response: &Response<Body>) -> Framing {
@@ -404,7 +433,9 @@ impl Downstream for Shared {
 
     fn send_interim(&self, response: &Response<()>) {
         if self.takes_interim.get() {
-            http1::encode_response(response, &[], Framing::None, None, self.interim.borrow_mut().buffer());
+            let mut response = response.clone();
+            hop_by_hop::strip(response.headers_mut());
+            http1::encode_response(&response, &[], Framing::None, None, self.interim.borrow_mut().buffer());
         }
     }
 

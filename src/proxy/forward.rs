@@ -15,7 +15,8 @@ use super::record::Record;
 use super::upgrade;
 use crate::body::{Body, Downstream, Tunnel};
 use crate::config::model::UpstreamProtocol;
-use crate::error::{Error, Reason};
+use crate::error::{Error, Reason, Source};
+use crate::runtime::timer::earlier;
 use crate::snapshot::{Target, Upstream};
 use crate::telemetry::metrics::{AttemptOutcome, UpstreamCounter};
 use crate::transport::{Answer, Attempt, Checkout, Deadlines, Failure, Wanted};
@@ -95,21 +96,30 @@ async fn attempt(
     let pools = &worker.pools;
     let span = worker.ids.borrow_mut().span_id();
     record.trace.send(&mut head.headers, &span);
-    if deadlines.request_reason == Reason::DeadlineExceeded
-        && let Some(deadline) = deadlines.request
-    {
-        deadline::send(&mut head.headers, deadline.saturating_duration_since(Instant::now()));
-    }
     let careful = !head.method.is_idempotent() || !body_is_whole(body);
-    let wanted = Wanted { now: began, fresh, careful, connect: deadlines.connect, idle: deadlines.idle };
+    let tunnel = head.method == Method::CONNECT && !upgrade::is_extended_connect(head);
+    let wanted = Wanted {
+        now: began,
+        // What becomes a tunnel has never spoken HTTP.
+        fresh: fresh || tunnel,
+        careful,
+        until: earlier(deadlines.connect.map(|bound| began + bound), deadlines.request),
+        idle: deadlines.idle,
+    };
     let guard = endpoint.begin();
-    let unsent = |error: Error| Failure { error, stale: false, body_intact: true };
+    let unsent = |mut error: Error| {
+        if error.source == Source::Upstream {
+            error.reason = deadlines.reason(error.reason);
+        }
+        Failure { error, stale: false, body_intact: true }
+    };
 
-    if speaks_http2(upstream.protocol, record.grpc) && !upgrade::is_wanted(head, hop) {
+    if !tunnel && speaks_http2(upstream.protocol, record.grpc) && !upgrade::is_wanted(head, hop) {
         prepare_http2(head, hop);
         let connection = Box::pin(pools.http2(&upstream.state, endpoint, wanted)).await.map_err(unsent)?;
         record.connect = Some(began.elapsed());
         record.queued = Some(Duration::ZERO);
+        pass_deadline_on(head, &deadlines);
         let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began };
         // On the heap: the path of most requests need not have room for the largest.
         return Box::pin(connection.exchange(&mut attempt, guard)).await;
@@ -121,7 +131,7 @@ async fn attempt(
     }
     record.queued = Some(queued);
     record.connect = Some(connected);
-    if head.method == Method::CONNECT && !upgrade::is_extended_connect(head) {
+    if tunnel {
         let (stream, permit) = connection.into_stream();
         return Ok(opened(Tunnel {
             endpoint: Box::new(stream),
@@ -132,15 +142,16 @@ async fn attempt(
     }
     let restored = upgrade::prepare_http1(head, hop);
     prepare_http1(head);
+    pass_deadline_on(head, &deadlines);
     let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began };
     match connection.exchange(&mut attempt, guard, pools, endpoint.id).await? {
-        Answer::Response(response) => Ok(response),
-        Answer::Switched { response, raw_head, stream, early, permit } => {
+        Answer::Response(response) => restored.check(response),
+        Answer::Switched { response, raw_head, stream, early, guards } => {
             let tunnel = Tunnel {
                 endpoint: Box::new(stream),
                 early,
                 idle: deadlines.tunnel_idle,
-                _guard: Some(Box::new(permit)),
+                _guard: Some(Box::new(guards)),
             };
             let mut response = restored.answer(response, tunnel);
             response.body_mut().set_raw_head(raw_head);
@@ -164,6 +175,15 @@ fn speaks_http2(protocol: UpstreamProtocol, grpc: bool) -> bool {
         UpstreamProtocol::Auto => grpc,
         UpstreamProtocol::Http1 => false,
         UpstreamProtocol::Http2 => true,
+    }
+}
+
+/// What a gRPC client still waits, for the endpoint to know; as late as possible.
+fn pass_deadline_on(head: &mut request::Parts, deadlines: &Deadlines) {
+    if deadlines.request_reason == Reason::DeadlineExceeded
+        && let Some(deadline) = deadlines.request
+    {
+        deadline::send(&mut head.headers, deadline.saturating_duration_since(Instant::now()));
     }
 }
 

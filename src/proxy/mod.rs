@@ -153,11 +153,12 @@ impl Connection {
             reply::failure(error.reason, audience)
         });
         record.answered(response.status(), response.headers());
-        if let Some(bytes) = response.body().as_full() {
-            let length = bytes.len();
-            if record.method() == Method::HEAD {
-                response.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
-            }
+        // What the proxy answers by itself has a body that a HEAD must not get, whatever the client speaks.
+        if record.method() == Method::HEAD
+            && let Some(length) = response.body().as_full().map(bytes::Bytes::len)
+        {
+            response.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+            *response.body_mut() = Body::empty();
         }
         response.body_mut().observe(record);
         response

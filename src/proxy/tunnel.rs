@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -16,6 +17,8 @@ use crate::runtime::drain::{Phase, Ticket};
 use crate::runtime::stream::Stream;
 use crate::runtime::timer::Timer;
 
+/// With one direction ended, the other may be silent for this long.
+const HALF_CLOSED: Duration = Duration::from_secs(10);
 /// Bytes of each direction in memory.
 const BUFFER: usize = 16 * 1024;
 
@@ -50,7 +53,12 @@ pub(crate) async fn join(
         if ticket.watch(cx.waker()) == Phase::Forced {
             return Poll::Ready(Err(Reason::Draining));
         }
-        ready!(timer.poll(cx, tunnel.idle.map(|idle| progress + idle)));
+        // RFC 9110, section 9.3.6: with one side gone, the tunnel ends once the rest has been delivered.
+        let idle = if down.closed || up.closed { tunnel.idle.map(|idle| idle.min(HALF_CLOSED)) } else { tunnel.idle };
+        ready!(timer.poll(cx, idle.map(|idle| progress + idle)));
+        if down.closed || up.closed {
+            return Poll::Ready(Ok(()));
+        }
         Poll::Ready(Err(Reason::IdleTimeout))
     })
     .await;

@@ -10,6 +10,8 @@ use hyper::ext::Protocol;
 
 use super::hop_by_hop::HopByHop;
 use crate::body::{Body, Tunnel};
+use crate::error::{Error, Reason};
+use crate::transport::Failure;
 
 /// True where the request asks for another protocol that we pass on.
 ///
@@ -56,6 +58,15 @@ pub(super) fn prepare_http1(head: &mut request::Parts, hop: &HopByHop) -> Restor
 }
 
 impl Restored {
+    /// A 2xx that is no 101 would tell an HTTP/2 client that its tunnel is open (RFC 8441, section 5).
+    pub(super) fn check(&self, response: Response<Body>) -> Result<Response<Body>, Failure> {
+        if self.extended && response.status().is_success() {
+            let error = Error::upstream(Reason::UpstreamProtocolError).because("an upgrade answered by 2xx");
+            return Err(Failure { error, stale: false, body_intact: false });
+        }
+        Ok(response)
+    }
+
     /// The endpoint's 101 as the client has it.
     pub(super) fn answer(&self, response: Response<()>, tunnel: Tunnel) -> Response<Body> {
         let mut response = response.map(|()| Body::tunnel(tunnel));

@@ -64,6 +64,17 @@ impl Stream {
         }
     }
 
+    /// Closing will reset the connection instead of ending it. A Unix socket has no such thing.
+    pub(crate) fn reset_on_close(&self) {
+        match self {
+            Stream::Tcp(tcp) => {
+                let _ = socket2::SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
+            }
+            Stream::Unix(_) => {}
+            Stream::Replayed(_, inner) => inner.reset_on_close(),
+        }
+    }
+
     /// True where nothing is known to be there to be read. What is there is lost; whoever asks wants silence.
     pub(crate) fn is_quiet(&self) -> bool {
         let mut byte = [0u8; 1];

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
 
 use crate::config::model::EndpointAddress;
 use crate::error::{Error, Reason};
@@ -35,25 +35,27 @@ impl OwnAddresses {
         if address.ip().is_unspecified() {
             self.wildcard.insert(address.port());
         } else {
-            self.exact.insert(address);
+            self.exact.insert(canonical(address));
         }
     }
 
     /// `local` is our own end: a connection from an address to itself has not left this machine.
     fn holds_tcp(&self, remote: SocketAddr, local: Option<IpAddr>) -> bool {
+        let remote = canonical(remote);
+        let local = local.map(|local| local.to_canonical());
         let here = remote.ip().is_loopback() || remote.ip().is_unspecified() || Some(remote.ip()) == local;
         self.exact.contains(&remote) || (here && self.wildcard.contains(&remote.port()))
     }
 }
 
-/// Connects within `timeout`.
+/// Connects before `until`.
 ///
 /// # Errors
 /// `connect_failure`, `connect_timeout`, or `loop_detected` where the address is the proxy's own.
 pub(crate) async fn connect(
     address: &EndpointAddress,
     own: &OwnAddresses,
-    timeout: Option<Duration>,
+    until: Option<Instant>,
 ) -> Result<Stream, Error> {
     let connecting = async {
         match address {
@@ -69,12 +71,17 @@ pub(crate) async fn connect(
             EndpointAddress::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await.map_err(connect_failure)?)),
         }
     };
-    match timeout {
+    match until {
         None => connecting.await,
-        Some(timeout) => tokio::time::timeout(timeout, connecting)
+        Some(until) => tokio::time::timeout_at(until, connecting)
             .await
             .unwrap_or_else(|_| Err(Error::upstream(Reason::ConnectTimeout).unsent())),
     }
+}
+
+/// IPv4 also where it is written as IPv6.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 fn connect_failure(error: std::io::Error) -> Error {
@@ -93,6 +100,7 @@ mod tests {
         let here = Some("10.0.0.1".parse().unwrap());
         for (address, expected) in [
             ("127.0.0.1:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
             ("127.0.0.2:1", false),
             ("127.0.0.1:2", true),
             ("10.0.0.1:2", true),

@@ -54,7 +54,8 @@ pub(crate) enum Answer {
         raw_head: Bytes,
         stream: Stream,
         early: Bytes,
-        permit: Permit,
+        /// Kept as long as the tunnel.
+        guards: (Permit, InFlight),
     },
 }
 
@@ -165,9 +166,19 @@ impl Http1Connection {
         };
         self.keep_alive = keep_alive_timeout(received.response.headers());
         if received.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // What is left of the request would run into the tunnel.
+            if upload.finished.is_none() || upload.broken.is_some() {
+                return Err(protocol_error("101 before the request was complete"));
+            }
             let early = self.read.split().freeze();
             let http1::ResponseHead { response, raw, .. } = received;
-            return Ok(Answer::Switched { response, raw_head: raw, stream: self.stream, early, permit: self.permit });
+            return Ok(Answer::Switched {
+                response,
+                raw_head: raw,
+                stream: self.stream,
+                early,
+                guards: (self.permit, guard),
+            });
         }
         Ok(Answer::Response(self.into_response(received, upload, attempt.deadlines, guard, home, endpoint)))
     }
@@ -224,7 +235,11 @@ impl Http1Connection {
     /// Ready when patience is over.
     fn poll_patience(&mut self, cx: &mut Context<'_>, attempt: &Attempt<'_>, upload: &Upload) -> Poll<Failure> {
         let (reason, deadline) = match upload.finished {
-            Some(finished) => (Reason::ResponseTimeout, attempt.deadlines.response.map(|bound| finished + bound)),
+            // Where no answer is due at a time, as for gRPC, silence still has its bound.
+            Some(finished) => match attempt.deadlines.response {
+                Some(bound) => (Reason::ResponseTimeout, Some(finished + bound)),
+                None => (Reason::IdleTimeout, attempt.deadlines.idle.map(|bound| finished + bound)),
+            },
             None => (Reason::IdleTimeout, attempt.deadlines.idle.map(|bound| upload.progress + bound)),
         };
         ready!(self.timer.poll(cx, earlier(deadline, attempt.deadlines.request)));

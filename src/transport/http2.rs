@@ -47,6 +47,8 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExec 
 pub(crate) struct Http2Connection {
     send: RefCell<SendRequest<Body>>,
     streams: Cell<u32>,
+    /// As many as the endpoint's SETTINGS let us open.
+    allowed: Rc<Cell<u32>>,
     opened: Instant,
     idle_since: Cell<Instant>,
     used: Cell<bool>,
@@ -66,8 +68,16 @@ impl Http2Connection {
             .handshake::<_, Body>(TokioIo::new(stream))
             .await
             .map_err(failed)?;
+        let allowed = Rc::new(Cell::new(u32::MAX));
+        let settings = allowed.clone();
         tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
+            let mut connection = std::pin::pin!(connection);
+            let ended = std::future::poll_fn(|cx| {
+                let ended = connection.as_mut().poll(cx);
+                settings.set(u32::try_from(connection.current_max_send_streams()).unwrap_or(u32::MAX));
+                ended
+            });
+            if let Err(error) = ended.await {
                 tracing::debug!(%error, "HTTP/2 connection to an endpoint ended");
             }
         });
@@ -75,6 +85,7 @@ impl Http2Connection {
         Ok(Http2Connection {
             send: RefCell::new(send),
             streams: Cell::new(0),
+            allowed,
             opened: now,
             idle_since: Cell::new(now),
             used: Cell::new(false),
@@ -89,6 +100,11 @@ impl Http2Connection {
     /// True until its first request.
     pub(crate) fn is_new(&self) -> bool {
         !self.used.get()
+    }
+
+    /// True where another stream may begin. Servers should allow at least 100 (RFC 9113, section 6.5.2); some allow fewer.
+    pub(crate) fn has_room(&self, most: u32) -> bool {
+        self.streams() < most.min(self.allowed.get().max(1))
     }
 
     pub(crate) fn streams(&self) -> u32 {
@@ -143,7 +159,10 @@ impl Http2Connection {
         })
         .await;
         match outcome {
-            Ok(response) => Ok(from_http2(response, upload, stream, guard, deadlines)),
+            Ok(response) => {
+                let request = RequestSide { body: shared, watch: upload };
+                Ok(from_http2(response, request, stream, guard, deadlines))
+            }
             Err(mut failure) => {
                 // The client's failure explains the stream's.
                 if let Some((reason, source)) = upload.failed.get() {
@@ -202,7 +221,7 @@ fn to_http2(head: &http::request::Parts, body: Body) -> Request<Body> {
 
 fn from_http2(
     response: Response<Incoming>,
-    upload: Rc<UploadWatch>,
+    request: RequestSide,
     stream: StreamCount,
     guard: InFlight,
     deadlines: Deadlines,
@@ -214,7 +233,7 @@ fn from_http2(
     } else {
         let progress = Instant::now();
         let timer = Timer::default();
-        Body::stream(Http2Body { incoming, upload, deadlines, timer, progress, _stream: stream, _guard: guard })
+        Body::stream(Http2Body { incoming, request, deadlines, timer, progress, _stream: stream, _guard: guard })
     };
     body.set_idle(deadlines.idle);
     Response::from_parts(parts, body)
@@ -266,6 +285,10 @@ struct UploadWatch {
     /// Who waits for the response: the body is sent by hyper's task, and its end begins another patience.
     waiting: RefCell<Option<Waker>>,
     failed: Cell<Option<(Reason, Source)>>,
+    /// The response is over, or nobody wants it any more: so is the request.
+    abandoned: Cell<bool>,
+    /// hyper's task, which sends the body.
+    sending: RefCell<Option<Waker>>,
 }
 
 impl UploadWatch {
@@ -278,7 +301,11 @@ impl UploadWatch {
 
     fn patience(&self, deadlines: Deadlines) -> (Reason, Option<Instant>) {
         match self.finished.get() {
-            Some(finished) => (Reason::ResponseTimeout, deadlines.response.map(|bound| finished + bound)),
+            // Where no answer is due at a time, as for gRPC, silence still has its bound.
+            Some(finished) => match deadlines.response {
+                Some(bound) => (Reason::ResponseTimeout, Some(finished + bound)),
+                None => (Reason::IdleTimeout, deadlines.idle.map(|bound| finished + bound)),
+            },
             None => {
                 let since = self.progress.get().unwrap_or_else(|| {
                     let now = Instant::now();
@@ -302,6 +329,10 @@ impl http_body::Body for Upload {
     type Error = Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if self.watch.abandoned.get() {
+            return Poll::Ready(Some(Err(Error::local(Reason::ClientCancelled))));
+        }
+        self.watch.sending.replace(Some(cx.waker().clone()));
         self.watch.touched.set(true);
         let frame = ready!(Pin::new(&mut *self.body.borrow_mut()).poll_frame(cx));
         self.watch.progress.set(Some(Instant::now()));
@@ -323,10 +354,31 @@ impl http_body::Body for Upload {
     }
 }
 
+/// The request behind a response. hyper goes on sending it when the response is dropped; this stops it, for it reads
+/// from the client's connection, which by then is somebody else's.
+struct RequestSide {
+    body: Rc<RefCell<Body>>,
+    watch: Rc<UploadWatch>,
+}
+
+impl Drop for RequestSide {
+    fn drop(&mut self) {
+        if self.watch.finished.get().is_some() {
+            return;
+        }
+        // An error, and no end: the endpoint must not take a part for the whole.
+        self.watch.abandoned.set(true);
+        *self.body.borrow_mut() = Body::empty();
+        if let Some(waker) = self.watch.sending.take() {
+            waker.wake();
+        }
+    }
+}
+
 /// A response's body, with its patience.
 struct Http2Body {
     incoming: Incoming,
-    upload: Rc<UploadWatch>,
+    request: RequestSide,
     deadlines: Deadlines,
     timer: Timer,
     progress: Instant,
@@ -343,10 +395,24 @@ impl http_body::Body for Http2Body {
         match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 this.progress = Instant::now();
-                Poll::Ready(frame.map(|frame| frame.map_err(|error| classify(&error, false).because(error))))
+                let failed = this.request.watch.failed.get();
+                Poll::Ready(frame.map(|frame| {
+                    frame.map_err(|error| {
+                        let classified = classify(&error, false).because(error);
+                        // The client's failure explains the stream's.
+                        match failed {
+                            Some((reason, source)) => Error { reason, source, ..classified },
+                            None => classified,
+                        }
+                    })
+                }))
             }
             Poll::Pending => {
-                let progress = this.upload.progress.get().map_or(this.progress, |upload| upload.max(this.progress));
+                if this.request.watch.finished.get().is_none() {
+                    this.request.watch.waiting.replace(Some(cx.waker().clone()));
+                }
+                let progress =
+                    this.request.watch.progress.get().map_or(this.progress, |upload| upload.max(this.progress));
                 let idle = this.deadlines.idle.map(|bound| progress + bound);
                 ready!(this.timer.poll(cx, earlier(idle, this.deadlines.request)));
                 let reason = this.deadlines.reason(Reason::IdleTimeout);

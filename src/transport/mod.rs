@@ -39,7 +39,7 @@ pub(crate) struct Deadlines {
 
 impl Deadlines {
     /// Why time is up: the whole request's deadline explains a timeout once it has passed.
-    fn reason(&self, otherwise: Reason) -> Reason {
+    pub(crate) fn reason(&self, otherwise: Reason) -> Reason {
         match self.request {
             Some(deadline) if Instant::now() >= deadline => self.request_reason,
             _ => otherwise,

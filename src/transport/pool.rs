@@ -17,7 +17,6 @@ use super::http1::Http1Connection;
 use super::http2::Http2Connection;
 use super::{OwnAddresses, connect};
 use crate::error::{Error, Reason};
-use crate::runtime::timer::after;
 use crate::upstream::limit::Permit;
 use crate::upstream::state::{EndpointState, UpstreamState};
 
@@ -64,8 +63,8 @@ pub(crate) struct Wanted {
     pub(crate) fresh: bool,
     /// The request cannot be repeated: look twice before an idle connection is trusted.
     pub(crate) careful: bool,
-    /// To a usable connection.
-    pub(crate) connect: Option<Duration>,
+    /// Until there has to be a usable connection.
+    pub(crate) until: Option<Instant>,
     /// How long idle ones are kept.
     pub(crate) idle: Option<Duration>,
 }
@@ -117,7 +116,7 @@ impl Pools {
             },
         };
         let queued = began.elapsed();
-        let stream = Box::pin(connect(&endpoint.address, &self.own, wanted.connect)).await?;
+        let stream = Box::pin(connect(&endpoint.address, &self.own, wanted.until)).await?;
         let connected = began.elapsed() - queued;
         Ok(Checkout { connection: Http1Connection::new(stream, permit), queued, connected })
     }
@@ -132,13 +131,13 @@ impl Pools {
         endpoint: &Arc<EndpointState>,
         wanted: Wanted,
     ) -> Result<Rc<Http2Connection>, Error> {
-        if let Some(connection) = self.pick_http2(upstream, endpoint, wanted.fresh) {
+        if let Some(connection) = self.pick_http2(upstream, endpoint, wanted) {
             return Ok(connection);
         }
         let connecting = self.with(upstream, endpoint, |pool| pool.connecting.clone());
         let making = async {
             let _turn = connecting.lock().await;
-            if let Some(connection) = self.pick_http2(upstream, endpoint, wanted.fresh) {
+            if let Some(connection) = self.pick_http2(upstream, endpoint, wanted) {
                 return Ok(connection);
             }
             let permit = match upstream.connections.try_acquire() {
@@ -154,9 +153,9 @@ impl Pools {
             self.with(upstream, endpoint, |pool| pool.http2.push(connection.clone()));
             Ok(connection)
         };
-        match wanted.connect {
+        match wanted.until {
             None => making.await,
-            Some(bound) => tokio::time::timeout(bound, making)
+            Some(until) => tokio::time::timeout_at(until, making)
                 .await
                 .unwrap_or_else(|_| Err(Error::upstream(Reason::ConnectTimeout).unsent())),
         }
@@ -167,6 +166,9 @@ impl Pools {
         let mut endpoints = self.endpoints.borrow_mut();
         // Without its pool, the endpoint has been removed meanwhile.
         let Some(pool) = endpoints.get_mut(&endpoint) else { return };
+        if !pool.waiters.is_empty() && !connection.is_usable(Instant::now(), None, LIFETIME, false) {
+            return; // Its place goes to somebody who waits.
+        }
         while let Some(waiter) = pool.waiters.pop_front() {
             match waiter.send(connection) {
                 Ok(()) => return,
@@ -191,6 +193,16 @@ impl Pools {
             pool.http2.retain(|connection| connection.is_usable(now, bound, LIFETIME));
             pool.endpoint.strong_count() > 0
         });
+    }
+
+    /// Gives up what is idle of upstreams at whose bound somebody waits, on another worker or for another endpoint.
+    pub(crate) fn yield_wanted(&self) {
+        for pool in self.endpoints.borrow_mut().values_mut() {
+            if pool.upstream.connections.is_wanted() && pool.waiters.is_empty() {
+                pool.idle.clear();
+                pool.http2.retain(|connection| connection.streams() > 0);
+            }
+        }
     }
 
     /// Gives up one idle connection of the upstream, for somebody who waits for its place.
@@ -246,14 +258,15 @@ impl Pools {
         &self,
         upstream: &Arc<UpstreamState>,
         endpoint: &Arc<EndpointState>,
-        fresh: bool,
+        wanted: Wanted,
     ) -> Option<Rc<Http2Connection>> {
         self.with(upstream, endpoint, |pool| {
+            pool.idle_bound = wanted.idle;
             pool.http2.retain(|connection| connection.is_open());
             let with_room = pool
                 .http2
                 .iter()
-                .filter(|connection| connection.streams() < STREAMS && (!fresh || connection.is_new()));
+                .filter(|connection| connection.has_room(STREAMS) && (!wanted.fresh || connection.is_new()));
             with_room.min_by_key(|connection| connection.streams()).cloned()
         })
     }
@@ -268,7 +281,6 @@ impl Pools {
         let _waiting = upstream.waiting.try_acquire().ok_or_else(overflow)?;
         let queued = upstream.connections.queue();
         self.give_up_idle(upstream);
-        let deadline = after(wanted.connect);
         loop {
             if let Some(permit) = upstream.connections.try_acquire() {
                 queued.pass_on();
@@ -282,7 +294,7 @@ impl Pools {
             tokio::select! {
                 Ok(connection) = returned => return Ok(Waited::Connection(connection)),
                 () = queued.freed() => {}
-                () = sleep_until(deadline) => return Err(overflow()),
+                () = sleep_until(wanted.until) => return Err(overflow()),
             }
         }
     }
