@@ -234,10 +234,8 @@ impl http_body::Body for Body {
 impl Drop for Body {
     fn drop(&mut self) {
         // A server takes no further frame from a body that says it is at its end.
-        if self.observer.is_some() {
-            if http_body::Body::is_end_stream(self) {
-                self.finish(Ok(()));
-            }
+        if self.observer.is_some() && http_body::Body::is_end_stream(self) {
+            self.finish(Ok(()));
         }
     }
 }

@@ -30,6 +30,8 @@ enum State {
     ChunkEnd,
     Trailers,
     Done,
+    /// Nobody knows where it ends.
+    Broken,
 }
 
 /// What [`BodyDecoder::decode`] found.
@@ -73,11 +75,16 @@ impl BodyDecoder {
         matches!(self.state, State::UntilClose | State::Done)
     }
 
-    /// Takes the next part off `buffer`.
+    /// Takes the next part off `buffer`. What is malformed once stays so: there is no end of it, and no next message.
     pub(crate) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Malformed> {
+        self.decode_next(buffer).inspect_err(|_| self.state = State::Broken)
+    }
+
+    fn decode_next(&mut self, buffer: &mut BytesMut) -> Result<Decoded, Malformed> {
         loop {
             match &mut self.state {
                 State::Done => return Ok(Decoded::Done),
+                State::Broken => return Err(Malformed("the body has been malformed before")),
                 _ if buffer.is_empty() => return Ok(Decoded::NeedMore),
                 State::Exact(remaining) => {
                     let data = take(buffer, remaining);

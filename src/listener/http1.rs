@@ -67,9 +67,10 @@ struct Input {
 }
 
 impl Input {
-    /// Passes over what has come of a body that nobody wants, so that its connection can go on. True: that is all.
-    fn skip_buffered(&mut self) -> bool {
-        while let Ok(Decoded::Data(_) | Decoded::Trailers(_)) = self.decoder.decode(&mut self.read) {}
+    /// True where the request has been read to its end. `skip`: nobody wants the rest, so what has come of it is passed
+    /// over, that the connection may go on.
+    fn is_read(&mut self, skip: bool) -> bool {
+        while skip && let Ok(Decoded::Data(_) | Decoded::Trailers(_)) = self.decoder.decode(&mut self.read) {}
         self.decoder.is_done()
     }
 }
@@ -336,9 +337,7 @@ async fn respond(
     }
     // A response that still streams may be made of the request's body.
     let answered = response.body().is_empty() || response.body().as_full().is_some();
-    let mut input = shared.input.borrow_mut();
-    let body_read = if answered { input.skip_buffered() } else { input.decoder.is_done() };
-    drop(input);
+    let body_read = shared.input.borrow_mut().is_read(answered);
     let draining = ticket.phase() >= Phase::Draining && terms.inbound;
     let framing = response_framing(&asked, &response);
     let keep_alive = asked.keep_alive && body_read && !draining && framing != Framing::UntilClose;
