@@ -39,10 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What looks at the running proxy from outside.
     // admin → listener: it binds its sockets as listeners do. admin → app: see CIRCLES.
     // admin → snapshot, transport, upstream: `/upstreams` shows endpoints, their pools and their limits as they are.
-    (
-        "admin",
-        &["app", "config", "control", "listener", "runtime", "snapshot", "telemetry", "transport", "upstream"],
-    ),
+    ("admin", &["app", "config", "control", "listener", "runtime", "snapshot", "telemetry", "transport", "upstream"]),
     // control → listener: a connection that one worker hands to another is a command.
     ("control", &["config", "listener", "runtime", "snapshot", "telemetry", "transport"]),
     // The request's way.

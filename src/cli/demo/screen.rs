@@ -108,7 +108,10 @@ impl<'o> Screen<'o> {
         let saved = sum(&seen.metrics, "outrigger_stale_connection_replays_total");
         if saved > 0.0 {
             let (requests, were) = if saved == 1.0 { ("request", "was") } else { ("requests", "were") };
-            writeln!(self.output, "\n{saved} {requests} met a connection that had died, and {were} sent again unnoticed.")?;
+            writeln!(
+                self.output,
+                "\n{saved} {requests} met a connection that had died, and {were} sent again unnoticed."
+            )?;
         }
         self.output.flush()
     }
