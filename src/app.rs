@@ -5,7 +5,6 @@
 //! asks where it listens ([`Running::listeners`]), and ends it from any thread ([`Running::handle`]). The proxy brings
 //! its own threads; it neither needs nor touches a tokio runtime of the program's.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{Request, Response};
@@ -322,7 +321,7 @@ impl Handle {
 
 /// Follows the wishes until the proxy has ended.
 async fn conduct(control: &Arc<Control>, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Ending {
-    let announced = Cell::new(None::<Instant>);
+    let mut draining = false;
     let mut ending = false;
     let mut drain = std::pin::pin!(None::<std::pin::Pin<Box<dyn Future<Output = bool>>>>);
     loop {
@@ -345,14 +344,13 @@ async fn conduct(control: &Arc<Control>, mut wishes: mpsc::UnboundedReceiver<Wis
             Wish::End { delay } => {
                 ending = true;
                 tracing::info!("ending: unready, then draining");
-                // After a drain, the delay has been waited for already.
-                let delay = if delay { control.drain.delay } else { Duration::ZERO };
-                let waited = announced.get().map_or(Duration::ZERO, |since| since.elapsed());
-                drain.set(Some(Box::pin(drained(control.clone(), delay.saturating_sub(waited), true))));
+                // Whoever began a drain by hand has waited, or has no time left.
+                let delay = if delay && !draining { control.drain.delay } else { Duration::ZERO };
+                drain.set(Some(Box::pin(drained(control.clone(), delay, true))));
             }
-            Wish::Drain if announced.get().is_some() => {}
+            Wish::Drain if draining || ending => {}
             Wish::Drain => {
-                announced.set(Some(Instant::now()));
+                draining = true;
                 tracing::info!("draining inbound");
                 drain.set(Some(Box::pin(drained(control.clone(), control.drain.delay, false))));
             }

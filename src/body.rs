@@ -39,7 +39,9 @@ enum Kind {
 /// Counts what becomes of a response. Dropped with its body, where the client left.
 pub(crate) trait Observer {
     /// This many bytes of the body were passed on.
-    fn sent(&mut self, bytes: usize);
+    fn sent(&mut self, bytes: u64);
+    /// This many bytes came from the client outside of a body.
+    fn received(&mut self, bytes: u64);
     /// The response's trailers, where gRPC puts its status.
     fn trailers(&mut self, trailers: &HeaderMap);
     /// The response is over.
@@ -200,7 +202,7 @@ impl http_body::Body for Body {
             Some(Ok(frame)) => {
                 if let Some(observer) = &mut this.observer {
                     if let Some(data) = frame.data_ref() {
-                        observer.sent(data.len());
+                        observer.sent(data.len() as u64);
                     } else if let Some(trailers) = frame.trailers_ref() {
                         observer.trailers(trailers);
                     }

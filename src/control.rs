@@ -193,6 +193,7 @@ impl Control {
         });
         let upstreams = snapshot.upstreams.iter().map(|upstream| UpstreamFacts {
             upstream: upstream.id,
+            requests_in_flight: upstream.state.requests.used().into(),
             requests_waiting: upstream.state.waiting.used().into(),
             connections_open: upstream.state.connections.used().into(),
             connections_idle: pools.get(&upstream.state.name).map_or(0, |pool| pool.idle),

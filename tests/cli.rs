@@ -1,5 +1,7 @@
 //! Commands that ask a running proxy, and those that need none, as the shell sees them: output and exit code.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Clippy takes functions beside the tests for no tests.
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // A test says what is wrong by failing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -59,6 +59,34 @@ fn every_key_of_the_file_is_explained() {
     let missing: Vec<&String> =
         keys.iter().filter(|key| !Regex::new(&format!(r"\b{key}\b")).unwrap().is_match(&code)).collect();
     assert!(missing.is_empty(), "the README does not speak of {missing:?}");
+}
+
+#[test]
+fn defaults_are_the_programs() {
+    let output = outrigger(&["check", "--effective", "config/minimal.yaml"], "");
+    let effective = flat(&String::from_utf8(output.stdout).unwrap());
+    let row = Regex::new(r"(?m)^\| `([a-z_.]+)` \| `([^`]+)`").unwrap();
+    // Of each table, where its keys stand in the file.
+    let tables = [
+        ("The file", 0, ""),
+        ("The file", 1, "listeners.inbound."),
+        ("The file", 2, "defaults."),
+        ("Timeouts", 0, "defaults.timeouts."),
+        ("Limits", 0, "listeners.inbound.limits."),
+        ("Limits", 1, "defaults.limits."),
+    ];
+    let mut compared = 0;
+    for (title, number, prefix) in tables {
+        let table = section(title).split("\n| key |").nth(number + 1).unwrap().split("\n\n").next().unwrap();
+        for [key, shown] in row.captures_iter(table).map(|found| found.extract().1) {
+            // What is not in the long form has no default of its own.
+            if let Some(real) = effective.get(&format!("{prefix}{key}")) {
+                assert_eq!(milliseconds(shown), milliseconds(real), "{title}: {prefix}{key}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared >= 25, "only {compared} defaults were found");
 }
 
 #[test]
@@ -155,6 +183,34 @@ fn code_pattern() -> Regex {
 fn section(title: &str) -> &'static str {
     let (_, rest) = README.split_once(&format!("\n## {title}\n")).unwrap();
     rest.split_once("\n## ").map_or(rest, |(section, _)| section)
+}
+
+/// The scalars of an effective configuration by their paths. It is regular: a key a line, two spaces a level.
+fn flat(effective: &str) -> BTreeMap<String, String> {
+    let mut path: Vec<&str> = Vec::new();
+    let mut scalars = BTreeMap::new();
+    for line in effective.lines() {
+        let Some((key, value)) = line.split_once(':') else { continue };
+        path.truncate((key.len() - key.trim_start().len()) / 2);
+        path.push(key.trim());
+        let value = value.trim().trim_matches('"');
+        if !value.is_empty() {
+            scalars.insert(path.join("."), value.to_owned());
+        }
+    }
+    scalars
+}
+
+/// Durations in one form, so that `75s` is `1m15s`; everything else as it is.
+fn milliseconds(text: &str) -> String {
+    let period = Regex::new(r"^(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?$").unwrap();
+    match period.captures(text).filter(|_| !text.is_empty()) {
+        Some(parts) => {
+            let part = |index: usize| parts.get(index).map_or(0, |digits| digits.as_str().parse::<u64>().unwrap());
+            format!("{}000", part(1) * 3600 + part(2) * 60 + part(3))
+        }
+        None => text.to_owned(),
+    }
 }
 
 /// The names of all properties in a JSON Schema.

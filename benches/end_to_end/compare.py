@@ -8,6 +8,7 @@ Needs nginx, haproxy, wrk and, for system calls, strace, all of them from Debian
 
 import argparse
 import os
+import random
 import re
 import signal
 import statistics
@@ -39,10 +40,8 @@ def main():
         for _, url in proxies.values():
             load(bench, url, 1, options.connections)
         for round_number in range(options.rounds):
-            # In another order each time, so that what the machine does besides hits all alike.
-            keys = list(proxies)
-            keys = keys[round_number % len(keys) :] + keys[: round_number % len(keys)]
-            for key in keys:
+            # In another order each time, so that what the machine does besides, and who came before, hits all alike.
+            for key in random.sample(list(proxies), len(proxies)):
                 if time.monotonic() > deadline - options.seconds:
                     print(f"time is up after {round_number} rounds", file=sys.stderr)
                     break

@@ -114,16 +114,7 @@ impl Admin {
     }
 
     /// Asks, and waits for the answer.
-    pub(super) fn ask(&self, question: &Question<'_>) -> Result<(StatusCode, Bytes), String> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| format!("cannot make a runtime: {error}"))?;
-        runtime.block_on(self.ask_within(question))
-    }
-
-    /// The same, in a runtime.
-    pub(super) async fn ask_within(&self, question: &Question<'_>) -> Result<(StatusCode, Bytes), String> {
+    pub(super) async fn ask(&self, question: &Question<'_>) -> Result<(StatusCode, Bytes), String> {
         match question.within {
             None => self.converse(question).await,
             Some(bound) => tokio::time::timeout(bound, self.converse(question))

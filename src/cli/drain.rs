@@ -84,7 +84,9 @@ fn tell(args: &DrainArgs) -> Result<Value, String> {
         // The proxy bounds its drain by itself.
         within: (!args.wait).then_some(ANSWER_WITHIN),
     };
-    let (status, body) = admin.ask(&question)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot make a runtime: {error}"))?;
+    let (status, body) = runtime.block_on(admin.ask(&question))?;
     let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
     match status {
         StatusCode::OK | StatusCode::ACCEPTED if answer["phase"].is_string() => Ok(answer),

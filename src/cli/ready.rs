@@ -1,11 +1,12 @@
 //! `outrigger ready`: whether a running proxy is ready.
 
 use std::io::{self, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::admin::{Admin, AdminArgs, Question};
 use super::exit;
@@ -49,15 +50,8 @@ pub fn ready(args: &ReadyArgs, output: &mut dyn Write) -> io::Result<u8> {
         Ok(admin) => admin,
         Err(message) => return Ok(exit::fault(&message)),
     };
-    let deadline = args.wait.map(|wait| Instant::now() + wait);
-    let answer = loop {
-        let answer = ask(&admin);
-        let left = deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(Instant::now()));
-        if answer.as_ref().is_ok_and(|answer| answer["ready"] == true) || left.is_zero() {
-            break answer;
-        }
-        std::thread::sleep(left.min(AGAIN_AFTER));
-    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(ask_until_ready(&admin, args.wait.unwrap_or_default()));
     let ready = answer.as_ref().is_ok_and(|answer| answer["ready"] == true);
     let code = if ready { exit::DONE } else { exit::FAULT };
     if args.json {
@@ -77,9 +71,22 @@ pub fn ready(args: &ReadyArgs, output: &mut dyn Write) -> io::Result<u8> {
     Ok(code)
 }
 
-fn ask(admin: &Admin) -> Result<Value, String> {
+/// The first answer that is yes, or the last within this time.
+async fn ask_until_ready(admin: &Admin, within: Duration) -> Result<Value, String> {
+    let began = Instant::now();
+    loop {
+        let answer = ask(admin).await;
+        let left = within.saturating_sub(began.elapsed());
+        if answer.as_ref().is_ok_and(|answer| answer["ready"] == true) || left.is_zero() {
+            return answer;
+        }
+        tokio::time::sleep(left.min(AGAIN_AFTER)).await;
+    }
+}
+
+async fn ask(admin: &Admin) -> Result<Value, String> {
     let question = Question { method: Method::GET, target: "/readyz", token: None, within: Some(ANSWER_WITHIN) };
-    let (status, body) = admin.ask(&question)?;
+    let (status, body) = admin.ask(&question).await?;
     match (status, serde_json::from_slice::<Value>(&body)) {
         (StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE, Ok(answer)) if answer["ready"].is_boolean() => Ok(answer),
         _ => Err(format!("the answer ({status}) is not that of an outrigger; is this its admin address?")),

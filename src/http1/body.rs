@@ -232,8 +232,11 @@ pub(crate) enum Framing {
 mod tests {
     use super::*;
 
-    /// Decodes with the bytes cut at each of `cuts`.
-    fn decode(length: BodyLength, parts: &[&[u8]]) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), Malformed> {
+    /// Data, trailers, and what is left of the bytes.
+    type Whole = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
+    /// Decodes bytes that arrive in parts.
+    fn decode(length: BodyLength, parts: &[&[u8]]) -> Result<Whole, Malformed> {
         let (mut decoder, mut buffer) = (BodyDecoder::new(length), BytesMut::new());
         let (mut data, mut trailers) = (Vec::new(), None);
         for part in parts {

@@ -13,6 +13,11 @@ use super::{BodyLength, Malformed};
 /// Header fields of one message. RFC 9110, section 5.4 leaves the number to us; hyper and nginx settle near 100.
 const MAX_HEADERS: usize = 128;
 
+/// `Via`, `X-Forwarded-*`, `X-Request-Id`, `Traceparent`, and one to spare.
+const ADDED_TO_REQUEST: usize = 7;
+/// `Via`.
+const ADDED_TO_RESPONSE: usize = 1;
+
 /// Why a head cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeadError {
@@ -67,30 +72,17 @@ pub(crate) fn parse_request(
     max_bytes: usize,
 ) -> Result<Option<RequestHead>, HeadError> {
     skip_empty_lines(buffer);
-    if !holds_whole_head(buffer, scanned, max_bytes)? {
-        return Ok(None);
-    }
+    let Some(head) = take_head(buffer, scanned, max_bytes)? else { return Ok(None) };
     let mut slots = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut []);
-    let length = match parsed.parse_with_uninit_headers(buffer, &mut slots) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Err(malformed("the head ends in the middle of a line")),
-        Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
-        Err(error) => return Err(malformed(describe(error))),
-    };
-    if length > max_bytes {
-        return Err(HeadError::TooLarge);
-    }
+    check_parsed(parsed.parse_with_uninit_headers(&head, &mut slots), &head)?;
     let version = version_of(parsed.version);
     let method =
         Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| malformed("invalid method"))?;
-    let target = range_of(buffer, parsed.path.unwrap_or_default().as_bytes());
-    let fields = Fields::locate(buffer, parsed.headers);
-
-    let head = buffer.split_to(length).freeze();
-    let mut headers = fields.collect(&head)?;
+    let target = head.slice_ref(parsed.path.unwrap_or_default().as_bytes());
+    let mut headers = collect(parsed.headers, &head, ADDED_TO_REQUEST)?;
     let connection = Connection::read(&headers);
-    let uri = take_target(&method, head.slice(target), &mut headers)?;
+    let uri = take_target(&method, target, &mut headers)?;
     check_host(&headers, version)?;
     let length = request_length(&headers, version)?;
     let keep_alive = version == Version::HTTP_11 && !connection.close;
@@ -114,28 +106,18 @@ pub(crate) fn parse_response(
     max_bytes: usize,
     method: &Method,
 ) -> Result<Option<ResponseHead>, HeadError> {
-    if !holds_whole_head(buffer, scanned, max_bytes)? {
-        return Ok(None);
-    }
+    let Some(head) = take_head(buffer, scanned, max_bytes)? else { return Ok(None) };
     let mut slots = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut []);
     // RFC 9112, section 5.1: space before a response's colon is stripped.
     let mut config = httparse::ParserConfig::default();
     config.allow_spaces_after_header_name_in_responses(true);
-    let length = match config.parse_response_with_uninit_headers(&mut parsed, buffer, &mut slots) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Err(malformed("the head ends in the middle of a line")),
-        Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
-        Err(error) => return Err(malformed(describe(error))),
-    };
+    check_parsed(config.parse_response_with_uninit_headers(&mut parsed, &head, &mut slots), &head)?;
     let version = version_of(parsed.version);
     let status = StatusCode::from_u16(parsed.code.unwrap_or_default()).map_err(|_| malformed("invalid status code"))?;
     let phrase = parsed.reason.filter(|&phrase| Some(phrase) != status.canonical_reason());
-    let phrase = phrase.map(|phrase| range_of(buffer, phrase.as_bytes()));
-    let fields = Fields::locate(buffer, parsed.headers);
-
-    let head = buffer.split_to(length).freeze();
-    let mut headers = fields.collect(&head)?;
+    let phrase = phrase.map(|phrase| head.slice_ref(phrase.as_bytes()));
+    let mut headers = collect(parsed.headers, &head, ADDED_TO_RESPONSE)?;
     let connection = Connection::read(&headers);
     let (length, trustworthy) = response_length(&mut headers, status, version, method)?;
     let keep_alive = trustworthy
@@ -148,7 +130,7 @@ pub(crate) fn parse_response(
     *response.version_mut() = version;
     *response.headers_mut() = headers;
     if let Some(phrase) = phrase {
-        response.extensions_mut().insert(ReasonPhrase(head.slice(phrase)));
+        response.extensions_mut().insert(ReasonPhrase(phrase));
     }
     Ok(Some(ResponseHead { response, length, keep_alive, raw: head }))
 }
@@ -161,25 +143,39 @@ fn skip_empty_lines(buffer: &mut BytesMut) {
     }
 }
 
-/// True once the empty line that ends a head is there.
-fn holds_whole_head(buffer: &[u8], scanned: &mut usize, max_bytes: usize) -> Result<bool, HeadError> {
+/// Takes the bytes up to the empty line that ends a head, once it is there.
+fn take_head(buffer: &mut BytesMut, scanned: &mut usize, max_bytes: usize) -> Result<Option<Bytes>, HeadError> {
     // The end may straddle what was there before.
     let from = scanned.saturating_sub(3).min(buffer.len());
-    let ended = memchr::memchr_iter(b'\n', &buffer[from..]).any(|position| {
-        let rest = &buffer[from + position + 1..];
-        rest.starts_with(b"\n") || rest.starts_with(b"\r\n")
+    let end = memchr::memchr_iter(b'\n', &buffer[from..]).find_map(|position| {
+        let after = from + position + 1;
+        match &buffer[after..] {
+            [b'\n', ..] => Some(after + 1),
+            [b'\r', b'\n', ..] => Some(after + 2),
+            _ => None,
+        }
     });
-    if ended {
+    if let Some(end) = end.filter(|end| *end <= max_bytes) {
         *scanned = 0;
-        return Ok(true);
+        return Ok(Some(buffer.split_to(end).freeze()));
     }
     *scanned = buffer.len();
     if buffer.len() < max_bytes {
-        return Ok(false);
+        return Ok(None);
     }
-    match memchr::memchr(b'\n', buffer) {
+    match memchr::memchr(b'\n', &buffer[..max_bytes]) {
         Some(_) => Err(HeadError::TooLarge),
         None => Err(HeadError::TargetTooLong),
+    }
+}
+
+/// The parser has to see the end of the head where we saw it.
+fn check_parsed(parsed: httparse::Result<usize>, head: &Bytes) -> Result<(), HeadError> {
+    match parsed {
+        Ok(httparse::Status::Complete(length)) if length == head.len() => Ok(()),
+        Ok(_) => Err(malformed("the head does not end with its empty line")),
+        Err(httparse::Error::TooManyHeaders) => Err(HeadError::TooLarge),
+        Err(error) => Err(malformed(describe(error))),
     }
 }
 
@@ -199,33 +195,17 @@ fn describe(error: httparse::Error) -> &'static str {
     }
 }
 
-/// Where `part`, a slice of `whole`, begins and ends.
-fn range_of(whole: &[u8], part: &[u8]) -> std::ops::Range<usize> {
-    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
-    start..start + part.len()
-}
-
-/// Where names and values stand in the head, found while it is still borrowed.
-struct Fields(smallvec::SmallVec<[(std::ops::Range<usize>, std::ops::Range<usize>); 24]>);
-
-impl Fields {
-    fn locate(buffer: &[u8], headers: &[httparse::Header<'_>]) -> Self {
-        let at =
-            |header: &httparse::Header<'_>| (range_of(buffer, header.name.as_bytes()), range_of(buffer, header.value));
-        Fields(headers.iter().map(at).collect())
+/// The fields as a map, whose values are parts of `head`. `added` is room for fields that the proxy will add, so that
+/// the map need not grow.
+fn collect(fields: &[httparse::Header<'_>], head: &Bytes, added: usize) -> Result<HeaderMap, HeadError> {
+    let mut headers = HeaderMap::with_capacity(fields.len() + added);
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed("invalid header name"))?;
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
+        let value = value.map_err(|_| malformed("invalid header value"))?;
+        headers.try_append(name, value).map_err(|_| HeadError::TooLarge)?;
     }
-
-    fn collect(self, head: &Bytes) -> Result<HeaderMap, HeadError> {
-        // Room for those that the proxy adds, so that the map need not grow.
-        let mut headers = HeaderMap::with_capacity(self.0.len() + 8);
-        for (name, value) in self.0 {
-            let name = HeaderName::from_bytes(&head[name]).map_err(|_| malformed("invalid header name"))?;
-            let value =
-                HeaderValue::from_maybe_shared(head.slice(value)).map_err(|_| malformed("invalid header value"))?;
-            headers.try_append(name, value).map_err(|_| HeadError::TooLarge)?;
-        }
-        Ok(headers)
-    }
+    Ok(headers)
 }
 
 /// What `Connection` says about the connection itself.
@@ -284,6 +264,11 @@ fn take_target(method: &Method, target: Bytes, headers: &mut HeaderMap) -> Resul
         headers.insert(header::HOST, host);
     }
     match parts.path_and_query {
+        // RFC 9112, section 3.2.1: an empty path is sent as a slash, also before a query.
+        Some(target) if target.as_str().starts_with('?') => {
+            let target = ["/", target.as_str()].concat();
+            PathAndQuery::from_maybe_shared(Bytes::from(target)).map(Uri::from).map_err(invalid)
+        }
         // RFC 9112, section 3.2.4: OPTIONS for a server as a whole, through a proxy.
         Some(path) if method == Method::OPTIONS && path.as_str() == "/" && path.query().is_none() => {
             Ok(Uri::from(PathAndQuery::from_static("*")))
@@ -470,6 +455,8 @@ mod tests {
         assert_eq!(head.request.uri(), "/x?y");
         let head = accepted("OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(head.request.uri().path(), "*");
+        let head = accepted("GET http://b?q HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(head.request.uri(), "/?q");
     }
 
     #[test]

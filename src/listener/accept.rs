@@ -10,11 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::Request;
 use socket2::{SockRef, Socket};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use super::{LayerFn, Session, serve, socket};
+use crate::body::Body;
+use crate::error::{Error, Reason};
+use crate::http1::{self, Framing};
 use crate::proxy::Connection;
 use crate::proxy::worker::Worker;
 use crate::runtime::stream::Stream;
@@ -121,7 +125,7 @@ impl Door {
             Err(error) if is_exhausted(&error) => {
                 self.worker.metrics.count_listener(self.listener, ListenerCounter::RejectedNoDescriptor);
                 self.worker.pools.give_up_all_idle();
-                spare.shed(listener).await;
+                spare.shed(listener, self).await;
                 tokio::time::sleep(BREATH).await;
             }
             // ECONNABORTED and its like: the client left before it was let in.
@@ -132,7 +136,7 @@ impl Door {
     fn admit(&self, stream: Stream) {
         let Some(permit) = self.connections.try_acquire() else {
             self.worker.metrics.count_listener(self.listener, ListenerCounter::RejectedConnectionLimit);
-            refuse(stream);
+            self.refuse(&stream);
             return;
         };
         let own = self.loads[self.index].load(Ordering::Relaxed);
@@ -151,6 +155,25 @@ impl Door {
         if let Ok(stream) = accepted {
             let local = self.local;
             (self.hand_over)(emptiest, StreamIn { stream, listener: self.listener, local, load, permit });
+        }
+    }
+
+    /// Tells a client that there is no room, as far as that goes without waiting.
+    fn refuse(&self, stream: &Stream) {
+        let connection = Connection::new(self.worker.clone(), self.listener, stream.peer(), self.local);
+        let response = connection.refuse(Request::new(Body::empty()), Error::local(Reason::Overflow));
+        let mut bytes = Vec::new();
+        let body = response.body().as_full().cloned().unwrap_or_default();
+        http1::encode_response(&response, &[], Framing::Length(body.len() as u64), Some("close"), &mut bytes);
+        bytes.extend_from_slice(&body);
+        // A fresh socket takes so little at once, or its client gets none of it.
+        let _ = match stream {
+            Stream::Tcp(tcp) => tcp.try_write(&bytes),
+            Stream::Unix(unix) => unix.try_write(&bytes),
+            Stream::Replayed(..) => Ok(0),
+        };
+        if let Some(observer) = response.into_body().take_observer() {
+            observer.end(Ok(()));
         }
     }
 
@@ -195,17 +218,6 @@ fn start(
     tokio::task::spawn_local(serving);
 }
 
-/// Tells a client that there is no room, as far as that goes without waiting.
-fn refuse(stream: Stream) {
-    const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\
-        X-Outrigger-Reason: overflow\r\n\r\n";
-    let _ = match &stream {
-        Stream::Tcp(tcp) => tcp.try_write(NO_ROOM),
-        Stream::Unix(unix) => unix.try_write(NO_ROOM),
-        Stream::Replayed(..) => Ok(0),
-    };
-}
-
 enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
@@ -235,11 +247,11 @@ impl Spare {
         Spare(std::fs::File::open("/dev/null").ok())
     }
 
-    async fn shed(&mut self, listener: &Listener) {
+    async fn shed(&mut self, listener: &Listener, door: &Door) {
         if self.0.take().is_some()
             && let Ok(Ok(stream)) = tokio::time::timeout(Duration::ZERO, listener.accept()).await
         {
-            refuse(stream);
+            door.refuse(&stream);
         }
         *self = Spare::new();
     }

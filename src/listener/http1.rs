@@ -14,16 +14,17 @@ use tokio::time::Instant;
 
 use super::Session;
 use crate::body::{Body, Downstream};
-use crate::config::model::Direction;
 use crate::error::{Error, Reason};
 use crate::http1::{self, BodyDecoder, BodyLength, BodySender, Decoded, Framing, HeadError, SendError};
-use crate::proxy::tunnel;
+use crate::proxy::{Terms, tunnel};
 use crate::runtime::drain::{Phase, Ticket};
 use crate::runtime::stream::{Outgoing, Stream};
 use crate::runtime::timer::{Timer, after};
 
 /// How HTTP/2 begins (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// A connection that waits for a request for longer is idle.
+const BUSY: Duration = Duration::from_secs(1);
 /// First read of a request: nearly all fit.
 const READ_SMALL: usize = 4 * 1024;
 /// Reads of an upload.
@@ -72,6 +73,7 @@ struct Asked {
     keep_alive: bool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "taken apart as soon as it is made, and nearly always a request")]
 enum Next {
     Request(http1::RequestHead),
     Http2,
@@ -99,7 +101,8 @@ pub(super) async fn serve(stream: Stream, session: &Session, mut ticket: Ticket)
     let mut timer = Timer::default();
     let mut first = true;
     loop {
-        match next_head(&shared, session, &mut ticket, &mut timer, first).await {
+        let terms = session.terms();
+        match next_head(&shared, session, terms, &mut ticket, &mut timer, first).await {
             Next::Closed => return Outcome::Closed,
             Next::Http2 => {
                 let Some(shared) = Rc::into_inner(shared) else { return Outcome::Closed };
@@ -108,14 +111,14 @@ pub(super) async fn serve(stream: Stream, session: &Session, mut ticket: Ticket)
             Next::Failed(error) => {
                 let response = session.refuse(error, shared.received.get());
                 let asked = Asked { method: Method::GET, version: Version::HTTP_11, keep_alive: false };
-                Box::pin(respond(&shared, session, asked, response, &mut ticket, &mut timer)).await;
+                Box::pin(respond(&shared, terms, asked, response, &mut ticket, &mut timer)).await;
                 linger(&shared, &mut timer).await;
                 return Outcome::Closed;
             }
             Next::Request(head) => {
                 first = false;
                 // On the heap, so that a connection that waits for its next request holds no room for one.
-                if !Box::pin(exchange(&shared, session, head, &mut ticket, &mut timer)).await {
+                if !Box::pin(exchange(&shared, session, terms, head, &mut ticket, &mut timer)).await {
                     linger(&shared, &mut timer).await;
                     return Outcome::Closed;
                 }
@@ -128,11 +131,11 @@ pub(super) async fn serve(stream: Stream, session: &Session, mut ticket: Ticket)
 async fn next_head(
     shared: &Rc<Shared>,
     session: &Session,
+    Terms { limits, inbound }: Terms,
     ticket: &mut Ticket,
     timer: &mut Timer,
     first: bool,
 ) -> Next {
-    let limits = session.limits();
     let waiting_since = Instant::now();
     // A connection's first request has to come as if it had begun with the connection.
     let silent_until = waiting_since + if first { limits.header_timeout } else { limits.idle };
@@ -157,8 +160,6 @@ async fn next_head(
                 }
             }
             if input.read.is_empty() {
-                // No memory is held for a connection that waits: a buffer is made once there is something to read.
-                input.read = BytesMut::new();
                 match stream.poll_readable(cx) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(Next::Closed),
@@ -176,12 +177,18 @@ async fn next_head(
         }
         match ticket.watch(cx.waker()) {
             Phase::Forced => return Poll::Ready(Next::Closed),
-            Phase::ClosingIdle if begun.is_none() && session.direction() == Direction::Inbound => {
+            Phase::ClosingIdle if begun.is_none() && inbound => {
                 return Poll::Ready(Next::Closed);
             }
             _ => {}
         }
         let deadline = begun.map_or(silent_until, |begun| begun + limits.header_timeout);
+        if begun.is_none() && input.read.capacity() > 0 {
+            // Busy connections keep their buffer; one that waits for longer holds no memory.
+            ready!(timer.poll(cx, Some(deadline.min(waiting_since + BUSY))));
+            input.read = BytesMut::new();
+            shared.interim.borrow_mut().release();
+        }
         ready!(timer.poll(cx, Some(deadline)));
         if first {
             session.count_header_timeout();
@@ -212,13 +219,14 @@ fn head_error(error: HeadError) -> Error {
 async fn exchange(
     shared: &Rc<Shared>,
     session: &Session,
+    terms: Terms,
     head: http1::RequestHead,
     ticket: &mut Ticket,
     timer: &mut Timer,
 ) -> bool {
     let asked =
         Asked { method: head.request.method().clone(), version: head.request.version(), keep_alive: head.keep_alive };
-    let max_body = session.limits().body_bytes;
+    let max_body = terms.limits.body_bytes;
     {
         let mut input = shared.input.borrow_mut();
         input.decoder = BodyDecoder::new(head.length);
@@ -257,7 +265,7 @@ async fn exchange(
         response
     };
     shared.takes_interim.set(false);
-    respond(shared, session, asked, response, ticket, timer).await
+    respond(shared, terms, asked, response, ticket, timer).await
 }
 
 /// Ready when the client has left. Sends what waits, and takes what it sends ahead of time.
@@ -286,7 +294,7 @@ fn poll_client(shared: &Shared, cx: &mut Context<'_>) -> Poll<()> {
 /// Sends the response. True: the connection takes another request.
 async fn respond(
     shared: &Rc<Shared>,
-    session: &Session,
+    terms: Terms,
     asked: Asked,
     mut response: Response<Body>,
     ticket: &mut Ticket,
@@ -301,7 +309,7 @@ async fn respond(
         return false;
     }
     let body_read = shared.input.borrow().decoder.is_done();
-    let draining = ticket.phase() >= Phase::Draining && session.direction() == Direction::Inbound;
+    let draining = ticket.phase() >= Phase::Draining && terms.inbound;
     let framing = response_framing(&asked, &response);
     let keep_alive = asked.keep_alive && body_read && !draining && framing != Framing::UntilClose;
     let connection = if keep_alive { None } else { Some("close") };
@@ -330,10 +338,11 @@ async fn respond(
             return Poll::Ready(Err(Reason::Draining));
         }
         // Silence of the endpoint is the body's to notice; that of a client which takes nothing is noticed here.
-        if sender.take_moved() || out.is_empty() {
+        let waits = !out.is_empty() || sender.is_stuck();
+        if sender.take_moved() || !waits {
             progress = None;
         }
-        if !out.is_empty() || sender.is_stuck() {
+        if waits {
             let since = *progress.get_or_insert_with(Instant::now);
             ready!(timer.poll(cx, idle.map(|idle| since + idle)));
             return Poll::Ready(Err(Reason::IdleTimeout));
@@ -346,6 +355,7 @@ async fn respond(
     } else {
         sender.settle(sent);
     }
+    *shared.interim.borrow_mut() = out;
     // An early answer leaves the rest of the request unread: nobody knows where the next begins.
     sent.is_ok() && keep_alive && shared.input.borrow().decoder.is_done()
 }

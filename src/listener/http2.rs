@@ -20,9 +20,8 @@ use tokio::time::Instant;
 
 use super::Session;
 use crate::body::{Body, Downstream};
-use crate::config::model::Direction;
 use crate::error::{Error, Reason};
-use crate::proxy::tunnel;
+use crate::proxy::{Terms, tunnel};
 use crate::runtime::drain::{Phase, Ticket};
 use crate::runtime::stream::Stream;
 use crate::runtime::timer::Timer;
@@ -47,8 +46,7 @@ struct Activity {
 
 /// Serves the connection to its end.
 pub(super) async fn serve(stream: Stream, early: BytesMut, session: Rc<Session>, mut ticket: Ticket) {
-    let limits = session.limits();
-    let inbound = session.direction() == Direction::Inbound;
+    let Terms { limits, inbound } = session.terms();
     let activity = Rc::new(Activity { streams: Cell::new(0), idle_since: Cell::new(Instant::now()) });
     let service = {
         let activity = activity.clone();
@@ -105,7 +103,7 @@ async fn answer(session: &Rc<Session>, mut request: Request<Incoming>, open: Ope
     let wants_tunnel = request.method() == Method::CONNECT;
     let upgrade = wants_tunnel.then(|| hyper::upgrade::on(&mut request));
     let incoming = Rc::new(Counted { received: Instant::now(), bytes: Cell::new(0) });
-    let max = session.limits().body_bytes;
+    let max = session.terms().limits.body_bytes;
     let announced = request.body().size_hint().lower();
     let ended = request.body().is_end_stream() || wants_tunnel;
     let mut request = request.map(|body| {

@@ -11,10 +11,9 @@ use tokio::time::Instant;
 use tower::{Service, ServiceExt as _};
 
 use crate::body::Body;
-use crate::config::model::{Direction, ListenerLimits};
 use crate::error::Error;
-use crate::proxy::Connection;
 use crate::proxy::worker::Worker;
+use crate::proxy::{Connection, Terms};
 use crate::telemetry::metrics::{ListenerCounter, ListenerId};
 
 type ResponseFuture = Pin<Box<dyn Future<Output = Response<Body>>>>;
@@ -116,12 +115,8 @@ impl Session {
         self.listener
     }
 
-    pub(super) fn limits(&self) -> ListenerLimits {
-        self.connection.limits()
-    }
-
-    pub(super) fn direction(&self) -> Direction {
-        self.connection.direction()
+    pub(super) fn terms(&self) -> Terms {
+        self.connection.terms()
     }
 
     pub(super) fn count_header_timeout(&self) {

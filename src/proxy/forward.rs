@@ -1,12 +1,15 @@
 //! One request to an upstream: an endpoint, a connection, an exchange; and once more where it was never sent.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{EXPECT, TE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body as _;
 use tokio::time::Instant;
 
+use super::deadline;
 use super::hop_by_hop::HopByHop;
 use super::record::Record;
 use super::upgrade;
@@ -14,27 +17,24 @@ use crate::body::{Body, Downstream, Tunnel};
 use crate::config::model::UpstreamProtocol;
 use crate::error::{Error, Reason};
 use crate::snapshot::{Target, Upstream};
-use crate::telemetry::metrics::{AttemptOutcome, UpstreamCounter, UpstreamGauge};
-use crate::transport::{Answer, Attempt, Deadlines, Failure, Wanted};
+use crate::telemetry::metrics::{AttemptOutcome, UpstreamCounter};
+use crate::transport::{Answer, Attempt, Checkout, Deadlines, Failure, Wanted};
 use crate::upstream::state::EndpointState;
 
 /// Sends the request to the target's upstream.
 pub(super) async fn forward(
     record: &mut Record,
     target: &Target,
-    request: Request<Body>,
+    request: &mut Request<Body>,
     hop: &HopByHop,
     downstream: Option<&Rc<dyn Downstream>>,
 ) -> Result<Response<Body>, Error> {
     let generation = record.generation().clone();
     let upstream = generation.snapshot.upstream(target.upstream);
-    record.upstream = Some(upstream.id);
-    record.upstream_name = Some(upstream.state.name.clone());
     record.permit = Some(upstream.state.requests.try_acquire().ok_or_else(|| Error::local(Reason::Overflow))?);
-    let _in_flight = record.worker().metrics.hold_upstream(upstream.id, UpstreamGauge::RequestsInFlight);
 
-    let deadlines = deadlines(target, record.grpc, record.received);
-    let (mut head, mut body) = request.into_parts();
+    let deadlines = deadlines(target, record, request.headers())?;
+    let (mut head, mut body) = std::mem::take(request).into_parts();
     let raw_head = body.raw_head().clone();
     let mut fresh = false;
     loop {
@@ -43,20 +43,22 @@ pub(super) async fn forward(
         record.endpoint = Some(endpoint.clone());
         record.attempts += 1;
         let began = Instant::now();
-        let outcome =
-            attempt(record, upstream, endpoint, &mut head, &raw_head, &mut body, hop, downstream, deadlines, fresh)
-                .await;
+        let plan = Plan { upstream, endpoint, hop, downstream, deadlines, began, fresh, raw_head: &raw_head };
+        let outcome = attempt(record, &plan, &mut head, &mut body).await;
+        let ended = Instant::now();
         let failure = match outcome {
             Ok(response) => {
+                record.first_byte = Some(ended);
                 let outcome = AttemptOutcome::Answered(response.status().as_u16());
-                record.worker().metrics.attempt(upstream.id, outcome, began.elapsed());
+                record.worker().metrics.attempt(upstream.id, outcome, ended - began);
                 return Ok(response);
             }
             Err(failure) => failure,
         };
         endpoint.count_failure();
+        count_failure(record, upstream, failure.error.reason);
         let outcome = AttemptOutcome::Failed(failure.error.reason);
-        record.worker().metrics.attempt(upstream.id, outcome, began.elapsed());
+        record.worker().metrics.attempt(upstream.id, outcome, ended - began);
         // An idle connection may die just as it is used. Once more, on a connection that cannot have: the next idle
         // one may be as dead. RFC 9110, section 9.2.2 lets a proxy repeat what is idempotent or provably unprocessed.
         let repeatable = failure.body_intact && (failure.error.unsent || head.method.is_idempotent());
@@ -68,42 +70,60 @@ pub(super) async fn forward(
     }
 }
 
-#[allow(clippy::too_many_arguments)] // One step of the loop above, cut out to be read; not called from elsewhere.
+/// What one attempt goes by.
+struct Plan<'a> {
+    upstream: &'a Upstream,
+    endpoint: &'a Arc<EndpointState>,
+    hop: &'a HopByHop,
+    downstream: Option<&'a Rc<dyn Downstream>>,
+    deadlines: Deadlines,
+    began: Instant,
+    /// Only on a new connection.
+    fresh: bool,
+    /// The head as it came from the client.
+    raw_head: &'a [u8],
+}
+
 async fn attempt(
     record: &mut Record,
-    upstream: &Upstream,
-    endpoint: &std::sync::Arc<EndpointState>,
+    plan: &Plan<'_>,
     head: &mut request::Parts,
-    raw_head: &[u8],
     body: &mut Body,
-    hop: &HopByHop,
-    downstream: Option<&Rc<dyn Downstream>>,
-    deadlines: Deadlines,
-    fresh: bool,
 ) -> Result<Response<Body>, Failure> {
+    let &Plan { upstream, endpoint, hop, downstream, deadlines, began, fresh, raw_head } = plan;
     let worker = record.worker().clone();
     let pools = &worker.pools;
     let span = worker.ids.borrow_mut().span_id();
     record.trace.send(&mut head.headers, &span);
+    if deadlines.request_reason == Reason::DeadlineExceeded
+        && let Some(deadline) = deadlines.request
+    {
+        deadline::send(&mut head.headers, deadline.saturating_duration_since(Instant::now()));
+    }
     let careful = !head.method.is_idempotent() || !body_is_whole(body);
-    let wanted = Wanted { fresh, careful, connect: deadlines.connect, idle: deadlines.idle };
+    let wanted = Wanted { now: began, fresh, careful, connect: deadlines.connect, idle: deadlines.idle };
     let guard = endpoint.begin();
     let unsent = |error: Error| Failure { error, stale: false, body_intact: true };
-    let began = Instant::now();
 
     if speaks_http2(upstream.protocol, record.grpc) && !upgrade::is_wanted(head, hop) {
         prepare_http2(head, hop);
         let connection = Box::pin(pools.http2(&upstream.state, endpoint, wanted)).await.map_err(unsent)?;
         record.connect = Some(began.elapsed());
-        let mut attempt = Attempt { head, raw_head, body, downstream, deadlines };
+        record.queued = Some(Duration::ZERO);
+        let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began };
         // On the heap: the path of most requests need not have room for the largest.
         return Box::pin(connection.exchange(&mut attempt, guard)).await;
     }
-    let connection = pools.http1(&upstream.state, endpoint, wanted).await.map_err(unsent)?;
-    record.connect = Some(began.elapsed());
+    let Checkout { connection, queued, connected } =
+        pools.http1(&upstream.state, endpoint, wanted).await.map_err(unsent)?;
+    if !connected.is_zero() {
+        worker.metrics.count_upstream(upstream.id, UpstreamCounter::Connected, 1);
+    }
+    record.queued = Some(queued);
+    record.connect = Some(connected);
     if head.method == Method::CONNECT && !upgrade::is_extended_connect(head) {
         let (stream, permit) = connection.into_stream();
-        return Ok(connected(Tunnel {
+        return Ok(opened(Tunnel {
             endpoint: Box::new(stream),
             early: bytes::Bytes::new(),
             idle: deadlines.tunnel_idle,
@@ -112,7 +132,7 @@ async fn attempt(
     }
     let restored = upgrade::prepare_http1(head, hop);
     prepare_http1(head);
-    let mut attempt = Attempt { head, raw_head, body, downstream, deadlines };
+    let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began };
     match connection.exchange(&mut attempt, guard, pools, endpoint.id).await? {
         Answer::Response(response) => Ok(response),
         Answer::Switched { response, raw_head, stream, early, permit } => {
@@ -127,6 +147,15 @@ async fn attempt(
             Ok(response)
         }
     }
+}
+
+fn count_failure(record: &Record, upstream: &Upstream, reason: Reason) {
+    let counter = match reason {
+        Reason::ConnectFailure => UpstreamCounter::ConnectFailure,
+        Reason::ConnectTimeout => UpstreamCounter::ConnectTimeout,
+        _ => return,
+    };
+    record.worker().metrics.count_upstream(upstream.id, counter, 1);
 }
 
 /// gRPC needs HTTP/2; where nobody said what an upstream speaks, everything else goes the way that all understand.
@@ -157,19 +186,33 @@ fn body_is_whole(body: &Body) -> bool {
     body.is_end_stream() || body.as_full().is_some()
 }
 
-fn deadlines(target: &Target, grpc: bool, received: Instant) -> Deadlines {
+/// The patience of the request's route, and of a gRPC client where that is less.
+fn deadlines(target: &Target, record: &Record, headers: &http::HeaderMap) -> Result<Deadlines, Error> {
     let timeouts = target.timeouts.timeouts;
-    Deadlines {
+    let grpc = record.grpc;
+    let mut deadlines = Deadlines {
         connect: timeouts.connect,
         response: timeouts.response.filter(|_| !grpc || timeouts.response_written),
         idle: if grpc { target.timeouts.stream_idle } else { timeouts.idle },
         stream_idle: target.timeouts.stream_idle,
-        request: timeouts.request.map(|bound| received + bound),
+        request: timeouts.request.map(|bound| record.received + bound),
+        request_reason: Reason::RequestTimeout,
         tunnel_idle: timeouts.tunnel_idle,
+    };
+    if grpc && let Some(timeout) = deadline::receive(headers) {
+        let deadline = record.received + timeout;
+        if deadline <= Instant::now() {
+            return Err(Error::local(Reason::DeadlineExceeded));
+        }
+        if deadlines.request.is_none_or(|own| deadline < own) {
+            deadlines.request = Some(deadline);
+            deadlines.request_reason = Reason::DeadlineExceeded;
+        }
     }
+    Ok(deadlines)
 }
 
-fn connected(tunnel: Tunnel) -> Response<Body> {
+fn opened(tunnel: Tunnel) -> Response<Body> {
     let mut response = Response::new(Body::tunnel(tunnel));
     *response.status_mut() = StatusCode::OK;
     response

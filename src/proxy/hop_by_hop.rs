@@ -41,12 +41,19 @@ pub fn strip(headers: &mut HeaderMap) -> HopByHop {
     if present.is_empty() {
         return found;
     }
-    found.trailers = headers.get_all(TE).iter().flat_map(members).any(is_trailers);
-    found.keep_alive_timeout = headers.get_all(KEEP_ALIVE).iter().flat_map(members).find_map(timeout);
-    let upgrade = headers.remove(UPGRADE);
+    let mut upgrade = None;
     // Out of the map, for names are taken from it. Nearly always one line.
-    let connection: SmallVec<[HeaderValue; 1]> = headers.get_all(CONNECTION).iter().cloned().collect();
+    let mut connection: SmallVec<[HeaderValue; 1]> = SmallVec::new();
     for name in present {
+        match name {
+            TE => found.trailers = headers.get_all(TE).iter().flat_map(members).any(is_trailers),
+            CONNECTION => connection.extend(headers.get_all(CONNECTION).iter().cloned()),
+            UPGRADE => upgrade = headers.get(UPGRADE).cloned(),
+            _ if name == KEEP_ALIVE => {
+                found.keep_alive_timeout = headers.get_all(KEEP_ALIVE).iter().flat_map(members).find_map(timeout);
+            }
+            _ => {}
+        }
         headers.remove(name);
     }
     for option in connection.iter().flat_map(members) {

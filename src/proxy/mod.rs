@@ -1,7 +1,8 @@
 //! What happens to a request between its listener and its upstream.
 //!
-//! [`Connection::handle`] is the whole way, top to bottom; each step is a file beside this one.
+//! `Connection::handle` is the whole way, top to bottom; each step is a file beside this one.
 
+mod deadline;
 mod forward;
 pub mod forwarded;
 pub mod header_rules;
@@ -32,12 +33,20 @@ use crate::config::model::{Direction, ListenerLimits, PathRewrite};
 use crate::error::{Error, Reason};
 use crate::route::Target;
 use crate::route::rewrite::{redirect_location, rewrite_path};
-use crate::snapshot::{Action, Listener, Route};
+use crate::snapshot::{self, Action, Listener, Route};
 use crate::telemetry::metrics::ListenerId;
 
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 /// Port of a Host that names none.
 const HTTP_PORT: u16 = 80;
+
+/// What a listener says of its connections. Asked for once a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) limits: ListenerLimits,
+    /// Drained early.
+    pub(crate) inbound: bool,
+}
 
 /// One client's connection, as its requests see it.
 pub(crate) struct Connection {
@@ -70,14 +79,11 @@ impl Connection {
         &self.worker
     }
 
-    pub(crate) fn limits(&self) -> ListenerLimits {
+    /// What the listener says now.
+    pub(crate) fn terms(&self) -> Terms {
         let (generation, listener) = self.current();
-        generation.snapshot.listeners[listener].limits
-    }
-
-    pub(crate) fn direction(&self) -> Direction {
-        let (generation, listener) = self.current();
-        generation.snapshot.listeners[listener].direction
+        let Listener { limits, direction, .. } = generation.snapshot.listeners[listener];
+        Terms { limits, inbound: direction == Direction::Inbound }
     }
 
     /// The generation that serves the next request, and the listener's position in it.
@@ -93,7 +99,7 @@ impl Connection {
     pub(crate) async fn handle(&self, mut request: Request<Body>) -> Response<Body> {
         let downstream = request.body_mut().take_downstream();
         let mut record = self.begin(&request, downstream.clone());
-        let outcome = self.answer(&mut record, request, downstream.as_ref()).await;
+        let outcome = self.answer(&mut record, &mut request, downstream.as_ref()).await;
         self.finish(record, outcome)
     }
 
@@ -160,45 +166,28 @@ impl Connection {
     async fn answer(
         &self,
         record: &mut Record,
-        mut request: Request<Body>,
+        request: &mut Request<Body>,
         downstream: Option<&Rc<dyn Downstream>>,
     ) -> Result<Response<Body>, Error> {
         let generation = record.generation().clone();
         let listener = &generation.snapshot.listeners[record.listener_position()];
         let hop = hop_by_hop::strip(request.headers_mut());
         let client = Client::find(&listener.trust, self.peer.address(), request.headers());
-        let position = find_route(listener, &request).ok_or_else(|| Error::local(Reason::NoRoute))?;
-        let route = &listener.routes[position];
-        record.route = Some(position);
-        if request.method() == Method::CONNECT
-            && request.extensions().get::<hyper::ext::Protocol>().is_none()
-            && !(self.connect_allowed && route.names_host)
-        {
+        let position = find_route(listener, request);
+        record.route = position;
+        let route = position.map(|position| &listener.routes[position]);
+        let connect =
+            request.method() == Method::CONNECT && request.extensions().get::<hyper::ext::Protocol>().is_none();
+        if connect && !(self.connect_allowed && route.is_some_and(|route| route.names_host)) {
             return Err(Error::local(Reason::ConnectNotAllowed));
         }
+        let route = route.ok_or_else(|| Error::local(Reason::NoRoute))?;
         let captured = route.response_headers.capture(request.headers());
-        let mut response = match &route.action {
-            Action::Redirect(redirect) => {
-                let host = record.host().and_then(|host| host.to_str().ok()).unwrap_or_default();
-                let uri = request.uri();
-                let location = redirect_location(redirect, "http", host, uri.path(), uri.query())
-                    .map_err(|error| Error::downstream(Reason::BadRequest).because(error))?;
-                let mut response = Response::new(Body::empty());
-                *response.status_mut() = redirect.status;
-                response.headers_mut().insert(http::header::LOCATION, location);
-                response
-            }
-            Action::Respond(answer) => reply::fixed(answer.status, &answer.body, &answer.content_type),
-            Action::Upstream(_) | Action::Split { .. } => {
-                let target = match &route.action {
-                    Action::Upstream(target) => target,
-                    Action::Split { split, targets } => {
-                        let picked = generation.pick_split(*split).ok_or_else(|| Error::local(Reason::NoEndpoint))?;
-                        &targets[picked].1
-                    }
-                    _ => return Err(Error::local(Reason::Internal)),
-                };
-                self.prepare(record, route, &mut request, &client)?;
+        let mut response = match decide(route, record, &generation, request)? {
+            Decision::Answer(response) => *response,
+            Decision::Send(target) => {
+                record.send_to(target.upstream);
+                self.prepare(record, route, request, &client)?;
                 let mut response = forward::forward(record, target, request, &hop, downstream).await?;
                 let hop = hop_by_hop::strip(response.headers_mut());
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -262,6 +251,37 @@ impl Connection {
     fn variables<'a>(&self, record: &'a Record, client: Client) -> RequestVariables<'a> {
         RequestVariables { record, client, client_port: self.peer_port, scheme: "http" }
     }
+}
+
+/// What becomes of a request that a route has taken.
+enum Decision<'a> {
+    Answer(Box<Response<Body>>),
+    Send(&'a snapshot::Target),
+}
+
+fn decide<'a>(
+    route: &'a Route,
+    record: &Record,
+    generation: &Generation,
+    request: &Request<Body>,
+) -> Result<Decision<'a>, Error> {
+    Ok(match &route.action {
+        Action::Upstream(target) => Decision::Send(target),
+        Action::Split { split, targets } => {
+            let picked = generation.pick_split(*split).ok_or_else(|| Error::local(Reason::NoEndpoint))?;
+            Decision::Send(&targets[picked].1)
+        }
+        Action::Redirect(redirect) => {
+            let host = record.host().and_then(|host| host.to_str().ok()).unwrap_or_default();
+            let uri = request.uri();
+            let location = redirect_location(redirect, "http", host, uri.path(), uri.query())
+                .map_err(|error| Error::downstream(Reason::BadRequest).because(error))?;
+            Decision::Answer(Box::new(reply::redirect(redirect.status, location)))
+        }
+        Action::Respond(answer) => {
+            Decision::Answer(Box::new(reply::fixed(answer.status, &answer.body, &answer.content_type)))
+        }
+    })
 }
 
 fn find(generation: &Generation, listener: ListenerId) -> Option<usize> {

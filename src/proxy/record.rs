@@ -2,17 +2,19 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
 use super::worker::{Generation, RequestInFlight, Worker};
 use crate::body::{Downstream, Observer};
+use crate::config::model::UpstreamIndex;
 use crate::error::Reason;
 use crate::runtime::drain::Phase;
 use crate::snapshot::Listener;
 use crate::telemetry::access_log;
-use crate::telemetry::metrics::{Held, ListenerGauge, MethodLabel, RequestKey, RouteId, UpstreamId};
+use crate::telemetry::metrics::{Held, ListenerGauge, MethodLabel, RequestKey, RouteId, UpstreamCounter, UpstreamId};
 use crate::telemetry::request_id::RequestId;
 use crate::telemetry::trace_context::TraceContext;
 use crate::upstream::limit::Permit;
@@ -33,7 +35,7 @@ pub(crate) struct Record {
     pub(crate) request_id: RequestId,
     /// The route that matched, by its position.
     pub(crate) route: Option<usize>,
-    pub(crate) upstream: Option<UpstreamId>,
+    upstream: Option<UpstreamId>,
     pub(crate) upstream_name: Option<Arc<str>>,
     pub(crate) endpoint: Option<Arc<EndpointState>>,
     pub(crate) grpc: bool,
@@ -41,8 +43,13 @@ pub(crate) struct Record {
     code: StatusCode,
     pub(crate) reason: Option<Reason>,
     pub(crate) attempts: u32,
-    pub(crate) connect: Option<std::time::Duration>,
-    first_byte: Option<Instant>,
+    /// Waiting for a connection, all attempts together.
+    pub(crate) queued: Option<Duration>,
+    /// Making one.
+    pub(crate) connect: Option<Duration>,
+    pub(crate) first_byte: Option<Instant>,
+    /// Through a tunnel; those of a body are the connection's to count.
+    bytes_in: u64,
     bytes_out: u64,
     ended: bool,
     /// The upstream's permit for this request.
@@ -84,8 +91,10 @@ impl Record {
             code: StatusCode::OK,
             reason: None,
             attempts: 0,
+            queued: None,
             connect: None,
             first_byte: None,
+            bytes_in: 0,
             bytes_out: 0,
             ended: false,
             permit: None,
@@ -93,6 +102,13 @@ impl Record {
             worker: worker.clone(),
             generation,
         })
+    }
+
+    /// The upstream is known; so much is true however the attempt ends.
+    pub(crate) fn send_to(&mut self, upstream: UpstreamIndex) {
+        let upstream = self.generation.snapshot.upstream(upstream);
+        self.upstream = Some(upstream.id);
+        self.upstream_name = Some(upstream.state.name.clone());
     }
 
     pub(crate) fn listener_position(&self) -> usize {
@@ -126,7 +142,7 @@ impl Record {
     /// The response's head is there.
     pub(crate) fn answered(&mut self, code: StatusCode, headers: &HeaderMap) {
         self.code = code;
-        self.first_byte = Some(Instant::now());
+        self.first_byte.get_or_insert_with(Instant::now);
         if self.grpc {
             self.trailers(headers);
         }
@@ -144,7 +160,7 @@ impl Record {
             }
         }
         let total = self.received.elapsed();
-        let bytes_in = self.downstream.as_ref().map_or(0, |downstream| downstream.bytes_in());
+        let bytes_in = self.bytes_in + self.downstream.as_ref().map_or(0, |downstream| downstream.bytes_in());
         let code = self.code.as_u16();
         let route: RouteId = match self.route {
             Some(route) => self.listener().routes[route].id,
@@ -160,12 +176,16 @@ impl Record {
             reason: self.reason,
         };
         self.worker.metrics.request(&key, total, bytes_in, self.bytes_out);
+        if let Some(upstream) = self.upstream {
+            self.worker.metrics.count_upstream(upstream, UpstreamCounter::SentBytes, bytes_in);
+            self.worker.metrics.count_upstream(upstream, UpstreamCounter::ReceivedBytes, self.bytes_out);
+        }
         if self.worker.access_log.wants(code, grpc, self.reason) {
             self.write_log(total, bytes_in, grpc);
         }
     }
 
-    fn write_log(&self, total: std::time::Duration, bytes_in: u64, grpc_code: Option<u8>) {
+    fn write_log(&self, total: Duration, bytes_in: u64, grpc_code: Option<u8>) {
         let listener = self.listener();
         self.worker.access_log.write(&access_log::Record {
             time: self.worker.clock.unix(self.received.into_std()),
@@ -183,7 +203,7 @@ impl Record {
             attempts: self.attempts,
             bytes_in,
             bytes_out: self.bytes_out,
-            queued: None,
+            queued: self.queued,
             connect: self.connect,
             first_byte: self.first_byte.map(|first| first - self.received),
             total,
@@ -203,8 +223,12 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 impl Observer for Record {
-    fn sent(&mut self, bytes: usize) {
-        self.bytes_out += bytes as u64;
+    fn sent(&mut self, bytes: u64) {
+        self.bytes_out += bytes;
+    }
+
+    fn received(&mut self, bytes: u64) {
+        self.bytes_in += bytes;
     }
 
     fn trailers(&mut self, trailers: &HeaderMap) {

@@ -1,7 +1,7 @@
 //! Errors as responses: the one place where a reason becomes bytes for a client.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName};
+use http::header::{CONTENT_TYPE, HeaderName, LOCATION};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
@@ -77,6 +77,14 @@ fn grpc(reason: Reason, edge: bool) -> Response<Body> {
 fn percent_encode(message: &str) -> String {
     const REST: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
     percent_encoding::utf8_percent_encode(message, REST).to_string()
+}
+
+/// Sends the client elsewhere.
+pub(crate) fn redirect(status: StatusCode, location: HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response.headers_mut().insert(LOCATION, location);
+    response
 }
 
 /// A response that the configuration wrote.

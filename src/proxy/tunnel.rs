@@ -55,7 +55,8 @@ pub(crate) async fn join(
     })
     .await;
     if let Some(mut observer) = observer.take() {
-        observer.sent(down.moved as usize);
+        observer.sent(down.moved);
+        observer.received(up.moved);
         observer.end(outcome);
     }
 }

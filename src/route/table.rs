@@ -23,6 +23,8 @@ use crate::config::model;
 /// - Regexes come anchored from the configuration: they match the whole.
 #[derive(Debug)]
 pub struct Table {
+    /// The first route takes everything: nothing need be looked at.
+    takes_all: bool,
     hosts: Hosts,
     /// By position; `None` where host and path are all.
     conditions: Vec<Option<Box<Conditions>>>,
@@ -35,12 +37,20 @@ impl Table {
         for (position, route) in routes.iter().enumerate() {
             hosts.insert(position as u32, &route.matcher.hosts, &route.matcher.path);
         }
-        let conditions = routes.iter().map(|route| Conditions::compile(&route.matcher).map(Box::new)).collect();
-        Table { hosts, conditions }
+        let conditions =
+            routes.iter().map(|route| Conditions::compile(&route.matcher).map(Box::new)).collect::<Vec<_>>();
+        let takes_all = routes
+            .first()
+            .is_some_and(|route| route.matcher.hosts.is_empty() && matches!(route.matcher.path, model::PathMatch::Any))
+            && matches!(conditions.first(), Some(None));
+        Table { takes_all, hosts, conditions }
     }
 
     /// The position of the first route, in written order, that matches.
     pub fn find(&self, target: &Target<'_>, headers: &HeaderMap) -> Option<usize> {
+        if self.takes_all {
+            return Some(0);
+        }
         let path = normalise(target.path);
         let holds = |position: u32| match &self.conditions[position as usize] {
             None => true,

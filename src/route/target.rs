@@ -55,6 +55,7 @@ fn valid_name(name: &[u8]) -> bool {
     let mut bytes = name.iter();
     while let Some(&byte) = bytes.next() {
         let valid = match byte {
+            b'a'..=b'z' | b'0'..=b'9' => true, // Nearly all of them.
             b'%' => [bytes.next(), bytes.next()].iter().all(|digit| digit.is_some_and(u8::is_ascii_hexdigit)),
             b'-' | b'.' | b'_' | b'~' => true,
             b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => true,

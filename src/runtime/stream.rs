@@ -64,20 +64,15 @@ impl Stream {
         }
     }
 
-    /// Reads into `buffer` without waiting; `WouldBlock` when nothing is known to be there.
-    pub(crate) fn try_fill(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(tcp) => tcp.try_read_buf(buffer),
-            Stream::Unix(unix) => unix.try_read_buf(buffer),
-            Stream::Replayed(bytes, inner) => {
-                if bytes.is_empty() {
-                    return inner.try_fill(buffer);
-                }
-                let read = bytes.len();
-                buffer.extend_from_slice(&bytes.split());
-                Ok(read)
-            }
-        }
+    /// True where nothing is known to be there to be read. What is there is lost; whoever asks wants silence.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let mut byte = [0u8; 1];
+        let read = match self {
+            Stream::Tcp(tcp) => tcp.try_read(&mut byte),
+            Stream::Unix(unix) => unix.try_read(&mut byte),
+            Stream::Replayed(bytes, inner) => return bytes.is_empty() && inner.is_quiet(),
+        };
+        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 

@@ -42,6 +42,7 @@ pub(crate) struct Attempt<'a> {
     /// The client's connection, for 1xx.
     pub(crate) downstream: Option<&'a Rc<dyn Downstream>>,
     pub(crate) deadlines: Deadlines,
+    pub(crate) began: Instant,
 }
 
 /// What an endpoint answers.
@@ -98,6 +99,14 @@ impl Http1Connection {
         })
     }
 
+    /// Gives the buffers back, where it has been idle for long enough to think that it will stay so.
+    pub(crate) fn release_buffer(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.idle_since) > FRESHLY_IDLE {
+            self.read = BytesMut::new();
+            self.out.release();
+        }
+    }
+
     /// Gives the socket away, for a tunnel that never spoke HTTP.
     pub(crate) fn into_stream(self) -> (Stream, Permit) {
         (self.stream, self.permit)
@@ -120,7 +129,7 @@ impl Http1Connection {
             return self.stream.look() == Liveness::Quiet;
         }
         // No system call: only what the runtime has already heard.
-        matches!(self.stream.try_fill(&mut self.read), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+        self.stream.is_quiet()
     }
 
     /// Sends the attempt and waits for the response's head. The connection goes home to `pools` with the response's
@@ -138,7 +147,7 @@ impl Http1Connection {
         http1::encode_request(&head.method, target, &head.headers, attempt.raw_head, framing, self.out.buffer());
 
         let whole = attempt.body.as_full().cloned();
-        let mut upload = Upload::new(BodySender::new(std::mem::take(attempt.body), framing));
+        let mut upload = Upload::new(BodySender::new(std::mem::take(attempt.body), framing), attempt.began);
         if head.headers.contains_key(header::EXPECT)
             && let Some(downstream) = attempt.downstream
         {
@@ -201,7 +210,7 @@ impl Http1Connection {
                     }
                     match self.stream.poll_fill(cx, &mut self.read) {
                         Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.ended(upload, None))),
-                        Poll::Ready(Ok(_)) => upload.progress = Instant::now(),
+                        Poll::Ready(Ok(_)) => {}
                         Poll::Ready(Err(error)) => return Poll::Ready(Err(self.ended(upload, Some(error)))),
                         Poll::Pending => return self.poll_patience(cx, attempt, upload).map(Err),
                     }
@@ -219,7 +228,7 @@ impl Http1Connection {
             None => (Reason::IdleTimeout, attempt.deadlines.idle.map(|bound| upload.progress + bound)),
         };
         ready!(self.timer.poll(cx, earlier(deadline, attempt.deadlines.request)));
-        let reason = timeout_reason(reason, attempt.deadlines.request);
+        let reason = attempt.deadlines.reason(reason);
         Poll::Ready(Failure { error: Error::upstream(reason), stale: false, body_intact: false })
     }
 
@@ -238,7 +247,7 @@ impl Http1Connection {
     fn into_response(
         mut self: Box<Self>,
         received: http1::ResponseHead,
-        upload: Upload,
+        mut upload: Upload,
         deadlines: Deadlines,
         guard: InFlight,
         home: &Rc<Pools>,
@@ -254,6 +263,7 @@ impl Http1Connection {
             self.go_home(reusable, home, endpoint);
             Body::full(bytes)
         } else {
+            upload.progress = Instant::now();
             Body::stream(Http1Body {
                 decoder: BodyDecoder::new(received.length),
                 connection: Some(self),
@@ -280,8 +290,6 @@ impl Http1Connection {
         if self.keep_alive.is_some_and(|kept| kept.is_zero()) {
             return;
         }
-        self.read = BytesMut::new();
-        self.out.release();
         self.reused = true;
         self.idle_since = Instant::now();
         home.put_back(endpoint, self);
@@ -293,14 +301,6 @@ const MAX_INTERIM: u32 = 16;
 
 fn protocol_error(what: &'static str) -> Failure {
     Failure { error: Error::upstream(Reason::UpstreamProtocolError).because(what), stale: false, body_intact: false }
-}
-
-/// The whole request's deadline explains a timeout once it has passed.
-fn timeout_reason(reason: Reason, request: Option<Instant>) -> Reason {
-    match request {
-        Some(deadline) if Instant::now() >= deadline => Reason::RequestTimeout,
-        _ => reason,
-    }
 }
 
 fn earlier_duration(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
@@ -346,8 +346,8 @@ struct Upload {
 }
 
 impl Upload {
-    fn new(sender: BodySender) -> Self {
-        Upload { sender, finished: None, broken: None, progress: Instant::now(), scanned: 0, interim: 0 }
+    fn new(sender: BodySender, now: Instant) -> Self {
+        Upload { sender, finished: None, broken: None, progress: now, scanned: 0, interim: 0 }
     }
 
     /// Moves the body on. An error is the client's: the endpoint's come to light when its answer is read.
@@ -439,7 +439,7 @@ impl Http1Body {
                 Poll::Pending => {
                     let idle = self.deadlines.idle.map(|bound| self.upload.progress + bound);
                     ready!(connection.timer.poll(cx, earlier(idle, self.deadlines.request)));
-                    let reason = timeout_reason(Reason::IdleTimeout, self.deadlines.request);
+                    let reason = self.deadlines.reason(Reason::IdleTimeout);
                     return Poll::Ready(Some(Err(Error::upstream(reason))));
                 }
             }

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -126,17 +126,19 @@ impl Http2Connection {
                 return Poll::Ready(outcome.map_err(|mut error| {
                     let unsent = error.take_message().is_some();
                     let failed = classify(error.error(), unsent);
+                    // A stream that was reset was seen by somebody; a connection that just ended may have been dead.
+                    let died = reused && failed.reason == Reason::UpstreamReset && !is_reset(error.error());
                     Failure {
-                        stale: reused && failed.unsent,
+                        stale: failed.unsent || died,
                         body_intact: false,
                         error: failed.because(error.into_error()),
                     }
                 }));
             }
+            upload.waiting.replace(Some(cx.waker().clone()));
             let (reason, deadline) = upload.patience(deadlines);
             ready!(timer.poll(cx, earlier(deadline, deadlines.request)));
-            let late = deadlines.request.is_some_and(|deadline| Instant::now() >= deadline);
-            let reason = if late { Reason::RequestTimeout } else { reason };
+            let reason = deadlines.reason(reason);
             Poll::Ready(Err(Failure { error: Error::upstream(reason), stale: false, body_intact: false }))
         })
         .await;
@@ -236,6 +238,11 @@ fn classify(error: &hyper::Error, unsent: bool) -> Error {
     Error::upstream(Reason::UpstreamReset)
 }
 
+fn is_reset(error: &hyper::Error) -> bool {
+    let h2 = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    h2.is_some_and(h2::Error::is_reset)
+}
+
 fn classify_h2(error: &h2::Error) -> Error {
     if error.reason() == Some(h2::Reason::REFUSED_STREAM) && error.is_remote() {
         return Error::upstream(Reason::RefusedStream).unsent();
@@ -256,12 +263,17 @@ struct UploadWatch {
     touched: Cell<bool>,
     finished: Cell<Option<Instant>>,
     progress: Cell<Option<Instant>>,
+    /// Who waits for the response: the body is sent by hyper's task, and its end begins another patience.
+    waiting: RefCell<Option<Waker>>,
     failed: Cell<Option<(Reason, Source)>>,
 }
 
 impl UploadWatch {
     fn end(&self) {
         self.finished.set(Some(Instant::now()));
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
     }
 
     fn patience(&self, deadlines: Deadlines) -> (Reason, Option<Instant>) {
@@ -337,8 +349,7 @@ impl http_body::Body for Http2Body {
                 let progress = this.upload.progress.get().map_or(this.progress, |upload| upload.max(this.progress));
                 let idle = this.deadlines.idle.map(|bound| progress + bound);
                 ready!(this.timer.poll(cx, earlier(idle, this.deadlines.request)));
-                let late = this.deadlines.request.is_some_and(|deadline| Instant::now() >= deadline);
-                let reason = if late { Reason::RequestTimeout } else { Reason::IdleTimeout };
+                let reason = this.deadlines.reason(Reason::IdleTimeout);
                 Poll::Ready(Some(Err(Error::upstream(reason))))
             }
         }

@@ -38,6 +38,7 @@ pub(crate) struct Pools {
 struct EndpointPool {
     upstream: Arc<UpstreamState>,
     endpoint: Weak<EndpointState>,
+    #[expect(clippy::vec_box, reason = "they come and go as the boxes in which requests hold them")]
     idle: Vec<Box<Http1Connection>>,
     /// How long a connection may be idle, as the last request said.
     idle_bound: Option<Duration>,
@@ -57,6 +58,8 @@ pub(crate) struct PoolCounts {
 /// What a caller wants of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted {
+    /// When the attempt began: about now.
+    pub(crate) now: Instant,
     /// A new one, whatever stands in the pool.
     pub(crate) fresh: bool,
     /// The request cannot be repeated: look twice before an idle connection is trusted.
@@ -65,6 +68,22 @@ pub(crate) struct Wanted {
     pub(crate) connect: Option<Duration>,
     /// How long idle ones are kept.
     pub(crate) idle: Option<Duration>,
+}
+
+/// A connection, and what it took to have it.
+#[derive(Debug)]
+pub(crate) struct Checkout {
+    pub(crate) connection: Box<Http1Connection>,
+    /// Waiting at the upstream's bound.
+    pub(crate) queued: Duration,
+    /// Connecting; zero for one that was there.
+    pub(crate) connected: Duration,
+}
+
+impl Checkout {
+    fn at_once(connection: Box<Http1Connection>) -> Self {
+        Checkout { connection, queued: Duration::ZERO, connected: Duration::ZERO }
+    }
 }
 
 impl Pools {
@@ -81,21 +100,26 @@ impl Pools {
         upstream: &Arc<UpstreamState>,
         endpoint: &Arc<EndpointState>,
         wanted: Wanted,
-    ) -> Result<Box<Http1Connection>, Error> {
+    ) -> Result<Checkout, Error> {
         if !wanted.fresh
             && let Some(connection) = self.pop_idle(upstream, endpoint, wanted)
         {
-            return Ok(connection);
+            return Ok(Checkout::at_once(connection));
         }
+        let began = Instant::now();
         let permit = match upstream.connections.try_acquire() {
             Some(permit) => permit,
             None => match Box::pin(self.wait(upstream, endpoint, wanted)).await? {
-                Waited::Connection(connection) => return Ok(connection),
+                Waited::Connection(connection) => {
+                    return Ok(Checkout { queued: began.elapsed(), ..Checkout::at_once(connection) });
+                }
                 Waited::Permit(permit) => permit,
             },
         };
+        let queued = began.elapsed();
         let stream = Box::pin(connect(&endpoint.address, &self.own, wanted.connect)).await?;
-        Ok(Http1Connection::new(stream, permit))
+        let connected = began.elapsed() - queued;
+        Ok(Checkout { connection: Http1Connection::new(stream, permit), queued, connected })
     }
 
     /// An HTTP/2 connection with room for a stream.
@@ -160,7 +184,10 @@ impl Pools {
         self.endpoints.borrow_mut().retain(|_, pool| {
             let wanted = pool.upstream.connections.is_wanted();
             let bound = pool.idle_bound;
-            pool.idle.retain_mut(|connection| !wanted && connection.is_usable(now, bound, LIFETIME, false));
+            pool.idle.retain_mut(|connection| {
+                connection.release_buffer(now);
+                !wanted && connection.is_usable(now, bound, LIFETIME, false)
+            });
             pool.http2.retain(|connection| connection.is_usable(now, bound, LIFETIME));
             pool.endpoint.strong_count() > 0
         });
@@ -203,7 +230,7 @@ impl Pools {
         endpoint: &Arc<EndpointState>,
         wanted: Wanted,
     ) -> Option<Box<Http1Connection>> {
-        let now = Instant::now();
+        let now = wanted.now;
         self.with(upstream, endpoint, |pool| {
             pool.idle_bound = wanted.idle;
             while let Some(mut connection) = pool.idle.pop() {

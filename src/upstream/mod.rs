@@ -1,6 +1,6 @@
 //! Where requests go: upstreams, their endpoints, and what the proxy remembers of both.
 //!
-//! A balancer is one file here. Health, ejection and circuit breakers will write into [`state`].
+//! A balancer is one file here. Health, ejection and circuit breakers will write into `state`.
 
 pub(crate) mod limit;
 pub mod round_robin;

@@ -131,6 +131,11 @@ impl Load {
                             self.served.fetch_add(1, SeqCst);
                         }
                         Ok(answer) => self.failed("stream", answer.status),
+                        // Told to go just as it was sent: RFC 9113, section 6.8 says that it was not processed, and
+                        // every client sends it again.
+                        Err(error) if error.is_go_away() && error.reason() == Some(::h2::Reason::NO_ERROR) => {
+                            *slot = None
+                        }
                         Err(error) => self.failed("stream", error),
                     },
                 }

@@ -21,9 +21,9 @@ use tokio::time::Instant;
 use super::admin::{Admin, Question};
 use super::exit;
 use super::signals::Signals;
+use crate::BoundAddress;
 use crate::app::{Builder, Running, StartError};
 use crate::config::{Document, LoadOptions, Loaded, flags, load};
-use crate::runtime::address::BoundAddress;
 use crate::telemetry::log;
 use screen::Screen;
 use services::Services;
@@ -174,7 +174,7 @@ async fn see(admin: SocketAddr) -> Seen {
     let admin = Admin::at(&admin.to_string());
     let ask = async |target| {
         let question = Question { method: Method::GET, target, token: None, within: Some(ANSWER_WITHIN) };
-        admin.ask_within(&question).await.map(|(_, body)| body).unwrap_or_default()
+        admin.ask(&question).await.map(|(_, body)| body).unwrap_or_default()
     };
     Seen {
         upstreams: serde_json::from_slice(&ask("/upstreams").await).unwrap_or_default(),

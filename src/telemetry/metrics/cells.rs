@@ -32,13 +32,6 @@ pub enum ListenerCounter {
     RejectedNoDescriptor,
 }
 
-/// Things of an upstream that rise and fall.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpstreamGauge {
-    /// Requests in flight to its endpoints.
-    RequestsInFlight,
-}
-
 /// Things that happen at an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamCounter {
@@ -100,16 +93,6 @@ impl ListenerCounter {
     }
 }
 
-impl UpstreamGauge {
-    pub(super) const ALL: [Self; 1] = [Self::RequestsInFlight];
-
-    pub(super) const fn row(self) -> Row {
-        match self {
-            Self::RequestsInFlight => (&family::UPSTREAM_REQUESTS_IN_FLIGHT, None),
-        }
-    }
-}
-
 impl UpstreamCounter {
     pub(super) const ALL: [Self; 6] = [
         Self::Connected,
@@ -154,7 +137,6 @@ pub(super) struct ListenerCells {
 /// The numbers of one upstream in one worker.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UpstreamCells {
-    pub(super) gauges: [i64; UpstreamGauge::ALL.len()],
     pub(super) counters: [u64; UpstreamCounter::ALL.len()],
     /// By the outcome's word; there are few, so a search beats a table. Bounded by the words there are.
     pub(super) attempts: Vec<(&'static str, Histogram)>,
@@ -169,7 +151,6 @@ impl ListenerCells {
 
 impl UpstreamCells {
     pub(super) fn add(&mut self, other: &Self) {
-        add(&mut self.gauges, &other.gauges);
         add(&mut self.counters, &other.counters);
         for (outcome, histogram) in &other.attempts {
             self.attempts(outcome).add(histogram);
@@ -200,7 +181,6 @@ mod tests {
     fn all_is_in_the_order_of_the_enums() {
         assert!(ListenerGauge::ALL.iter().enumerate().all(|(index, item)| *item as usize == index));
         assert!(ListenerCounter::ALL.iter().enumerate().all(|(index, item)| *item as usize == index));
-        assert!(UpstreamGauge::ALL.iter().enumerate().all(|(index, item)| *item as usize == index));
         assert!(UpstreamCounter::ALL.iter().enumerate().all(|(index, item)| *item as usize == index));
     }
 

@@ -48,6 +48,8 @@ pub struct EndpointCount {
 pub struct UpstreamFacts {
     /// Whose.
     pub upstream: UpstreamId,
+    /// Requests in flight to its endpoints.
+    pub requests_in_flight: u64,
     /// Requests that wait for a connection.
     pub requests_waiting: u64,
     /// Connections, idle ones included.
@@ -177,13 +179,14 @@ impl Proxy {
         family::ENDPOINTS.of(counts.iter().map(sample).collect())
     }
 
-    fn upstreams(&self, facts: &[UpstreamFacts]) -> [MetricFamily; 3] {
+    fn upstreams(&self, facts: &[UpstreamFacts]) -> [MetricFamily; 4] {
         let names = self.state.names.tables();
         let gauge = |family: &Family, value: fn(&UpstreamFacts) -> u64| {
             let sample = |facts: &UpstreamFacts| family.sample(&[names.upstream(facts.upstream)], value(facts) as f64);
             family.of(facts.iter().map(sample).collect())
         };
         [
+            gauge(&family::UPSTREAM_REQUESTS_IN_FLIGHT, |facts| facts.requests_in_flight),
             gauge(&family::UPSTREAM_REQUESTS_WAITING, |facts| facts.requests_waiting),
             gauge(&family::UPSTREAM_CONNECTIONS_OPEN, |facts| facts.connections_open),
             gauge(&family::UPSTREAM_CONNECTIONS_IDLE, |facts| facts.connections_idle),
@@ -200,7 +203,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::{
-        AttemptOutcome, ListenerCounter, ListenerGauge, MethodLabel, RequestKey, Shard, UpstreamCounter, UpstreamGauge,
+        AttemptOutcome, ListenerCounter, ListenerGauge, MethodLabel, RequestKey, Shard, UpstreamCounter,
     };
     use super::*;
 
@@ -217,7 +220,6 @@ mod tests {
         shard.count_listener(listener, ListenerCounter::Http1Connections);
         shard.count_upstream(upstream, UpstreamCounter::Connected, 1);
         drop(shard.hold_listener(listener, ListenerGauge::RequestsInFlight));
-        drop(shard.hold_upstream(upstream, UpstreamGauge::RequestsInFlight));
         let config = ConfigFacts {
             source: "file:/etc/outrigger.yaml".to_owned(),
             hash: "c0ffee".to_owned(),
@@ -228,7 +230,13 @@ mod tests {
         let scrape = Scrape {
             shards: vec![shard.snapshot()],
             endpoints: vec![EndpointCount { upstream, state: "ready", count: 2 }],
-            upstreams: vec![UpstreamFacts { upstream, requests_waiting: 1, connections_open: 9, connections_idle: 3 }],
+            upstreams: vec![UpstreamFacts {
+                upstream,
+                requests_in_flight: 2,
+                requests_waiting: 1,
+                connections_open: 9,
+                connections_idle: 3,
+            }],
             config: Some(config),
             access_log_lines_dropped: 5,
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use prometheus::proto::{Metric, MetricFamily};
 
-use super::cells::{ListenerCells, ListenerCounter, ListenerGauge, Row, UpstreamCells, UpstreamCounter, UpstreamGauge};
+use super::cells::{ListenerCells, ListenerCounter, ListenerGauge, Row, UpstreamCells, UpstreamCounter};
 use super::family::{self, Family};
 use super::histogram::Histogram;
 use super::key::{DurationKey, PackedKey};
@@ -125,9 +125,6 @@ impl Sums {
     fn upstreams(&self, names: &Tables, families: &mut Families) {
         for (id, cells) in &self.upstreams {
             let name = names.upstream(*id);
-            for gauge in UpstreamGauge::ALL {
-                families.cell(gauge.row(), name, cells.gauges[gauge as usize] as f64);
-            }
             for counter in UpstreamCounter::ALL {
                 families.cell(counter.row(), name, cells.counters[counter as usize] as f64);
             }

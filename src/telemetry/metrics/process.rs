@@ -1,4 +1,4 @@
-//! The process' own numbers, under the names that all of Prometheus' clients use behind `outrigger_`.
+//! The process' own numbers, under the names that all of Prometheus' clients use, behind our prefix.
 //!
 //! Read from `/proc/self` here: the `prometheus` crate's collector would bring a second `rustix`.
 

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
-use super::cells::{
-    AttemptOutcome, ListenerCells, ListenerCounter, ListenerGauge, UpstreamCells, UpstreamCounter, UpstreamGauge,
-};
+use super::cells::{AttemptOutcome, ListenerCells, ListenerCounter, ListenerGauge, UpstreamCells, UpstreamCounter};
 use super::histogram::Histogram;
 use super::key::{DurationKey, PackedKey, RequestKey};
 use super::names::{ListenerId, UpstreamId};
@@ -44,13 +42,8 @@ pub struct ShardSnapshot {
 #[must_use = "the gauge falls when this is dropped"]
 pub struct Held {
     shard: Rc<Shard>,
-    gauge: Gauge,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Gauge {
-    Listener(ListenerId, ListenerGauge),
-    Upstream(UpstreamId, UpstreamGauge),
+    listener: ListenerId,
+    gauge: ListenerGauge,
 }
 
 /// Requests of one route, upstream and class of codes.
@@ -103,12 +96,8 @@ impl Shard {
 
     /// Raises a listener's gauge for as long as the answer lives.
     pub fn hold_listener(self: &Rc<Self>, listener: ListenerId, gauge: ListenerGauge) -> Held {
-        self.hold(Gauge::Listener(listener, gauge))
-    }
-
-    /// Raises an upstream's gauge for as long as the answer lives.
-    pub fn hold_upstream(self: &Rc<Self>, upstream: UpstreamId, gauge: UpstreamGauge) -> Held {
-        self.hold(Gauge::Upstream(upstream, gauge))
+        self.change(listener, gauge, 1);
+        Held { shard: Rc::clone(self), listener, gauge }
     }
 
     /// Everything as it stands.
@@ -123,16 +112,8 @@ impl Shard {
         }
     }
 
-    fn hold(self: &Rc<Self>, gauge: Gauge) -> Held {
-        self.change(gauge, 1);
-        Held { shard: Rc::clone(self), gauge }
-    }
-
-    fn change(&self, gauge: Gauge, by: i64) {
-        match gauge {
-            Gauge::Listener(id, gauge) => self.with_listener(id, |cells| cells.gauges[gauge as usize] += by),
-            Gauge::Upstream(id, gauge) => self.with_upstream(id, |cells| cells.gauges[gauge as usize] += by),
-        }
+    fn change(&self, listener: ListenerId, gauge: ListenerGauge, by: i64) {
+        self.with_listener(listener, |cells| cells.gauges[gauge as usize] += by);
     }
 
     fn with_listener(&self, id: ListenerId, change: impl FnOnce(&mut ListenerCells)) {
@@ -146,7 +127,7 @@ impl Shard {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.shard.change(self.gauge, -1);
+        self.shard.change(self.listener, self.gauge, -1);
     }
 }
 
@@ -267,17 +248,11 @@ mod tests {
     #[test]
     fn a_gauge_falls_when_its_holder_goes() {
         let shard = Shard::new(0);
-        let (listener, upstream) = (ListenerId(3), UpstreamId(2));
+        let listener = ListenerId(3);
         let held = shard.hold_listener(listener, ListenerGauge::RequestsInFlight);
-        let more = shard.hold_upstream(upstream, UpstreamGauge::RequestsInFlight);
         assert_eq!(shard.snapshot().requests_in_flight(listener), 1);
         assert_eq!(shard.snapshot().requests_in_flight(ListenerId(4)), 0);
-        let gauges = |shard: &Shard| {
-            let snapshot = shard.snapshot();
-            (snapshot.listeners[0].1.gauges, snapshot.upstreams[0].1.gauges)
-        };
-        assert_eq!(gauges(&shard), ([1, 0, 0], [1]));
-        drop((held, more));
-        assert_eq!(gauges(&shard), ([0, 0, 0], [0]));
+        drop(held);
+        assert_eq!(shard.snapshot().listeners[0].1.gauges, [0, 0, 0]);
     }
 }
