@@ -10,7 +10,7 @@ use prometheus::{Registry, TextEncoder};
 use super::family::{self, FAMILIES, Family};
 use super::merge::merge;
 use super::names::{Names, UpstreamId};
-use super::process::Process;
+use super::process::{self, Process};
 use super::shard::ShardSnapshot;
 
 /// The `Content-Type` of [`Exporter::render`]'s text.
@@ -142,9 +142,7 @@ struct Proxy {
 
 impl Proxy {
     fn new(state: Arc<State>) -> prometheus::Result<Self> {
-        let ours = FAMILIES
-            .iter()
-            .filter(|family| family.name.starts_with("outrigger_") && !family.name.starts_with("outrigger_process_"));
+        let ours = FAMILIES.iter().filter(|family| !process::FAMILIES.contains(family));
         Ok(Proxy { state, descs: ours.map(Family::desc).collect::<Result<_, _>>()? })
     }
 }

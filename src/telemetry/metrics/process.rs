@@ -9,7 +9,8 @@ use prometheus::proto::MetricFamily;
 
 use super::family::{self, Family};
 
-const FAMILIES: [&Family; 7] = [
+/// Those of the table that come from here.
+pub(super) const FAMILIES: [&Family; 7] = [
     &family::PROCESS_CPU_SECONDS,
     &family::PROCESS_RESIDENT_MEMORY,
     &family::PROCESS_VIRTUAL_MEMORY,
