@@ -80,13 +80,14 @@ pub(crate) fn parse_request(
     let method =
         Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| malformed("invalid method"))?;
     let target = head.slice_ref(parsed.path.unwrap_or_default().as_bytes());
-    let mut headers = collect(parsed.headers, &head, ADDED_TO_REQUEST)?;
-    let connection = Connection::read(&headers);
+    let (mut headers, seen) = collect(parsed.headers, &head, ADDED_TO_REQUEST)?;
+    let connection = Connection::read(&headers, seen);
     let uri = take_target(&method, target, &mut headers)?;
     check_host(&headers, version)?;
-    let length = request_length(&mut headers, version)?;
+    let length = request_length(&mut headers, seen, version)?;
     let keep_alive = version == Version::HTTP_11 && !connection.close;
-    let expects_continue = version == Version::HTTP_11
+    let expects_continue = seen.expect
+        && version == Version::HTTP_11
         && headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
 
     let mut request = Request::new(());
@@ -117,9 +118,9 @@ pub(crate) fn parse_response(
     let status = StatusCode::from_u16(parsed.code.unwrap_or_default()).map_err(|_| malformed("invalid status code"))?;
     let phrase = parsed.reason.filter(|&phrase| Some(phrase) != status.canonical_reason());
     let phrase = phrase.map(|phrase| head.slice_ref(phrase.as_bytes()));
-    let mut headers = collect(parsed.headers, &head, ADDED_TO_RESPONSE)?;
-    let connection = Connection::read(&headers);
-    let (length, trustworthy) = response_length(&mut headers, status, version, method)?;
+    let (mut headers, seen) = collect(parsed.headers, &head, ADDED_TO_RESPONSE)?;
+    let connection = Connection::read(&headers, seen);
+    let (length, trustworthy) = response_length(&mut headers, seen, status, version, method)?;
     let keep_alive = trustworthy
         && !connection.close
         && length != BodyLength::UntilClose
@@ -197,15 +198,35 @@ fn describe(error: httparse::Error) -> &'static str {
 
 /// The fields as a map, whose values are parts of `head`. `added` is room for fields that the proxy will add, so that
 /// the map need not grow.
-fn collect(fields: &[httparse::Header<'_>], head: &Bytes, added: usize) -> Result<HeaderMap, HeadError> {
+fn collect(fields: &[httparse::Header<'_>], head: &Bytes, added: usize) -> Result<(HeaderMap, Seen), HeadError> {
     let mut headers = HeaderMap::with_capacity(fields.len() + added);
+    let mut seen = Seen::default();
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed("invalid header name"))?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
         let value = value.map_err(|_| malformed("invalid header value"))?;
+        seen.note(&name);
         headers.try_append(name, value).map_err(|_| HeadError::TooLarge)?;
     }
-    Ok(headers)
+    Ok((headers, seen))
+}
+
+/// Which of the fields that decide about the connection are there at all; most heads have none, and need no look-ups.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    connection: bool,
+    content_length: bool,
+    transfer_encoding: bool,
+    expect: bool,
+}
+
+impl Seen {
+    fn note(&mut self, name: &HeaderName) {
+        self.connection |= name == header::CONNECTION;
+        self.content_length |= name == header::CONTENT_LENGTH;
+        self.transfer_encoding |= name == header::TRANSFER_ENCODING;
+        self.expect |= name == header::EXPECT;
+    }
 }
 
 /// What `Connection` says about the connection itself.
@@ -215,8 +236,11 @@ struct Connection {
 }
 
 impl Connection {
-    fn read(headers: &HeaderMap) -> Self {
+    fn read(headers: &HeaderMap, seen: Seen) -> Self {
         let mut connection = Connection { close: false, keep_alive: false };
+        if !seen.connection {
+            return connection;
+        }
         for value in headers.get_all(header::CONNECTION) {
             for token in value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
                 connection.close |= token.eq_ignore_ascii_case(b"close");
@@ -295,10 +319,9 @@ fn check_host(headers: &HeaderMap, version: Version) -> Result<(), HeadError> {
     }
 }
 
-fn request_length(headers: &mut HeaderMap, version: Version) -> Result<BodyLength, HeadError> {
-    let coded = headers.contains_key(header::TRANSFER_ENCODING);
-    if !coded {
-        return Ok(match content_length(headers)? {
+fn request_length(headers: &mut HeaderMap, seen: Seen, version: Version) -> Result<BodyLength, HeadError> {
+    if !seen.transfer_encoding {
+        return Ok(match content_length(headers, seen)? {
             None | Some(0) => BodyLength::Empty,
             Some(length) => BodyLength::Exact(length),
         });
@@ -306,7 +329,7 @@ fn request_length(headers: &mut HeaderMap, version: Version) -> Result<BodyLengt
     if version == Version::HTTP_10 {
         return Err(malformed("HTTP/1.0 has no Transfer-Encoding"));
     }
-    if headers.contains_key(header::CONTENT_LENGTH) {
+    if seen.content_length {
         return Err(malformed("both Transfer-Encoding and Content-Length"));
     }
     if !is_chunked(headers) {
@@ -318,6 +341,7 @@ fn request_length(headers: &mut HeaderMap, version: Version) -> Result<BodyLengt
 /// How a response's body ends, and whether the connection can be trusted after it.
 fn response_length(
     headers: &mut HeaderMap,
+    seen: Seen,
     status: StatusCode,
     version: Version,
     method: &Method,
@@ -329,15 +353,14 @@ fn response_length(
         headers.remove(header::TRANSFER_ENCODING);
         return Ok((BodyLength::Empty, true));
     }
-    let coded = headers.contains_key(header::TRANSFER_ENCODING);
-    let announced = content_length(headers)?;
+    let announced = content_length(headers, seen)?;
     if status == StatusCode::NO_CONTENT {
         headers.remove(header::CONTENT_LENGTH);
     }
     if method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
         return Ok((BodyLength::Empty, true));
     }
-    if !coded {
+    if !seen.transfer_encoding {
         return Ok((
             match announced {
                 None => BodyLength::UntilClose,
@@ -356,7 +379,10 @@ fn response_length(
 }
 
 /// Several equal values collapse into one, as RFC 9110, section 8.6 allows.
-fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, HeadError> {
+fn content_length(headers: &mut HeaderMap, seen: Seen) -> Result<Option<u64>, HeadError> {
+    if !seen.content_length {
+        return Ok(None);
+    }
     let mut length = None;
     let mut fields = 0;
     let mut items = 0;
