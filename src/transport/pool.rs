@@ -292,6 +292,8 @@ impl Pools {
                 pool.waiters.push_back(sender);
             });
             tokio::select! {
+                // First, or a connection that has just been given to us would be dropped.
+                biased;
                 Ok(connection) = returned => return Ok(Waited::Connection(connection)),
                 () = queued.freed() => {}
                 () = sleep_until(wanted.until) => return Err(overflow()),
