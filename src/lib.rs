@@ -1,21 +1,52 @@
-//! Outrigger: a service-mesh-lite sidecar proxy.
+//! Outrigger: a service-mesh-lite sidecar proxy, as a library. The program is [`cli`] around [`app`].
+//!
+//! The house has two wings and a hinge between them. A request walks the first wing, in this order:
+//!
+//! 1. `listener` takes a connection in, gives it to a worker, tells HTTP/1 from HTTP/2;
+//! 2. `http1` reads its head (for HTTP/2, hyper does);
+//! 3. [`proxy`] decides: what is stripped and added, which
+//! 4. [`route`] takes it, what it is rewritten to,
+//! 5. [`upstream`] which endpoint's turn it is;
+//! 6. `transport` has a connection there, sends it and reads the answer;
+//! 7. and on the [`body`]'s way back rides the record that [`telemetry`] makes metrics and a log line of.
+//!
+//! The second wing feeds it and never the other way round: [`config`] makes a model of a file, [`app`] builds everything
+//! from that, `control` asks the workers and ends them, `admin` shows what they answer. The hinge is `snapshot`: a
+//! configuration compiled for the requests' way, and published with one atomic store. `runtime` and [`error`] are the
+//! ground that both stand on.
+//!
+//! Everything that carries requests belongs to one worker, which is one thread: no lock is taken and nothing is shared,
+//! and `Rc` and `RefCell` say so.
 
+// The request's way.
+mod listener;
+
+mod http1;
+
+pub mod proxy;
+
+pub mod route;
+
+pub mod upstream;
+
+mod transport;
+
+pub mod body;
+
+// The hinge.
+mod snapshot;
+
+// What feeds it.
 mod admin;
 pub mod app;
-pub mod body;
 pub mod cli;
-pub mod config;
 mod control;
+
+// The ground.
+pub mod config;
 pub mod error;
-mod http1;
-mod listener;
-pub mod proxy;
-pub mod route;
 mod runtime;
-mod snapshot;
 pub mod telemetry;
-mod transport;
-pub mod upstream;
 
 pub use listener::Proxy;
 pub use runtime::address::BoundAddress;
