@@ -4,8 +4,6 @@
 
 pub(crate) mod limit;
 pub mod round_robin;
-pub mod split;
 pub(crate) mod state;
 
 pub use round_robin::RoundRobin;
-pub use split::Split;
