@@ -25,6 +25,7 @@ use crate::body::Body;
 use crate::config::model::{Config, Direction, Workers};
 pub use crate::control::Ending;
 use crate::control::{Command, Control, Heartbeat, InForce, Report, WorkerHandle};
+use crate::discovery;
 use crate::listener::socket;
 use crate::listener::{Door, LayerFn, Loads, Proxy, StreamIn, listen, take_over};
 use crate::proxy::via::Pseudonym;
@@ -210,6 +211,9 @@ impl Builder {
         let thread = worker::start("control".to_owned(), {
             let (control, wishes) = (control.clone(), wishes.clone());
             move || async move {
+                for (upstream, compiled) in config.upstreams.iter().zip(&control.snapshot.load().upstreams) {
+                    discovery::start(&upstream.source, &compiled.endpoints);
+                }
                 let admin = admin.serve(control.clone(), Handle { wishes });
                 let ending = conduct(&control, wished).await;
                 admin.finish().await;
@@ -468,6 +472,7 @@ impl Duty {
                 now = ticks.tick() => {
                     self.heartbeat.beat();
                     worker.access_log.flush();
+                    worker.refresh();
                     worker.pools.yield_wanted();
                     if now.duration_since(swept) >= SWEEP_EVERY {
                         swept = now;

@@ -201,7 +201,7 @@ impl Control {
         let endpoints = snapshot.upstreams.iter().map(|upstream| EndpointCount {
             upstream: upstream.id,
             state: "ready",
-            count: upstream.endpoints.len() as u64,
+            count: upstream.endpoints.load().members.len() as u64,
         });
         let upstreams = snapshot.upstreams.iter().map(|upstream| UpstreamFacts {
             upstream: upstream.id,

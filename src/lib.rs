@@ -11,7 +11,8 @@
 //! 7. and on the [`body`]'s way back rides the record that [`telemetry`] makes metrics and a log line of.
 //!
 //! The second wing feeds it and never the other way round: [`config`] makes a model of a file, [`app`] builds everything
-//! from that, `control` asks the workers and ends them, `admin` shows what they answer. The hinge is `snapshot`: a
+//! from that, `discovery` follows the registries that name endpoints, `control` asks the workers and ends them, `admin`
+//! shows what they answer. The hinge is `snapshot`: a
 //! configuration compiled for the requests' way, and published with one atomic store. `runtime` and [`error`] are the
 //! ground that both stand on.
 //!
@@ -41,6 +42,7 @@ mod admin;
 pub mod app;
 pub mod cli;
 mod control;
+mod discovery;
 
 // The ground.
 pub mod config;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::model::{
-    self, Direction, EndpointSource, ListenerLimits, PathMatch, TimeoutOverrides, Timeouts, Trust, UpstreamIndex,
-    UpstreamProtocol,
+    self, Direction, ListenerLimits, PathMatch, TimeoutOverrides, Timeouts, Trust, UpstreamIndex, UpstreamProtocol,
 };
 use crate::proxy::header_rules::Rules;
 use crate::route::Table;
 use crate::telemetry::metrics::{ListenerId, Names, RouteId, UpstreamId};
-use crate::upstream::state::{EndpointState, Registry, UpstreamState};
+use crate::upstream::endpoints::Endpoints;
+use crate::upstream::state::{Registry, UpstreamState};
 
 /// gRPC calls and event streams may be silent for longer than other messages, where nothing else was written.
 const STREAM_IDLE: Duration = Duration::from_secs(5 * 60);
@@ -86,8 +86,7 @@ pub(crate) struct Patience {
 pub(crate) struct Upstream {
     pub(crate) id: UpstreamId,
     pub(crate) state: Arc<UpstreamState>,
-    pub(crate) endpoints: Vec<Arc<EndpointState>>,
-    pub(crate) weights: Vec<u32>,
+    pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) protocol: UpstreamProtocol,
 }
 
@@ -116,15 +115,8 @@ impl Snapshot {
 }
 
 fn compile_upstream(upstream: &model::Upstream, registry: &Registry, names: &Names) -> Upstream {
-    let state = registry.upstream(upstream);
-    let EndpointSource::Static(endpoints) = &upstream.source;
-    Upstream {
-        id: names.upstream(&upstream.name),
-        endpoints: endpoints.iter().map(|endpoint| state.endpoint(&endpoint.address)).collect(),
-        weights: endpoints.iter().map(|endpoint| u32::from(endpoint.weight)).collect(),
-        protocol: upstream.protocol,
-        state,
-    }
+    let (state, endpoints) = registry.upstream(upstream);
+    Upstream { id: names.upstream(&upstream.name), endpoints, protocol: upstream.protocol, state }
 }
 
 fn compile_listener(listener: &model::Listener, config: &model::Config, names: &Names, splits: &mut usize) -> Listener {

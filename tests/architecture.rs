@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "body",
             "config",
             "control",
+            "discovery",
             "listener",
             "proxy",
             "runtime",
@@ -40,6 +41,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     // admin → listener: it binds its sockets as listeners do. admin → app: see CIRCLES.
     // admin → snapshot, transport, upstream: `/upstreams` shows endpoints, their pools and their limits as they are.
     ("admin", &["app", "config", "control", "listener", "runtime", "snapshot", "telemetry", "transport", "upstream"]),
+    // What feeds the request's way.
+    ("discovery", &["config", "upstream"]),
     // control → listener: a connection that one worker hands to another is a command.
     ("control", &["config", "listener", "runtime", "snapshot", "telemetry", "transport"]),
     // The request's way.

@@ -6,6 +6,7 @@ use crate::config::model::UpstreamProtocol;
 use crate::control::Control;
 use crate::snapshot;
 use crate::transport::PoolCounts;
+use crate::upstream::endpoints::Status;
 use crate::upstream::limit::Limit;
 
 /// `/readyz`
@@ -50,15 +51,30 @@ pub(super) struct Upstreams {
 struct Upstream {
     name: String,
     protocol: &'static str,
+    discovery: Discovery,
     endpoints: Vec<Endpoint>,
     connections: Connections,
     limits: Limits,
+}
+
+/// What the source of the endpoints last said.
+#[derive(Debug, Serialize)]
+struct Discovery {
+    answered: bool,
+    /// Since the last answer; `null` where there was none.
+    age_seconds: Option<f64>,
+    updates: u64,
+    failures: u64,
+    /// What went wrong since that answer.
+    error: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
 struct Endpoint {
     address: String,
     weight: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zone: Option<String>,
     state: &'static str,
     in_flight: u32,
     /// Attempts since the endpoint is known.
@@ -130,13 +146,15 @@ impl Upstreams {
 
 impl Upstream {
     fn of(upstream: &snapshot::Upstream, pool: PoolCounts) -> Self {
-        let endpoints = upstream.endpoints.iter().zip(&upstream.weights).map(|(endpoint, weight)| Endpoint {
-            address: endpoint.label.to_string(),
-            weight: *weight,
+        let set = upstream.endpoints.load();
+        let endpoints = set.members.iter().map(|member| Endpoint {
+            address: member.state.label.to_string(),
+            weight: member.weight,
+            zone: member.zone.as_deref().map(str::to_owned),
             state: "ready",
-            in_flight: endpoint.in_flight(),
-            requests: endpoint.requests(),
-            failures: endpoint.failures(),
+            in_flight: member.state.in_flight(),
+            requests: member.state.requests(),
+            failures: member.state.failures(),
         });
         let state = &upstream.state;
         Upstream {
@@ -146,6 +164,7 @@ impl Upstream {
                 UpstreamProtocol::Http1 => "http1",
                 UpstreamProtocol::Http2 => "http2",
             },
+            discovery: Discovery::of(&upstream.endpoints.status()),
             endpoints: endpoints.collect(),
             connections: Connections { open: state.connections.used(), idle: pool.idle, http2: pool.http2 },
             limits: Limits {
@@ -153,6 +172,18 @@ impl Upstream {
                 requests: Usage::of(&state.requests),
                 waiting: Usage::of(&state.waiting),
             },
+        }
+    }
+}
+
+impl Discovery {
+    fn of(status: &Status) -> Self {
+        Discovery {
+            answered: status.succeeded.is_some(),
+            age_seconds: status.succeeded.map(|succeeded| succeeded.elapsed().as_secs_f64()),
+            updates: status.updates,
+            failures: status.failures,
+            error: status.error.clone(),
         }
     }
 }

@@ -445,7 +445,7 @@ pub struct Upstream {
 }
 
 /// Where endpoints come from. Discovery by Consul and DNS will stand beside `Static`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndpointSource {
     /// Written in the file, not empty. Addresses are unique.
     Static(Vec<Endpoint>),

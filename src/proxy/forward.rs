@@ -13,6 +13,7 @@ use super::deadline;
 use super::hop_by_hop::HopByHop;
 use super::record::Record;
 use super::upgrade;
+use super::worker::Generation;
 use crate::body::{Body, Downstream, Tunnel};
 use crate::config::model::UpstreamProtocol;
 use crate::error::{Error, Reason, Source};
@@ -39,12 +40,15 @@ pub(super) async fn forward(
     let raw_head = body.raw_head().clone();
     let mut fresh = false;
     loop {
-        let position = generation.pick_endpoint(target.upstream).ok_or_else(|| Error::local(Reason::NoEndpoint))?;
-        let endpoint = &upstream.endpoints[position];
+        let endpoint = match generation.pick_endpoint(target.upstream) {
+            Some(endpoint) => endpoint,
+            None => Box::pin(first_endpoint(&generation, target, &deadlines)).await?,
+        };
         record.endpoint = Some(endpoint.clone());
         record.attempts += 1;
         let began = Instant::now();
-        let plan = Plan { upstream, endpoint, hop, downstream, deadlines, began, fresh, raw_head: &raw_head };
+        let plan =
+            Plan { upstream, endpoint: &endpoint, hop, downstream, deadlines, began, fresh, raw_head: &raw_head };
         let outcome = attempt(record, &plan, &mut head, &mut body).await;
         let ended = Instant::now();
         let failure = match outcome {
@@ -69,6 +73,19 @@ pub(super) async fn forward(
         fresh = true;
         record.worker().metrics.count_upstream(upstream.id, UpstreamCounter::StaleConnectionReplays, 1);
     }
+}
+
+/// Where the upstream's source has said nothing yet, its first answer may be a moment away.
+async fn first_endpoint(
+    generation: &Generation,
+    target: &Target,
+    deadlines: &Deadlines,
+) -> Result<Arc<EndpointState>, Error> {
+    let endpoints = &generation.snapshot.upstream(target.upstream).endpoints;
+    if !endpoints.is_answered() {
+        endpoints.answered_within(deadlines.connect).await;
+    }
+    generation.pick_endpoint(target.upstream).ok_or_else(|| Error::local(Reason::NoEndpoint))
 }
 
 /// What one attempt goes by.

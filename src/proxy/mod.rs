@@ -269,7 +269,8 @@ fn decide<'a>(
     Ok(match &route.action {
         Action::Upstream(target) => Decision::Send(target),
         Action::Split { split, targets } => {
-            let picked = generation.pick_split(*split).ok_or_else(|| Error::local(Reason::NoEndpoint))?;
+            let weights = targets.iter().map(|(weight, _)| *weight);
+            let picked = generation.pick_split(*split, weights).ok_or_else(|| Error::local(Reason::NoEndpoint))?;
             Decision::Send(&targets[picked].1)
         }
         Action::Redirect(redirect) => {

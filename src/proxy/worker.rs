@@ -1,7 +1,8 @@
 //! What one worker owns. Everything here is touched by one thread only, and the types say so.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -16,12 +17,16 @@ use crate::telemetry::ids::Ids;
 use crate::telemetry::metrics::Shard;
 use crate::transport::Pools;
 use crate::upstream::RoundRobin;
+use crate::upstream::endpoints::Endpoints;
+use crate::upstream::state::EndpointState;
+use crate::upstream::turns::Turns;
 
 /// A worker's state.
 #[derive(Debug)]
 pub(crate) struct Worker {
     published: Arc<ArcSwap<Snapshot>>,
     current: RefCell<Rc<Generation>>,
+    balancers: Rc<Balancers>,
     pub(crate) pools: Rc<Pools>,
     pub(crate) metrics: Rc<Shard>,
     pub(crate) access_log: WorkerLog,
@@ -36,26 +41,57 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 pub(crate) struct Generation {
     pub(crate) snapshot: Arc<Snapshot>,
-    balancers: Vec<RefCell<RoundRobin>>,
-    splits: Vec<RefCell<RoundRobin>>,
+    balancers: Rc<Balancers>,
+    /// Of each upstream, from its first request on.
+    turns: Vec<OnceCell<Rc<RefCell<Turns>>>>,
+    splits: Vec<OnceCell<RefCell<RoundRobin>>>,
 }
 
 impl Generation {
-    fn new(snapshot: Arc<Snapshot>) -> Rc<Self> {
-        let balancer = |weights: Vec<u32>| RefCell::new(RoundRobin::new(weights, fastrand::u64(..)));
-        let balancers = snapshot.upstreams.iter().map(|upstream| balancer(upstream.weights.clone())).collect();
-        let splits = snapshot.splits().map(|weights| balancer(weights.collect())).collect();
-        Rc::new(Generation { snapshot, balancers, splits })
+    fn new(snapshot: Arc<Snapshot>, balancers: Rc<Balancers>) -> Rc<Self> {
+        let turns = snapshot.upstreams.iter().map(|_| OnceCell::new()).collect();
+        let splits = snapshot.splits().map(|_| OnceCell::new()).collect();
+        Rc::new(Generation { snapshot, balancers, turns, splits })
     }
 
-    /// The position of the upstream's next endpoint.
-    pub(crate) fn pick_endpoint(&self, upstream: UpstreamIndex) -> Option<usize> {
-        self.balancers[upstream.0].borrow_mut().pick(|_| true)
+    /// The upstream's next endpoint.
+    pub(crate) fn pick_endpoint(&self, upstream: UpstreamIndex) -> Option<Arc<EndpointState>> {
+        let turns =
+            self.turns[upstream.0].get_or_init(|| self.balancers.of(&self.snapshot.upstream(upstream).endpoints));
+        turns.borrow_mut().pick()
     }
 
     /// The position of the split's next target.
-    pub(crate) fn pick_split(&self, split: usize) -> Option<usize> {
-        self.splits[split].borrow_mut().pick(|_| true)
+    pub(crate) fn pick_split(&self, split: usize, weights: impl Iterator<Item = u32>) -> Option<usize> {
+        let turns = self.splits[split].get_or_init(|| RefCell::new(RoundRobin::new(weights, fastrand::u64(..))));
+        turns.borrow_mut().pick(|_| true)
+    }
+}
+
+/// One worker's balancers. They stay where they stand as long as some generation has the same endpoints.
+#[derive(Debug, Default)]
+struct Balancers(RefCell<HashMap<u64, Weak<RefCell<Turns>>>>);
+
+impl Balancers {
+    fn of(&self, endpoints: &Arc<Endpoints>) -> Rc<RefCell<Turns>> {
+        let mut balancers = self.0.borrow_mut();
+        if let Some(turns) = balancers.get(&endpoints.id).and_then(Weak::upgrade) {
+            return turns;
+        }
+        let turns = Rc::new(RefCell::new(Turns::new(endpoints.clone(), fastrand::u64(..))));
+        balancers.insert(endpoints.id, Rc::downgrade(&turns));
+        turns
+    }
+
+    /// Lets go of sets that are not in force any more, also where no request comes.
+    fn refresh(&self) {
+        self.0.borrow_mut().retain(|_, turns| match turns.upgrade() {
+            Some(turns) => {
+                turns.borrow_mut().refresh();
+                true
+            }
+            None => false,
+        });
     }
 }
 
@@ -67,10 +103,12 @@ impl Worker {
         access_log: WorkerLog,
         via: Pseudonym,
     ) -> Rc<Self> {
-        let current = RefCell::new(Generation::new(published.load_full()));
+        let balancers = Rc::<Balancers>::default();
+        let current = RefCell::new(Generation::new(published.load_full(), balancers.clone()));
         Rc::new(Worker {
             published,
             current,
+            balancers,
             pools,
             metrics,
             access_log,
@@ -87,9 +125,15 @@ impl Worker {
         let published = self.published.load();
         let mut current = self.current.borrow_mut();
         if !Arc::ptr_eq(&published, &current.snapshot) {
-            *current = Generation::new(Arc::clone(&published));
+            *current = Generation::new(Arc::clone(&published), self.balancers.clone());
         }
         current.clone()
+    }
+
+    /// Lets go of what is not in force any more, also where no request comes. To be called now and then.
+    pub(crate) fn refresh(&self) {
+        self.generation();
+        self.balancers.refresh();
     }
 
     /// Requests that have begun and not ended.

@@ -2,8 +2,10 @@
 //!
 //! A balancer is one file here. Health, ejection and circuit breakers will write into `state`.
 
+pub(crate) mod endpoints;
 pub(crate) mod limit;
 pub mod round_robin;
 pub(crate) mod state;
+pub(crate) mod turns;
 
 pub use round_robin::RoundRobin;

@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use tokio::time::Instant;
+
+use super::endpoints::{Discovered, Endpoints};
 use super::limit::Limit;
-use crate::config::model::{self, EndpointAddress, UpstreamLimits};
+use crate::config::model::{self, EndpointAddress, EndpointSource, UpstreamLimits};
 
 /// An upstream's memory, kept under its name.
 #[derive(Debug)]
@@ -17,7 +20,8 @@ pub(crate) struct UpstreamState {
     pub(crate) requests: Arc<Limit>,
     /// Requests that wait for a connection.
     pub(crate) waiting: Arc<Limit>,
-    endpoints: Mutex<HashMap<EndpointAddress, Weak<EndpointState>>>,
+    known: Mutex<HashMap<EndpointAddress, Weak<EndpointState>>>,
+    source: Mutex<Option<(EndpointSource, Weak<Endpoints>)>>,
 }
 
 /// An endpoint's memory, kept under its upstream and address.
@@ -89,20 +93,27 @@ impl UpstreamState {
             connections: Limit::new(limits.connections),
             requests: Limit::new(limits.requests),
             waiting: Limit::new(limits.waiting),
-            endpoints: Mutex::default(),
+            known: Mutex::default(),
+            source: Mutex::default(),
         }
     }
 
-    /// The endpoint's memory, new where it has none.
-    pub(crate) fn endpoint(&self, address: &EndpointAddress) -> Arc<EndpointState> {
-        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        endpoints.retain(|_, state| state.strong_count() > 0);
-        if let Some(state) = endpoints.get(address).and_then(Weak::upgrade) {
-            return state;
-        }
-        let state = Arc::new(EndpointState::new(address.clone()));
-        endpoints.insert(address.clone(), Arc::downgrade(&state));
-        state
+    /// The memory of each of these endpoints, new where there is none.
+    pub(super) fn endpoints<'a>(
+        &self,
+        addresses: impl Iterator<Item = &'a EndpointAddress>,
+    ) -> Vec<Arc<EndpointState>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, state| state.strong_count() > 0);
+        let remembered = addresses.map(|address| {
+            if let Some(state) = known.get(address).and_then(Weak::upgrade) {
+                return state;
+            }
+            let state = Arc::new(EndpointState::new(address.clone()));
+            known.insert(address.clone(), Arc::downgrade(&state));
+            state
+        });
+        remembered.collect()
     }
 }
 
@@ -113,19 +124,47 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// The upstream's memory, new where it has none; its limits become those of `upstream`.
-    pub(crate) fn upstream(&self, upstream: &model::Upstream) -> Arc<UpstreamState> {
+    /// The upstream's memory, new where it has none; its limits become these.
+    pub(crate) fn state(&self, name: &str, limits: UpstreamLimits) -> Arc<UpstreamState> {
         let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
-        upstreams.retain(|_, state| state.strong_count() > 0);
-        if let Some(state) = upstreams.get(&upstream.name).and_then(Weak::upgrade) {
-            state.connections.set_max(upstream.limits.connections);
-            state.requests.set_max(upstream.limits.requests);
-            state.waiting.set_max(upstream.limits.waiting);
+        if let Some(state) = upstreams.get(name).and_then(Weak::upgrade) {
+            state.connections.set_max(limits.connections);
+            state.requests.set_max(limits.requests);
+            state.waiting.set_max(limits.waiting);
             return state;
         }
-        let state = Arc::new(UpstreamState::new(&upstream.name, upstream.limits));
-        upstreams.insert(upstream.name.clone(), Arc::downgrade(&state));
+        upstreams.retain(|_, state| state.strong_count() > 0);
+        let state = Arc::new(UpstreamState::new(name, limits));
+        upstreams.insert(name.to_owned(), Arc::downgrade(&state));
         state
+    }
+
+    /// The upstream's memory and its endpoints. Those are the same as long as their source is; a new source's have to be
+    /// followed from then on, unless the file itself names them.
+    pub(crate) fn upstream(&self, upstream: &model::Upstream) -> (Arc<UpstreamState>, Arc<Endpoints>) {
+        let state = self.state(&upstream.name, upstream.limits);
+        let mut source = state.source.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, endpoints)) = &*source
+            && *known == upstream.source
+            && let Some(endpoints) = endpoints.upgrade()
+        {
+            drop(source);
+            return (state, endpoints);
+        }
+        let endpoints = Arc::new(Endpoints::awaited(state.clone()));
+        match &upstream.source {
+            EndpointSource::Static(written) => {
+                let written = written.iter().map(|endpoint| Discovered {
+                    address: endpoint.address.clone(),
+                    weight: u32::from(endpoint.weight),
+                    zone: None,
+                });
+                endpoints.publish(written.collect(), Instant::now());
+            }
+        }
+        *source = Some((upstream.source.clone(), Arc::downgrade(&endpoints)));
+        drop(source);
+        (state, endpoints)
     }
 }
 
@@ -137,11 +176,12 @@ mod tests {
     fn memory_lasts_as_long_as_somebody_uses_it() {
         let upstream = UpstreamState::new("a", UpstreamLimits { connections: 1, requests: 1, waiting: 1 });
         let address = EndpointAddress::Tcp("127.0.0.1:1".parse().unwrap());
-        let first = upstream.endpoint(&address);
+        let endpoint = || upstream.endpoints([&address].into_iter()).remove(0);
+        let first = endpoint();
         let running = first.begin();
-        assert_eq!(upstream.endpoint(&address).in_flight(), 1);
+        assert_eq!(endpoint().in_flight(), 1);
         let id = first.id;
         drop((first, running));
-        assert_ne!(upstream.endpoint(&address).id, id);
+        assert_ne!(endpoint().id, id);
     }
 }

@@ -1,0 +1,204 @@
+//! An upstream's endpoints as their source last named them: read by the workers, written by discovery.
+//!
+//! A set never changes; a new one takes its place. What the proxy remembers of an endpoint is not in the set but in its
+//! [`EndpointState`], which the next set shares where the address is still there.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::state::{EndpointState, UpstreamState};
+use crate::config::model::EndpointAddress;
+
+/// What a source says of one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Discovered {
+    pub(crate) address: EndpointAddress,
+    /// Share of the requests; 0: none.
+    pub(crate) weight: u32,
+    /// Where it stands: a zone or a datacenter.
+    pub(crate) zone: Option<Arc<str>>,
+}
+
+/// One endpoint of a set.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) state: Arc<EndpointState>,
+    pub(crate) weight: u32,
+    pub(crate) zone: Option<Arc<str>>,
+}
+
+/// Endpoints at one time. Addresses are unique.
+#[derive(Debug)]
+pub(crate) struct EndpointSet {
+    pub(crate) members: Vec<Member>,
+}
+
+impl EndpointSet {
+    fn is(&self, discovered: &[Discovered]) -> bool {
+        self.members.len() == discovered.len()
+            && self.members.iter().zip(discovered).all(|(member, discovered)| {
+                member.state.address == discovered.address
+                    && member.weight == discovered.weight
+                    && member.zone == discovered.zone
+            })
+    }
+}
+
+/// What is known of a source. Ages are counted from these.
+#[derive(Debug, Clone)]
+pub(crate) struct Status {
+    /// The last answer that could be understood, whatever was in it.
+    pub(crate) succeeded: Option<Instant>,
+    /// What went wrong since.
+    pub(crate) error: Option<String>,
+    /// Answers that changed the set.
+    pub(crate) updates: u64,
+    /// Look-ups that failed.
+    pub(crate) failures: u64,
+}
+
+/// An upstream's endpoints, whatever becomes of them. Lives as long as a generation uses it; its source ends with it.
+#[derive(Debug)]
+pub(crate) struct Endpoints {
+    /// Never used twice: what workers keep their balancers under.
+    pub(crate) id: u64,
+    upstream: Arc<UpstreamState>,
+    current: ArcSwap<EndpointSet>,
+    status: Mutex<Status>,
+    answered: watch::Sender<bool>,
+}
+
+impl Endpoints {
+    /// No endpoints, and nothing heard of them yet.
+    pub(super) fn awaited(upstream: Arc<UpstreamState>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Endpoints {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            upstream,
+            current: ArcSwap::from_pointee(EndpointSet { members: Vec::new() }),
+            status: Mutex::new(Status { succeeded: None, error: None, updates: 0, failures: 0 }),
+            answered: watch::Sender::new(false),
+        }
+    }
+
+    /// The set in force. Costs a load and no count; not to be held across an `await`.
+    pub(crate) fn load(&self) -> Guard<Arc<EndpointSet>> {
+        self.current.load()
+    }
+
+    /// Takes an answer of the source: what is still there keeps its memory, what is gone drains. True where it changed
+    /// anything. Of an address that is there twice, the first holds.
+    pub(crate) fn publish(&self, mut discovered: Vec<Discovered>, now: Instant) -> bool {
+        let mut seen = std::collections::HashSet::with_capacity(discovered.len());
+        discovered.retain(|endpoint| seen.insert(endpoint.address.clone()));
+        let changed = !self.load().is(&discovered);
+        if changed {
+            let states = self.upstream.endpoints(discovered.iter().map(|endpoint| &endpoint.address));
+            let members = states.into_iter().zip(discovered).map(|(state, discovered)| Member {
+                state,
+                weight: discovered.weight,
+                zone: discovered.zone,
+            });
+            self.current.store(Arc::new(EndpointSet { members: members.collect() }));
+        }
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.succeeded = Some(now);
+        status.error = None;
+        status.updates += u64::from(changed);
+        drop(status);
+        self.answered.send_replace(true);
+        changed
+    }
+
+    /// A look-up failed; the set stays as it is.
+    pub(crate) fn failed(&self, error: String) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.failures += 1;
+        status.error = Some(error);
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// True once the source has answered, be it that there is nobody.
+    pub(crate) fn is_answered(&self) -> bool {
+        *self.answered.borrow()
+    }
+
+    /// Waits for the source's first answer, at most for `bound`. False where it has not come.
+    pub(crate) async fn answered_within(&self, bound: Option<Duration>) -> bool {
+        let mut answered = self.answered.subscribe();
+        let answer = answered.wait_for(|answered| *answered);
+        match bound {
+            None => answer.await.is_ok(),
+            Some(bound) => tokio::time::timeout(bound, answer).await.is_ok_and(|answer| answer.is_ok()),
+        }
+    }
+
+    /// Tells its end without keeping it alive.
+    pub(crate) fn watch(&self) -> watch::Receiver<bool> {
+        self.answered.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::Registry;
+    use super::*;
+    use crate::config::model::UpstreamLimits;
+
+    fn discovered(port: u16, weight: u32) -> Discovered {
+        let address = EndpointAddress::Tcp(([127, 0, 0, 1], port).into());
+        Discovered { address, weight, zone: None }
+    }
+
+    fn awaited() -> Endpoints {
+        let limits = UpstreamLimits { connections: 1, requests: 1, waiting: 1 };
+        Endpoints::awaited(Registry::default().state("a", limits))
+    }
+
+    #[tokio::test]
+    async fn what_is_still_there_keeps_its_memory() {
+        let endpoints = awaited();
+        assert!(endpoints.publish(vec![discovered(1, 1), discovered(2, 1)], Instant::now()));
+        let id = |position: usize| endpoints.load().members[position].state.id;
+        let (first, second) = (id(0), id(1));
+        assert!(endpoints.publish(vec![discovered(3, 1), discovered(2, 7)], Instant::now()));
+        assert_eq!(id(1), second);
+        assert!(endpoints.publish(vec![discovered(1, 1)], Instant::now()));
+        assert_ne!(id(0), first, "it was gone in between");
+    }
+
+    #[tokio::test]
+    async fn the_same_answer_changes_nothing() {
+        let endpoints = awaited();
+        assert!(endpoints.publish(vec![discovered(1, 1), discovered(1, 5)], Instant::now()));
+        let before = endpoints.load().clone();
+        assert!(!endpoints.publish(vec![discovered(1, 1)], Instant::now()));
+        assert!(Arc::ptr_eq(&before, &endpoints.load()));
+        assert_eq!(endpoints.status().updates, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_answer_can_be_waited_for() {
+        let endpoints = Arc::new(awaited());
+        assert!(!endpoints.answered_within(Some(Duration::from_secs(1))).await);
+        endpoints.failed("no route to host".to_owned());
+        assert!(!endpoints.is_answered());
+        let waiting = tokio::spawn({
+            let endpoints = endpoints.clone();
+            async move { endpoints.answered_within(None).await }
+        });
+        tokio::task::yield_now().await;
+        endpoints.publish(Vec::new(), Instant::now());
+        assert!(waiting.await.unwrap());
+        assert!(endpoints.is_answered());
+        assert_eq!((endpoints.status().failures, endpoints.status().error), (1, None));
+    }
+}
