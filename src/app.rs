@@ -38,7 +38,7 @@ use crate::telemetry::access_log::{AccessLog, WorkerLog};
 use crate::telemetry::metrics::{Exporter, ListenerId, Names, Shard};
 use crate::transport::{OwnAddresses, Pools};
 use crate::upstream::limit::Limit;
-use crate::upstream::state::Registry;
+use crate::upstream::registry::Registry;
 
 /// How often a worker tidies up: log lines go out, its heart beats.
 const TICK: Duration = Duration::from_millis(250);

@@ -12,7 +12,8 @@ use crate::proxy::header_rules::Rules;
 use crate::route::Table;
 use crate::telemetry::metrics::{ListenerId, Names, RouteId, UpstreamId};
 use crate::upstream::endpoints::Endpoints;
-use crate::upstream::state::{Registry, UpstreamState};
+use crate::upstream::registry::Registry;
+use crate::upstream::state::UpstreamState;
 
 /// gRPC calls and event streams may be silent for longer than other messages, where nothing else was written.
 const STREAM_IDLE: Duration = Duration::from_secs(5 * 60);

@@ -149,7 +149,6 @@ impl Endpoints {
 
 #[cfg(test)]
 mod tests {
-    use super::super::state::Registry;
     use super::*;
     use crate::config::model::UpstreamLimits;
 
@@ -160,7 +159,7 @@ mod tests {
 
     fn awaited() -> Endpoints {
         let limits = UpstreamLimits { connections: 1, requests: 1, waiting: 1 };
-        Endpoints::awaited(Registry::default().state("a", limits))
+        Endpoints::awaited(Arc::new(UpstreamState::new("a", limits)))
     }
 
     #[tokio::test]

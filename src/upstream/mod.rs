@@ -4,6 +4,7 @@
 
 pub(crate) mod endpoints;
 pub(crate) mod limit;
+pub(crate) mod registry;
 pub mod round_robin;
 pub(crate) mod state;
 pub(crate) mod turns;

@@ -4,11 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::time::Instant;
-
-use super::endpoints::{Discovered, Endpoints};
 use super::limit::Limit;
-use crate::config::model::{self, EndpointAddress, EndpointSource, UpstreamLimits};
+use crate::config::model::{EndpointAddress, UpstreamLimits};
 
 /// An upstream's memory, kept under its name.
 #[derive(Debug)]
@@ -21,7 +18,6 @@ pub(crate) struct UpstreamState {
     /// Requests that wait for a connection.
     pub(crate) waiting: Arc<Limit>,
     known: Mutex<HashMap<EndpointAddress, Weak<EndpointState>>>,
-    source: Mutex<Option<(EndpointSource, Weak<Endpoints>)>>,
 }
 
 /// An endpoint's memory, kept under its upstream and address.
@@ -87,15 +83,21 @@ impl Drop for InFlight {
 }
 
 impl UpstreamState {
-    fn new(name: &str, limits: UpstreamLimits) -> Self {
+    pub(super) fn new(name: &str, limits: UpstreamLimits) -> Self {
         UpstreamState {
             name: name.into(),
             connections: Limit::new(limits.connections),
             requests: Limit::new(limits.requests),
             waiting: Limit::new(limits.waiting),
             known: Mutex::default(),
-            source: Mutex::default(),
         }
+    }
+
+    /// New bounds; what exists above them stays until it ends by itself.
+    pub(super) fn set_limits(&self, limits: UpstreamLimits) {
+        self.connections.set_max(limits.connections);
+        self.requests.set_max(limits.requests);
+        self.waiting.set_max(limits.waiting);
     }
 
     /// The memory of each of these endpoints, new where there is none.
@@ -114,57 +116,6 @@ impl UpstreamState {
             state
         });
         remembered.collect()
-    }
-}
-
-/// Every upstream's memory. Holds nothing alive: what no generation uses goes away by itself.
-#[derive(Debug, Default)]
-pub(crate) struct Registry {
-    upstreams: Mutex<HashMap<String, Weak<UpstreamState>>>,
-}
-
-impl Registry {
-    /// The upstream's memory, new where it has none; its limits become these.
-    pub(crate) fn state(&self, name: &str, limits: UpstreamLimits) -> Arc<UpstreamState> {
-        let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(state) = upstreams.get(name).and_then(Weak::upgrade) {
-            state.connections.set_max(limits.connections);
-            state.requests.set_max(limits.requests);
-            state.waiting.set_max(limits.waiting);
-            return state;
-        }
-        upstreams.retain(|_, state| state.strong_count() > 0);
-        let state = Arc::new(UpstreamState::new(name, limits));
-        upstreams.insert(name.to_owned(), Arc::downgrade(&state));
-        state
-    }
-
-    /// The upstream's memory and its endpoints. Those are the same as long as their source is; a new source's have to be
-    /// followed from then on, unless the file itself names them.
-    pub(crate) fn upstream(&self, upstream: &model::Upstream) -> (Arc<UpstreamState>, Arc<Endpoints>) {
-        let state = self.state(&upstream.name, upstream.limits);
-        let mut source = state.source.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, endpoints)) = &*source
-            && *known == upstream.source
-            && let Some(endpoints) = endpoints.upgrade()
-        {
-            drop(source);
-            return (state, endpoints);
-        }
-        let endpoints = Arc::new(Endpoints::awaited(state.clone()));
-        match &upstream.source {
-            EndpointSource::Static(written) => {
-                let written = written.iter().map(|endpoint| Discovered {
-                    address: endpoint.address.clone(),
-                    weight: u32::from(endpoint.weight),
-                    zone: None,
-                });
-                endpoints.publish(written.collect(), Instant::now());
-            }
-        }
-        *source = Some((upstream.source.clone(), Arc::downgrade(&endpoints)));
-        drop(source);
-        (state, endpoints)
     }
 }
 

@@ -1,0 +1,100 @@
+//! What outlives a configuration: every upstream's memory and endpoints, found again by each generation that names them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::time::Instant;
+
+use super::endpoints::{Discovered, Endpoints};
+use super::state::UpstreamState;
+use crate::config::model::{Endpoint, EndpointSource, Upstream};
+
+/// Holds nothing alive: what no generation uses goes away by itself.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    upstreams: Mutex<HashMap<String, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    state: Weak<UpstreamState>,
+    source: EndpointSource,
+    endpoints: Weak<Endpoints>,
+}
+
+impl Registry {
+    /// The upstream's memory, new where it has none, under these limits; and its endpoints. Those are the same as long
+    /// as their source is; a new source's are followed from then on, unless the file itself names them.
+    pub(crate) fn upstream(&self, upstream: &Upstream) -> (Arc<UpstreamState>, Arc<Endpoints>) {
+        let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = upstreams.get(&upstream.name);
+        let state = match known.and_then(|known| known.state.upgrade()) {
+            Some(state) => {
+                state.set_limits(upstream.limits);
+                state
+            }
+            None => Arc::new(UpstreamState::new(&upstream.name, upstream.limits)),
+        };
+        let same = known.filter(|known| known.source == upstream.source);
+        if let Some(endpoints) = same.and_then(|known| known.endpoints.upgrade()) {
+            return (state, endpoints);
+        }
+        let endpoints = Arc::new(Endpoints::awaited(state.clone()));
+        match &upstream.source {
+            EndpointSource::Static(written) => {
+                endpoints.publish(written.iter().map(discovered).collect(), Instant::now());
+            }
+        }
+        upstreams.retain(|_, known| known.state.strong_count() > 0);
+        let known = Known {
+            state: Arc::downgrade(&state),
+            source: upstream.source.clone(),
+            endpoints: Arc::downgrade(&endpoints),
+        };
+        upstreams.insert(upstream.name.clone(), known);
+        (state, endpoints)
+    }
+}
+
+fn discovered(written: &Endpoint) -> Discovered {
+    Discovered { address: written.address.clone(), weight: u32::from(written.weight), zone: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Document, LoadOptions, load};
+
+    fn upstream(endpoints: &str) -> Upstream {
+        let text = format!(
+            "listeners: {{ a: {{ address: \"127.0.0.1:1\", upstream: a }} }}\nupstreams: {{ a: {{ static: [{endpoints}] }} }}"
+        );
+        let document = Document { name: "test", bytes: text.as_bytes() };
+        load(document, &|_: &str| None, &LoadOptions::default()).unwrap().config.upstreams.remove(0)
+    }
+
+    #[tokio::test]
+    async fn the_same_source_has_the_same_endpoints() {
+        let registry = Registry::default();
+        let (state, endpoints) = registry.upstream(&upstream("\"127.0.0.1:1\""));
+        let (same_state, same_endpoints) = registry.upstream(&upstream("\"127.0.0.1:1\""));
+        assert!(Arc::ptr_eq(&state, &same_state) && Arc::ptr_eq(&endpoints, &same_endpoints));
+    }
+
+    #[tokio::test]
+    async fn another_source_keeps_the_upstreams_and_the_endpoints_memory() {
+        let registry = Registry::default();
+        let (state, endpoints) = registry.upstream(&upstream("\"127.0.0.1:1\""));
+        let (same_state, others) = registry.upstream(&upstream("\"127.0.0.1:2\", \"127.0.0.1:1\""));
+        assert!(Arc::ptr_eq(&state, &same_state) && !Arc::ptr_eq(&endpoints, &others));
+        assert!(Arc::ptr_eq(&endpoints.load().members[0].state, &others.load().members[1].state));
+        assert_eq!(endpoints.load().members.len(), 1, "the earlier generation has what it had");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_uses_is_forgotten() {
+        let registry = Registry::default();
+        let endpoint = registry.upstream(&upstream("\"127.0.0.1:1\"")).1.load().members[0].state.id;
+        assert_ne!(registry.upstream(&upstream("\"127.0.0.1:1\"")).1.load().members[0].state.id, endpoint);
+    }
+}
