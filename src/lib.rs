@@ -41,6 +41,8 @@ mod snapshot;
 mod admin;
 pub mod app;
 pub mod cli;
+#[expect(dead_code, unused_imports, reason = "discovery and configurations in Consul KV are its users, and come next")]
+mod consul;
 mod control;
 mod discovery;
 

@@ -62,6 +62,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("body", &["error"]),
     // The hinge. snapshot → proxy: it holds header rules in their compiled form.
     ("snapshot", &["config", "proxy", "route", "telemetry", "upstream"]),
+    // What is asked of Consul stands in the model, and sockets are everybody's.
+    ("consul", &["config", "runtime"]),
     // The ground floor. telemetry → config: what is to be written where.
     ("config", &[]),
     ("telemetry", &["config", "error"]),

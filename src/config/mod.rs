@@ -15,6 +15,7 @@ pub mod schema;
 pub mod template;
 
 mod address;
+mod agent_address;
 mod builtin;
 mod decode;
 mod effective;
@@ -40,6 +41,7 @@ use model::Config;
 use source::{Place, Source};
 use tree::Tree;
 
+pub(crate) use agent_address::parse_agent_address;
 pub use tree::MAX_BYTES;
 
 /// A file's name and bytes.

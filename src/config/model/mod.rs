@@ -3,6 +3,8 @@
 //! Names are resolved to positions (`UpstreamIndex`), short forms are written out, defaults are filled in,
 //! durations are `Option` where the file may say `none`.
 
+mod consul;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -13,6 +15,9 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::Regex;
 
 use super::template::Template;
+pub use consul::{
+    AgentAddress, Consul, ConsulConsistency, ConsulSource, ConsulTarget, OnEmpty, Passing, Register, RegisterCheck,
+};
 
 /// A whole configuration.
 #[derive(Debug, Clone)]

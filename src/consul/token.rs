@@ -1,0 +1,84 @@
+//! The token that an agent is shown.
+
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use http::HeaderValue;
+
+/// Longest token. Larger files are no tokens.
+const LONGEST: u64 = 4 << 10;
+
+/// A token, from a file that may change while the proxy runs: it is read for every question. Where it cannot be read,
+/// the token that was read last holds.
+#[derive(Debug)]
+pub(super) struct Token {
+    path: Option<PathBuf>,
+    latest: RefCell<Option<HeaderValue>>,
+    stale: Cell<bool>,
+}
+
+impl Token {
+    /// The file goes before the value, which goes before none.
+    pub(super) fn new(path: Option<PathBuf>, value: Option<&str>) -> Self {
+        let value = value.and_then(|value| header(value.as_bytes()).ok());
+        Token { path, latest: RefCell::new(value), stale: Cell::new(false) }
+    }
+
+    /// The token as it is now.
+    pub(super) fn current(&self) -> Option<HeaderValue> {
+        if let Some(path) = &self.path {
+            match read(path) {
+                Ok(token) => {
+                    self.stale.set(false);
+                    *self.latest.borrow_mut() = Some(token);
+                }
+                Err(error) => {
+                    if !self.stale.replace(true) {
+                        tracing::warn!(path = %path.display(), %error, "cannot read the Consul token; the one read last holds");
+                    }
+                }
+            }
+        }
+        self.latest.borrow().clone()
+    }
+}
+
+fn read(path: &Path) -> io::Result<HeaderValue> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is larger than 4 KiB; is it the right one?"));
+    }
+    header(&bytes)
+}
+
+fn header(bytes: &[u8]) -> io::Result<HeaderValue> {
+    let token = bytes.trim_ascii();
+    let usable = !token.is_empty() && token.iter().all(u8::is_ascii_graphic);
+    let value = HeaderValue::from_bytes(token).ok().filter(|_| usable);
+    let mut value = value.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it holds no token"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_read_again_and_half_a_rotation_loses_nothing() {
+        let path = std::env::temp_dir().join(format!("outrigger-consul-token-{}", std::process::id()));
+        let token = Token::new(Some(path.clone()), None);
+        assert_eq!(token.current(), None);
+        for (content, expected) in [(" first\n", "first"), ("", "first"), ("second", "second"), ("a b", "second")] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(token.current().unwrap(), expected, "{content:?}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(token.current().unwrap(), "second");
+        assert!(token.current().unwrap().is_sensitive());
+        assert_eq!(Token::new(None, Some("fixed")).current().unwrap(), "fixed");
+    }
+}
