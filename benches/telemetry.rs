@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use outrigger::config::model::{AccessLog as Config, AccessLogFilter, LogTarget};
+use outrigger::outcome::Outcome;
 use outrigger::telemetry::access_log::{AccessLog, Record};
 use outrigger::telemetry::clock::Clock;
 use outrigger::telemetry::ids::Ids;
-use outrigger::telemetry::metrics::{
-    AttemptOutcome, ListenerGauge, MethodLabel, Names, RequestKey, Shard, UpstreamCounter,
-};
+use outrigger::telemetry::metrics::{ListenerGauge, MethodLabel, Names, RequestKey, Shard, UpstreamCounter};
 use outrigger::telemetry::request_id::RequestId;
 use outrigger::telemetry::trace_context::TraceContext;
 
@@ -35,7 +34,7 @@ fn metrics(criterion: &mut Criterion) {
         bencher.iter(|| {
             let in_flight = shard.hold_listener(listener, ListenerGauge::RequestsInFlight);
             shard.count_upstream(upstream, UpstreamCounter::ReceivedBytes, 512);
-            shard.attempt(upstream, AttemptOutcome::Answered(200), black_box(Duration::from_micros(4_100)));
+            shard.attempt(upstream, Outcome::answered(200), black_box(Duration::from_micros(4_100)));
             shard.request(black_box(&key), black_box(Duration::from_micros(4_400)), 0, 512);
             drop(in_flight);
         });

@@ -53,7 +53,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         "listener",
         &["body", "config", "error", "http1", "proxy", "route", "runtime", "telemetry", "transport", "upstream"],
     ),
-    ("proxy", &["body", "config", "error", "route", "runtime", "snapshot", "telemetry", "transport", "upstream"]),
+    (
+        "proxy",
+        &["body", "config", "error", "outcome", "route", "runtime", "snapshot", "telemetry", "transport", "upstream"],
+    ),
     ("route", &["config"]),
     ("upstream", &["config"]),
     ("transport", &["body", "config", "error", "http1", "runtime", "upstream"]),
@@ -66,13 +69,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("consul", &["config", "runtime"]),
     // The ground floor. telemetry → config: what is to be written where.
     ("config", &[]),
-    ("telemetry", &["config", "error"]),
+    ("telemetry", &["config", "error", "outcome"]),
     ("runtime", &[]),
     ("error", &[]),
+    // outcome → error: what no endpoint answered has a reason.
+    ("outcome", &["error"]),
 ];
 
 /// What may only know the ground floor itself.
-const GROUND_FLOOR: &[&str] = &["config", "telemetry", "runtime", "error"];
+const GROUND_FLOOR: &[&str] = &["config", "telemetry", "runtime", "error", "outcome"];
 
 /// Modules that know each other, with the reason. No others do, in however wide a circle.
 const CIRCLES: &[(&[&str], &str)] = &[

@@ -17,9 +17,10 @@ use super::worker::Generation;
 use crate::body::{Body, Downstream, Tunnel};
 use crate::config::model::UpstreamProtocol;
 use crate::error::{Error, Reason, Source};
+use crate::outcome::Outcome;
 use crate::runtime::timer::earlier;
 use crate::snapshot::{Target, Upstream};
-use crate::telemetry::metrics::{AttemptOutcome, UpstreamCounter};
+use crate::telemetry::metrics::UpstreamCounter;
 use crate::transport::{Answer, Attempt, Checkout, Deadlines, Failure, Wanted};
 use crate::upstream::state::EndpointState;
 
@@ -54,15 +55,14 @@ pub(super) async fn forward(
         let failure = match outcome {
             Ok(response) => {
                 record.first_byte = Some(ended);
-                let outcome = AttemptOutcome::Answered(response.status().as_u16());
-                record.worker().metrics.attempt(upstream.id, outcome, ended - began);
+                record.attempt_answered(&response, ended - began);
                 return Ok(response);
             }
             Err(failure) => failure,
         };
         endpoint.count_failure();
         count_failure(record, upstream, failure.error.reason);
-        let outcome = AttemptOutcome::Failed(failure.error.reason);
+        let outcome = Outcome::Failed(failure.error.reason);
         record.worker().metrics.attempt(upstream.id, outcome, ended - began);
         // An idle connection may die just as it is used. Once more, on a connection that cannot have: the next idle
         // one may be as dead. RFC 9110, section 9.2.2 lets a proxy repeat what is idempotent or provably unprocessed.

@@ -4,13 +4,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::worker::{Generation, RequestInFlight, Worker};
-use crate::body::{Downstream, Observer};
+use crate::body::{Body, Downstream, Observer};
 use crate::config::model::UpstreamIndex;
 use crate::error::Reason;
+use crate::outcome::Outcome;
 use crate::runtime::drain::Phase;
 use crate::snapshot::Listener;
 use crate::telemetry::access_log;
@@ -43,6 +45,8 @@ pub(crate) struct Record {
     code: StatusCode,
     pub(crate) reason: Option<Reason>,
     pub(crate) attempts: u32,
+    /// An attempt that was answered by gRPC's headers, and will be judged by its trailers.
+    unjudged: Option<Duration>,
     /// Waiting for a connection, all attempts together.
     pub(crate) queued: Option<Duration>,
     /// Making one.
@@ -91,6 +95,7 @@ impl Record {
             code: StatusCode::OK,
             reason: None,
             attempts: 0,
+            unjudged: None,
             queued: None,
             connect: None,
             first_byte: None,
@@ -139,6 +144,23 @@ impl Record {
         self.host.as_ref()
     }
 
+    /// An attempt's response has begun, `took` after the attempt did.
+    pub(crate) fn attempt_answered(&mut self, response: &Response<Body>, took: Duration) {
+        let grpc = if self.grpc { grpc_status(response.headers()) } else { None };
+        if self.grpc && grpc.is_none() && !response.body().is_end_stream() {
+            self.code = response.status();
+            self.unjudged = Some(took);
+        } else {
+            self.judge(Outcome::Answered { status: response.status().as_u16(), grpc }, took);
+        }
+    }
+
+    fn judge(&self, outcome: Outcome, took: Duration) {
+        if let Some(upstream) = self.upstream {
+            self.worker.metrics.attempt(upstream, outcome, took);
+        }
+    }
+
     /// The response's head is there.
     pub(crate) fn answered(&mut self, code: StatusCode, headers: &HeaderMap) {
         self.code = code;
@@ -158,6 +180,10 @@ impl Record {
             if self.first_byte.is_none() {
                 self.code = reason.status();
             }
+        }
+        if let Some(took) = self.unjudged.take() {
+            let answered = Outcome::Answered { status: self.code.as_u16(), grpc: self.grpc_code };
+            self.judge(self.reason.map_or(answered, Outcome::Failed), took);
         }
         let total = self.received.elapsed();
         let bytes_in = self.bytes_in + self.downstream.as_ref().map_or(0, |downstream| downstream.bytes_in());
@@ -222,6 +248,11 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
 }
 
+/// gRPC's status, in headers or trailers.
+pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
 impl Observer for Record {
     fn sent(&mut self, bytes: u64) {
         self.bytes_out += bytes;
@@ -232,8 +263,7 @@ impl Observer for Record {
     }
 
     fn trailers(&mut self, trailers: &HeaderMap) {
-        let code = trailers.get("grpc-status").and_then(|code| code.to_str().ok()?.parse().ok());
-        self.grpc_code = code.or(self.grpc_code);
+        self.grpc_code = grpc_status(trailers).or(self.grpc_code);
     }
 
     fn end(mut self: Box<Self>, outcome: Result<(), Reason>) {

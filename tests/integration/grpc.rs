@@ -310,3 +310,20 @@ async fn an_upstream_that_breaks_a_call_breaks_it_for_the_client() {
         Ok(answer) => assert_ne!(answer.grpc_status().unwrap_or("0"), "0", "{answer:?}"),
     }
 }
+
+// Success is decided by the trailers, not by `:status`.
+#[tokio::test]
+async fn attempts_are_counted_by_what_their_trailers_say() {
+    let upstream = H2Upstream::streams(|mut stream| async move {
+        stream.read().await;
+        let mut send = stream.respond.send_response(started(), false).unwrap();
+        send_all(&mut send, grpc_message(b"half"), false).await;
+        send.send_trailers(grpc_trailers(14)).unwrap();
+    });
+    let proxy = Proxy::before(upstream.address());
+    let answer = client(&proxy).await.exchange(grpc("/a.B/C"), grpc_message(b"ask")).await;
+    assert_eq!(answer.trailer("grpc-status"), Some("14"));
+    let counted = "outrigger_attempt_duration_seconds_count";
+    proxy.metric_reaches(counted, &[("outcome", "gateway_error")], 1.0);
+    assert_eq!(proxy.metric(counted, &[]), 1.0);
+}

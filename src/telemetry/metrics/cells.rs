@@ -49,15 +49,6 @@ pub enum UpstreamCounter {
     StaleConnectionReplays,
 }
 
-/// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttemptOutcome {
-    /// The endpoint answered with this status.
-    Answered(u16),
-    /// It did not, or not to the end.
-    Failed(Reason),
-}
-
 /// A metric and the value of its second label, where it has one.
 pub(super) type Row = (&'static Family, Option<&'static str>);
 
@@ -111,18 +102,6 @@ impl UpstreamCounter {
             Self::SentBytes => (&family::UPSTREAM_SENT_BYTES, None),
             Self::ReceivedBytes => (&family::UPSTREAM_RECEIVED_BYTES, None),
             Self::StaleConnectionReplays => (&family::STALE_CONNECTION_REPLAYS, None),
-        }
-    }
-}
-
-impl AttemptOutcome {
-    /// A word of few: those of `retries.when` for answers, the reason for failures.
-    pub(super) const fn label(self) -> &'static str {
-        match self {
-            Self::Answered(502..=504) => "gateway_error",
-            Self::Answered(500..) => "5xx",
-            Self::Answered(_) => "success",
-            Self::Failed(reason) => reason.as_str(),
         }
     }
 }
@@ -182,22 +161,5 @@ mod tests {
         assert!(ListenerGauge::ALL.iter().enumerate().all(|(index, item)| *item as usize == index));
         assert!(ListenerCounter::ALL.iter().enumerate().all(|(index, item)| *item as usize == index));
         assert!(UpstreamCounter::ALL.iter().enumerate().all(|(index, item)| *item as usize == index));
-    }
-
-    #[test]
-    fn attempts_have_few_outcomes() {
-        let words = [
-            (200, "success"),
-            (404, "success"),
-            (500, "5xx"),
-            (501, "5xx"),
-            (502, "gateway_error"),
-            (504, "gateway_error"),
-            (505, "5xx"),
-        ];
-        for (code, word) in words {
-            assert_eq!(AttemptOutcome::Answered(code).label(), word);
-        }
-        assert_eq!(AttemptOutcome::Failed(Reason::ConnectTimeout).label(), "connect_timeout");
     }
 }

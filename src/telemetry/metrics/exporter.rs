@@ -202,10 +202,9 @@ fn single(family: &Family, labels: &[&str], value: f64) -> MetricFamily {
 mod tests {
     use std::time::Duration;
 
-    use super::super::{
-        AttemptOutcome, ListenerCounter, ListenerGauge, MethodLabel, RequestKey, Shard, UpstreamCounter,
-    };
+    use super::super::{ListenerCounter, ListenerGauge, MethodLabel, RequestKey, Shard, UpstreamCounter};
     use super::*;
+    use crate::outcome::Outcome;
 
     /// A scrape in which each family has at least one series.
     fn full() -> (Exporter, Scrape) {
@@ -216,7 +215,7 @@ mod tests {
         let method = MethodLabel::from(&http::Method::GET);
         let key = RequestKey { route, upstream: Some(upstream), method, code: 200, grpc: None, reason: None };
         shard.request(&key, Duration::from_millis(3), 1, 2);
-        shard.attempt(upstream, AttemptOutcome::Answered(200), Duration::from_millis(3));
+        shard.attempt(upstream, Outcome::answered(200), Duration::from_millis(3));
         shard.count_listener(listener, ListenerCounter::Http1Connections);
         shard.count_upstream(upstream, UpstreamCounter::Connected, 1);
         drop(shard.hold_listener(listener, ListenerGauge::RequestsInFlight));

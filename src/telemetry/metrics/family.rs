@@ -55,7 +55,7 @@ families! {
     DOWNSTREAM_REJECTS = Counter "outrigger_downstream_rejects_total" ["listener", "cause"]
         "Connections from clients that were closed before they brought a whole request.";
     ATTEMPT_DURATION = Histogram "outrigger_attempt_duration_seconds" ["upstream", "outcome"]
-        "Time of one attempt at an endpoint; outcome is success, gateway_error (502, 503, 504), 5xx or a reason.";
+        "Time of one attempt at an endpoint; outcome is success, gateway_error (502, 503, 504, gRPC's UNAVAILABLE), 5xx, grpc_error or a reason.";
     UPSTREAM_REQUESTS_IN_FLIGHT = Gauge "outrigger_upstream_requests_in_flight" ["upstream"]
         "Requests in flight to the upstream's endpoints.";
     UPSTREAM_REQUESTS_WAITING = Gauge "outrigger_upstream_requests_waiting" ["upstream"]

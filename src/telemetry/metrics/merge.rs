@@ -139,10 +139,10 @@ impl Sums {
 mod tests {
     use std::time::Duration;
 
-    use super::super::cells::AttemptOutcome;
     use super::super::key::{MethodLabel, RequestKey};
     use super::super::shard::Shard;
     use super::*;
+    use crate::outcome::Outcome;
 
     fn text(shards: &[ShardSnapshot], names: &Names) -> String {
         prometheus::TextEncoder::new().encode_to_string(&merge(shards, names)).unwrap()
@@ -164,7 +164,7 @@ mod tests {
             let shard = Shard::new(worker);
             shard.request(&key, Duration::from_millis(750), 3, 4);
             shard.count_listener(listener, ListenerCounter::Http2Connections);
-            shard.attempt(names.upstream("payments-v1"), AttemptOutcome::Answered(200), Duration::from_millis(700));
+            shard.attempt(names.upstream("payments-v1"), Outcome::answered(200), Duration::from_millis(700));
             shard.count_upstream(names.upstream("payments-v1"), UpstreamCounter::SentBytes, 21);
             shard.snapshot()
         });

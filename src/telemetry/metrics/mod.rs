@@ -19,7 +19,7 @@ mod names;
 mod process;
 mod shard;
 
-pub use cells::{AttemptOutcome, ListenerCounter, ListenerGauge, UpstreamCounter};
+pub use cells::{ListenerCounter, ListenerGauge, UpstreamCounter};
 pub use exporter::{CONTENT_TYPE, ConfigFacts, EndpointCount, Exporter, Scrape, UpstreamFacts};
 pub use family::{FAMILIES, Family, Kind};
 pub use key::{MethodLabel, RequestKey};

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
-use super::cells::{AttemptOutcome, ListenerCells, ListenerCounter, ListenerGauge, UpstreamCells, UpstreamCounter};
+use super::cells::{ListenerCells, ListenerCounter, ListenerGauge, UpstreamCells, UpstreamCounter};
 use super::histogram::Histogram;
 use super::key::{DurationKey, PackedKey, RequestKey};
 use super::names::{ListenerId, UpstreamId};
+use crate::outcome::Outcome;
 
 /// Series of `outrigger_requests_total` in one worker; what comes after is counted as `other`.
 const MAX_REQUEST_SERIES: usize = 10_000;
@@ -80,7 +81,7 @@ impl Shard {
     }
 
     /// Counts an attempt that has ended.
-    pub fn attempt(&self, upstream: UpstreamId, outcome: AttemptOutcome, duration: Duration) {
+    pub fn attempt(&self, upstream: UpstreamId, outcome: Outcome, duration: Duration) {
         self.with_upstream(upstream, |cells| cells.attempts(outcome.label()).observe(duration));
     }
 
