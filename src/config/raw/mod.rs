@@ -6,6 +6,7 @@
 
 pub(crate) mod listener;
 pub(crate) mod route;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 
 use schemars::JsonSchema;

@@ -114,7 +114,7 @@ impl Validator<'_> {
         }
     }
 
-    fn file(&mut self, file: &Spanned<Text>) -> PathBuf {
+    pub(super) fn file(&mut self, file: &Spanned<Text>) -> PathBuf {
         let path = PathBuf::from(&file.value.0);
         if path.as_os_str().is_empty() {
             self.error("invalid-value", file.node, "a path is due here, and this is empty", "");
