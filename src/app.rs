@@ -26,7 +26,6 @@ use crate::config::model::{Config, Direction, Workers};
 pub use crate::control::Ending;
 use crate::control::{Command, Control, Heartbeat, InForce, Report, WorkerHandle};
 use crate::discovery;
-use crate::identity;
 use crate::listener::socket;
 use crate::listener::{Door, LayerFn, Loads, Proxy, StreamIn, listen, take_over};
 use crate::proxy::via::Pseudonym;
@@ -72,9 +71,6 @@ pub enum StartError {
         /// What the file system said.
         error: io::Error,
     },
-    /// A certificate, key or bundle of authorities cannot be used.
-    #[error(transparent)]
-    Identity(#[from] identity::FileError),
     /// A thread or runtime could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -168,9 +164,7 @@ impl Builder {
 
         let names = Arc::new(Names::new());
         let registry = Registry::default();
-        let identities = identity::Store::default();
-        let snapshot = Snapshot::compile(&config, 1, &registry, &identities, &names)?;
-        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::compile(&config, 1, &registry, &names)));
         let access_log = AccessLog::start(&config.telemetry.access_log).map_err(StartError::AccessLog)?;
         let closing = (watch::Sender::new(false), watch::Sender::new(false));
 
@@ -202,11 +196,11 @@ impl Builder {
         let control = Arc::new(Control {
             workers: handles,
             snapshot,
-            identities,
             exporter: Exporter::new(names)?,
             in_force,
             access_log: std::sync::Mutex::new(Some(access_log)),
             phase: watch::Sender::new(Phase::Serving),
+            discovered: watch::Sender::new(false),
             inbound_drained: watch::Sender::new(false),
             closing,
             drain: config.drain,
@@ -219,11 +213,11 @@ impl Builder {
             let (control, wishes) = (control.clone(), wishes.clone());
             move || async move {
                 for (upstream, compiled) in config.upstreams.iter().zip(&control.snapshot.load().upstreams) {
-                    discovery::start(&upstream.source, &compiled.endpoints);
+                    discovery::start(upstream, &compiled.endpoints);
                 }
                 tokio::task::spawn_local({
                     let control = control.clone();
-                    async move { control.identities.keep_current().await }
+                    async move { control.discover(config.wait_for_discovery).await }
                 });
                 let admin = admin.serve(control.clone(), Handle { wishes });
                 let ending = conduct(&control, wished).await;

@@ -9,13 +9,12 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::model::Direction;
-use crate::identity;
 use crate::listener::StreamIn;
 use crate::runtime::drain::Phase;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{
-    CertificateEnd, ConfigFacts, EndpointCount, Exporter, Scrape, ShardSnapshot, UpstreamFacts,
+    ConfigFacts, DiscoveryFacts, EndpointCount, Exporter, Scrape, ShardSnapshot, UpstreamFacts,
 };
 use crate::transport::PoolCounts;
 
@@ -129,11 +128,12 @@ impl Standing {
 pub(crate) struct Control {
     pub(crate) workers: Vec<WorkerHandle>,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
-    pub(crate) identities: identity::Store,
     pub(crate) exporter: Exporter,
     pub(crate) in_force: InForce,
     pub(crate) access_log: Mutex<Option<AccessLog>>,
     pub(crate) phase: watch::Sender<Phase>,
+    /// True once every source of endpoints has answered, or was waited for long enough.
+    pub(crate) discovered: watch::Sender<bool>,
     /// True once the drain of inbound is over, successful or not.
     pub(crate) inbound_drained: watch::Sender<bool>,
     /// True once inbound listeners (the first) or all (the second) take nothing new.
@@ -142,14 +142,29 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// True until a drain is announced.
+    /// True from the end of the start until a drain is announced.
     pub(crate) fn is_ready(&self) -> bool {
-        self.phase() == Phase::Serving
+        self.phase() == Phase::Serving && *self.discovered.borrow()
+    }
+
+    /// The start is over when every source of endpoints has answered for the first time, or after this long: two
+    /// services that need each other both become ready, and one that is misspelt keeps nobody out.
+    pub(crate) async fn discover(&self, wait: Duration) {
+        let upstreams = self.snapshot.load_full();
+        let deadline = tokio::time::Instant::now() + wait;
+        for upstream in &upstreams.upstreams {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            if !upstream.endpoints.answered_within(Some(left)).await {
+                tracing::warn!(upstream = &*upstream.state.name, "ready without having heard of its endpoints");
+            }
+        }
+        self.discovered.send_replace(true);
     }
 
     /// How far the end has come, in one word.
     pub(crate) fn phase_name(&self) -> &'static str {
         match self.phase() {
+            Phase::Serving if !*self.discovered.borrow() => "starting",
             Phase::Serving => "serving",
             Phase::Forced => "ending",
             _ if *self.inbound_drained.borrow() => "drained",
@@ -214,10 +229,20 @@ impl Control {
             connections_open: upstream.state.connections.used().into(),
             connections_idle: pools.get(&upstream.state.name).map_or(0, |pool| pool.idle),
         });
+        let discoveries = snapshot.upstreams.iter().filter(|upstream| upstream.is_discovered).map(|upstream| {
+            let status = upstream.endpoints.status();
+            DiscoveryFacts {
+                upstream: upstream.id,
+                age: status.succeeded.map(|succeeded| succeeded.elapsed()),
+                errors: status.failures,
+                updates: status.updates,
+            }
+        });
         self.exporter.render(Scrape {
             shards,
             endpoints: endpoints.collect(),
             upstreams: upstreams.collect(),
+            discoveries: discoveries.collect(),
             config: Some(ConfigFacts {
                 source: self.in_force.source.clone(),
                 hash: self.in_force.hash.clone(),
@@ -225,12 +250,6 @@ impl Control {
                 generation: snapshot.generation,
                 last_reload_successful: true,
             }),
-            certificates: self
-                .identities
-                .expiries()
-                .into_iter()
-                .map(|expiry| CertificateEnd { file: expiry.file.display().to_string(), not_after: expiry.not_after })
-                .collect(),
             access_log_lines_dropped: self.access_log_lines_dropped(),
         })
     }

@@ -11,9 +11,9 @@
 //! 7. and on the [`body`]'s way back rides the record that [`telemetry`] makes metrics and a log line of.
 //!
 //! The second wing feeds it and never the other way round: [`config`] makes a model of a file, [`app`] builds everything
-//! from that, `discovery` follows the registries that name endpoints, `control` asks the workers and ends them, `admin`
-//! shows what they answer. The hinge is `snapshot`: a configuration compiled for the requests' way, and published with
-//! one atomic store. `runtime`, [`error`] and [`outcome`] are the ground that both stand on.
+//! from that, `discovery` follows the registries that name endpoints, of which `consul` is a client, `control` asks the
+//! workers and ends them, `admin` shows what they answer. The hinge is `snapshot`: a configuration compiled for the
+//! requests' way, and published with one atomic store. `runtime`, [`error`] and [`outcome`] are the ground that both stand on.
 //!
 //! Everything that carries requests belongs to one worker, which is one thread: no lock is taken and nothing is shared,
 //! and `Rc` and `RefCell` say so.
@@ -33,8 +33,6 @@ mod transport;
 
 pub mod body;
 
-mod identity;
-
 // The hinge.
 mod snapshot;
 
@@ -42,7 +40,6 @@ mod snapshot;
 mod admin;
 pub mod app;
 pub mod cli;
-#[expect(dead_code, unused_imports, reason = "discovery and configurations in Consul KV are its users, and come next")]
 mod consul;
 mod control;
 mod discovery;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::model::{
-    self, Direction, ListenerLimits, PathMatch, TimeoutOverrides, Timeouts, Trust, UpstreamIndex, UpstreamProtocol,
+    self, Direction, EndpointSource, ListenerLimits, PathMatch, TimeoutOverrides, Timeouts, Trust, UpstreamIndex,
+    UpstreamProtocol,
 };
-use crate::identity::{self, FileError, ServerTls};
 use crate::proxy::header_rules::Rules;
 use crate::route::Table;
 use crate::telemetry::metrics::{ListenerId, Names, RouteId, UpstreamId};
@@ -38,7 +38,6 @@ pub(crate) struct Listener {
     pub(crate) direction: Direction,
     pub(crate) edge: bool,
     pub(crate) trust: Trust,
-    pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) limits: ListenerLimits,
     pub(crate) table: Table,
     pub(crate) routes: Vec<Route>,
@@ -90,29 +89,19 @@ pub(crate) struct Upstream {
     pub(crate) id: UpstreamId,
     pub(crate) state: Arc<UpstreamState>,
     pub(crate) endpoints: Arc<Endpoints>,
+    /// They come from a registry, and not from the file.
+    pub(crate) is_discovered: bool,
     pub(crate) protocol: UpstreamProtocol,
 }
 
 impl Snapshot {
-    /// Compiles `config`; what it shares with earlier generations is taken from `registry`, `identities` and `names`.
-    ///
-    /// # Errors
-    /// Where a certificate, key or bundle of authorities cannot be used.
-    pub(crate) fn compile(
-        config: &model::Config,
-        generation: u64,
-        registry: &Registry,
-        identities: &identity::Store,
-        names: &Names,
-    ) -> Result<Self, FileError> {
+    /// Compiles `config`; what it shares with earlier generations is taken from `registry` and `names`.
+    pub(crate) fn compile(config: &model::Config, generation: u64, registry: &Registry, names: &Names) -> Self {
         let upstreams = config.upstreams.iter().map(|upstream| compile_upstream(upstream, registry, names)).collect();
         let mut splits = 0;
-        let listeners = config.listeners.iter().map(|listener| {
-            let tls = listener.tls.as_ref().map(|tls| identities.server(tls)).transpose()?;
-            Ok(Listener { tls, ..compile_listener(listener, config, names, &mut splits) })
-        });
-        let listeners = listeners.collect::<Result<_, FileError>>()?;
-        Ok(Snapshot { generation, service: config.service.clone(), listeners, upstreams })
+        let listeners =
+            config.listeners.iter().map(|listener| compile_listener(listener, config, names, &mut splits)).collect();
+        Snapshot { generation, service: config.service.clone(), listeners, upstreams }
     }
 
     pub(crate) fn upstream(&self, index: UpstreamIndex) -> &Upstream {
@@ -131,7 +120,13 @@ impl Snapshot {
 
 fn compile_upstream(upstream: &model::Upstream, registry: &Registry, names: &Names) -> Upstream {
     let (state, endpoints) = registry.upstream(upstream);
-    Upstream { id: names.upstream(&upstream.name), endpoints, protocol: upstream.protocol, state }
+    Upstream {
+        id: names.upstream(&upstream.name),
+        endpoints,
+        is_discovered: !matches!(upstream.source, EndpointSource::Static(_)),
+        protocol: upstream.protocol,
+        state,
+    }
 }
 
 fn compile_listener(listener: &model::Listener, config: &model::Config, names: &Names, splits: &mut usize) -> Listener {
@@ -153,7 +148,6 @@ fn compile_listener(listener: &model::Listener, config: &model::Config, names: &
         direction: listener.direction,
         edge: listener.edge,
         trust: listener.trust.clone(),
-        tls: None,
         limits: listener.limits,
         table: Table::compile(&listener.routes),
         routes: routes.collect(),

@@ -1,6 +1,7 @@
 //! The proxy's state as it is shown. The order of fields here is that of the JSON.
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::config::model::UpstreamProtocol;
 use crate::control::Control;
@@ -51,7 +52,8 @@ pub(super) struct Upstreams {
 struct Upstream {
     name: String,
     protocol: &'static str,
-    discovery: Discovery,
+    /// `null` where the endpoints stand in the file.
+    discovery: Option<Discovery>,
     endpoints: Vec<Endpoint>,
     connections: Connections,
     limits: Limits,
@@ -67,6 +69,8 @@ struct Discovery {
     failures: u64,
     /// What went wrong since that answer.
     error: Option<String>,
+    /// It names nobody, and the endpoints known before are kept for so long.
+    kept_for_seconds: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -114,8 +118,32 @@ impl Readiness {
         if dropped > 0 {
             warnings.push(format!("access log lines dropped since the start: {dropped}; their target is too slow"));
         }
+        let snapshot = control.snapshot.load();
+        let discovered = snapshot.upstreams.iter().filter(|upstream| upstream.is_discovered);
+        warnings.extend(discovered.filter_map(discovery_warning));
         Readiness { ready: control.is_ready(), phase: control.phase_name(), warnings }
     }
+}
+
+/// What is to be known of an upstream whose endpoints are looked up. Everybody may ask, so no address is in it.
+fn discovery_warning(upstream: &snapshot::Upstream) -> Option<String> {
+    let status = upstream.endpoints.status();
+    let known = upstream.endpoints.load().members.len();
+    let what = match (&status.error, status.kept_until, status.succeeded) {
+        (None, None, Some(_)) if known > 0 => return None,
+        (None, None, Some(_)) => "its source names no endpoint".to_owned(),
+        (None, Some(until), _) => {
+            let left = until.saturating_duration_since(Instant::now()).as_secs();
+            format!("its source names no endpoint; the {known} known last are kept for {left} s more")
+        }
+        (Some(_), _, Some(succeeded)) => {
+            let age = succeeded.elapsed().as_secs();
+            format!("its endpoints cannot be looked up (/upstreams says why); the {known} of {age} s ago are kept")
+        }
+        (Some(_), _, None) => "its endpoints could never be looked up (/upstreams says why)".to_owned(),
+        (None, _, None) => "its source has not answered yet".to_owned(),
+    };
+    Some(format!("upstream {}: {what}", upstream.state.name))
 }
 
 impl Draining {
@@ -164,7 +192,7 @@ impl Upstream {
                 UpstreamProtocol::Http1 => "http1",
                 UpstreamProtocol::Http2 => "http2",
             },
-            discovery: Discovery::of(&upstream.endpoints.status()),
+            discovery: upstream.is_discovered.then(|| Discovery::of(&upstream.endpoints.status())),
             endpoints: endpoints.collect(),
             connections: Connections { open: state.connections.used(), idle: pool.idle, http2: pool.http2 },
             limits: Limits {
@@ -184,6 +212,9 @@ impl Discovery {
             updates: status.updates,
             failures: status.failures,
             error: status.error.clone(),
+            kept_for_seconds: status
+                .kept_until
+                .map(|until| until.saturating_duration_since(Instant::now()).as_secs_f64()),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::telemetry::log;
 #[command(after_help = "Examples:
   outrigger run outrigger.yaml
   outrigger run --listen :15006 --upstream 127.0.0.1:8080
+  outrigger run --listen 127.0.0.1:8080 --upstream consul://web
 
 Signals: TERM drains and ends; INT (Ctrl-C) does the same without drain.delay; a second one ends at once.
 Exit codes: 0 every request was answered, 1 the configuration or the machine is at fault, 2 usage, 3 requests were cut")]
@@ -35,7 +36,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "ADDRESS", requires = "upstream")]
     pub listen: Vec<String>,
 
-    /// Without a file: send everything here
+    /// Without a file: send everything here: HOST:PORT, unix:PATH or consul://SERVICE
     #[arg(long, value_name = "ADDRESS", requires = "listen")]
     pub upstream: Option<String>,
 

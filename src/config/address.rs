@@ -54,10 +54,8 @@ impl Scalar for EndpointAddress {
         }
         if let Some((scheme, rest)) = text.split_once("://") {
             return Err(match scheme {
-                "consul" | "dns" | "srv" => {
-                    Invalid::new(format!("{} {}", quote(&format!("{scheme}://…")), later::SENTENCE))
-                        .hint("write the addresses, as in `127.0.0.1:8080`")
-                }
+                "dns" | "srv" => Invalid::new(format!("{} {}", quote(&format!("{scheme}://…")), later::SENTENCE))
+                    .hint("write the addresses, as in `127.0.0.1:8080`"),
                 "http" | "h2c" => Invalid::new(format!("{} is a URL, and an address is due", quote(text)))
                     .hint(format!("did you mean {}?", quote(rest.trim_end_matches('/')))),
                 _ => wrong(text).hint("write it as in `127.0.0.1:8080` or `unix:/run/app.sock`"),

@@ -34,6 +34,11 @@ pub(crate) const TIMEOUTS: Timeouts = Timeouts {
 pub(crate) const UPSTREAM_LIMITS: UpstreamLimits =
     UpstreamLimits { connections: 1_024, requests: 1_024, waiting: 1_024 };
 
+/// Registries say for a moment that there is nobody, where a deployment replaces everybody at once.
+pub(crate) const KEEP_ON_EMPTY: Duration = Duration::from_secs(30);
+/// Most registries answer within milliseconds; a pod whose registry is down becomes ready all the same.
+pub(crate) const WAIT_FOR_DISCOVERY: Duration = Duration::from_secs(5);
+
 pub(crate) const REDIRECT_STATUS: u16 = 308;
 pub(crate) const RESPOND_STATUS: u16 = 200;
 pub(crate) const RESPOND_CONTENT_TYPE: &str = "text/plain; charset=utf-8";

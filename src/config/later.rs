@@ -3,30 +3,18 @@
 /// Keys of a mapping that are known and not there yet. Mappings go by the names of their raw types.
 pub(crate) fn keys(mapping: &str) -> &'static [&'static str] {
     match mapping {
-        "Configuration" => &["consul", "dns", "register"],
+        "Configuration" => &["dns", "register"],
+        "Consul" => &["tls"],
         "Metrics" => &["probes"],
         "Telemetry" => &["traces"],
         "AccessLog" => &["queries"],
-        "Listener" => &["allow", "rate_limit", "concurrency"],
+        "Listener" => &["tls", "allow", "rate_limit", "concurrency"],
         "ListenerLimits" => &["shadow"],
         "Route" => &["discover", "mirror", "fault", "retries", "rate_limit", "concurrency"],
         "Match" => &["port"],
         "Timeouts" => &["per_try"],
-        "Defaults" => {
-            &["retries", "circuit_breaker", "ejection", "health", "on_empty", "slow_start", "tls", "load_balancer"]
-        }
-        "Upstream" => &[
-            "consul",
-            "dns",
-            "srv",
-            "retries",
-            "circuit_breaker",
-            "ejection",
-            "health",
-            "on_empty",
-            "slow_start",
-            "tls",
-        ],
+        "Defaults" => &["retries", "circuit_breaker", "ejection", "health", "slow_start", "tls", "load_balancer"],
+        "Upstream" => &["dns", "srv", "retries", "circuit_breaker", "ejection", "health", "slow_start", "tls"],
         "UpstreamLimits" => &["retries", "shadow"],
         _ => &[],
     }

@@ -24,6 +24,7 @@ mod given;
 mod later;
 mod raw;
 mod scalar;
+mod short_form;
 mod source;
 mod syntax;
 mod text;

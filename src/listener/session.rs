@@ -71,14 +71,15 @@ impl Service<Request<Body>> for Proxy {
 /// One connection.
 pub(crate) struct Session {
     connection: Rc<Connection>,
+    listener: ListenerId,
     layered: Option<Box<dyn EdgeService>>,
 }
 
 impl Session {
-    pub(crate) fn new(connection: Connection, layers: Option<&LayerFn>) -> Self {
+    pub(crate) fn new(connection: Connection, listener: ListenerId, layers: Option<&LayerFn>) -> Self {
         let connection = Rc::new(connection);
         let layered = layers.map(|layers| layers(Proxy(connection.clone())));
-        Session { connection, layered }
+        Session { connection, listener, layered }
     }
 
     /// Answers a request.
@@ -111,7 +112,7 @@ impl Session {
     }
 
     pub(super) fn listener(&self) -> ListenerId {
-        self.connection.listener()
+        self.listener
     }
 
     pub(super) fn terms(&self) -> Terms {
@@ -119,7 +120,7 @@ impl Session {
     }
 
     pub(super) fn count_header_timeout(&self) {
-        self.worker().metrics.count_listener(self.listener(), ListenerCounter::RejectedHeaderTimeout);
+        self.worker().metrics.count_listener(self.listener, ListenerCounter::RejectedHeaderTimeout);
     }
 }
 

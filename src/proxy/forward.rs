@@ -131,7 +131,7 @@ async fn attempt(
         Failure { error, stale: false, body_intact: true }
     };
 
-    if !tunnel && speaks_http2(upstream.protocol, record.grpc) && !upgrade::is_wanted(head, hop) {
+    if !tunnel && speaks_http2(upstream.protocol, endpoint, record.grpc) && !upgrade::is_wanted(head, hop) {
         prepare_http2(head, hop);
         let connection = Box::pin(pools.http2(&upstream.state, endpoint, wanted)).await.map_err(unsent)?;
         record.connect = Some(began.elapsed());
@@ -187,8 +187,9 @@ fn count_failure(record: &Record, upstream: &Upstream, reason: Reason) {
 }
 
 /// gRPC needs HTTP/2; where nobody said what an upstream speaks, everything else goes the way that all understand.
-fn speaks_http2(protocol: UpstreamProtocol, grpc: bool) -> bool {
-    match protocol {
+fn speaks_http2(written: UpstreamProtocol, endpoint: &EndpointState, grpc: bool) -> bool {
+    let said = if written == UpstreamProtocol::Auto { endpoint.protocol() } else { written };
+    match said {
         UpstreamProtocol::Auto => grpc,
         UpstreamProtocol::Http1 => false,
         UpstreamProtocol::Http2 => true,

@@ -7,5 +7,4 @@ pub(crate) mod address;
 pub(crate) mod drain;
 pub(crate) mod stream;
 pub(crate) mod timer;
-pub(crate) mod tls_stream;
 pub(crate) mod worker;

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::state::{EndpointState, UpstreamState};
-use crate::config::model::EndpointAddress;
+use crate::config::model::{EndpointAddress, UpstreamProtocol};
 
 /// What a source says of one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(crate) struct Discovered {
     pub(crate) weight: u32,
     /// Where it stands: a zone or a datacenter.
     pub(crate) zone: Option<Arc<str>>,
+    /// What it says that it speaks.
+    pub(crate) protocol: Option<UpstreamProtocol>,
 }
 
 /// One endpoint of a set.
@@ -30,6 +32,7 @@ pub(crate) struct Member {
     pub(crate) state: Arc<EndpointState>,
     pub(crate) weight: u32,
     pub(crate) zone: Option<Arc<str>>,
+    pub(crate) protocol: Option<UpstreamProtocol>,
 }
 
 /// Endpoints at one time. Addresses are unique.
@@ -45,6 +48,7 @@ impl EndpointSet {
                 member.state.address == discovered.address
                     && member.weight == discovered.weight
                     && member.zone == discovered.zone
+                    && member.protocol == discovered.protocol
             })
     }
 }
@@ -56,6 +60,8 @@ pub(crate) struct Status {
     pub(crate) succeeded: Option<Instant>,
     /// What went wrong since.
     pub(crate) error: Option<String>,
+    /// Where that answer was that there is nobody: until when the endpoints known before are kept.
+    pub(crate) kept_until: Option<Instant>,
     /// Answers that changed the set.
     pub(crate) updates: u64,
     /// Look-ups that failed.
@@ -81,9 +87,14 @@ impl Endpoints {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             upstream,
             current: ArcSwap::from_pointee(EndpointSet { members: Vec::new() }),
-            status: Mutex::new(Status { succeeded: None, error: None, updates: 0, failures: 0 }),
+            status: Mutex::new(Status { succeeded: None, error: None, kept_until: None, updates: 0, failures: 0 }),
             answered: watch::Sender::new(false),
         }
+    }
+
+    /// The upstream's name.
+    pub(crate) fn upstream(&self) -> &str {
+        &self.upstream.name
     }
 
     /// The set in force. Costs a load and no count; not to be held across an `await`.
@@ -99,26 +110,35 @@ impl Endpoints {
         let changed = !self.load().is(&discovered);
         if changed {
             let states = self.upstream.endpoints(discovered.iter().map(|endpoint| &endpoint.address));
-            let members = states.into_iter().zip(discovered).map(|(state, discovered)| Member {
-                state,
-                weight: discovered.weight,
-                zone: discovered.zone,
+            let members = states.into_iter().zip(discovered).map(|(state, discovered)| {
+                state.speaks(discovered.protocol);
+                Member { state, weight: discovered.weight, zone: discovered.zone, protocol: discovered.protocol }
             });
             self.current.store(Arc::new(EndpointSet { members: members.collect() }));
         }
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.succeeded = Some(now);
         status.error = None;
+        status.kept_until = None;
         status.updates += u64::from(changed);
         drop(status);
         self.answered.send_replace(true);
         changed
     }
 
+    /// The source says that there is nobody, and is not believed before `until`; the set stays as it is.
+    pub(crate) fn keep(&self, now: Instant, until: Instant) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.succeeded = Some(now);
+        status.error = None;
+        status.kept_until = Some(until);
+    }
+
     /// A look-up failed; the set stays as it is.
     pub(crate) fn failed(&self, error: String) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.failures += 1;
+        status.kept_until = None;
         status.error = Some(error);
     }
 
@@ -154,7 +174,7 @@ mod tests {
 
     fn discovered(port: u16, weight: u32) -> Discovered {
         let address = EndpointAddress::Tcp(([127, 0, 0, 1], port).into());
-        Discovered { address, weight, zone: None }
+        Discovered { address, weight, zone: None, protocol: None }
     }
 
     fn awaited() -> Endpoints {

@@ -40,10 +40,8 @@ impl Registry {
             return (state, endpoints);
         }
         let endpoints = Arc::new(Endpoints::awaited(state.clone()));
-        match &upstream.source {
-            EndpointSource::Static(written) => {
-                endpoints.publish(written.iter().map(discovered).collect(), Instant::now());
-            }
+        if let EndpointSource::Static(written) = &upstream.source {
+            endpoints.publish(written.iter().map(discovered).collect(), Instant::now());
         }
         upstreams.retain(|_, known| known.state.strong_count() > 0);
         let known = Known {
@@ -57,7 +55,7 @@ impl Registry {
 }
 
 fn discovered(written: &Endpoint) -> Discovered {
-    Discovered { address: written.address.clone(), weight: u32::from(written.weight), zone: None }
+    Discovered { address: written.address.clone(), weight: u32::from(written.weight), zone: None, protocol: None }
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! What the proxy remembers of upstreams and endpoints, whatever the configuration says meanwhile.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::limit::Limit;
-use crate::config::model::{EndpointAddress, UpstreamLimits};
+use crate::config::model::{EndpointAddress, UpstreamLimits, UpstreamProtocol};
 
 /// An upstream's memory, kept under its name.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(crate) struct EndpointState {
     in_flight: AtomicU32,
     requests: AtomicU64,
     failures: AtomicU64,
+    /// What the source of the endpoint says that it speaks: 1 is HTTP/1.1, 2 is HTTP/2, 0 is nothing said.
+    protocol: AtomicU8,
 }
 
 impl EndpointState {
@@ -43,6 +45,7 @@ impl EndpointState {
             in_flight: AtomicU32::new(0),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            protocol: AtomicU8::new(0),
         }
     }
 
@@ -55,6 +58,24 @@ impl EndpointState {
 
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// What its source says that it speaks; [`UpstreamProtocol::Auto`] where it says nothing.
+    pub(crate) fn protocol(&self) -> UpstreamProtocol {
+        match self.protocol.load(Ordering::Relaxed) {
+            1 => UpstreamProtocol::Http1,
+            2 => UpstreamProtocol::Http2,
+            _ => UpstreamProtocol::Auto,
+        }
+    }
+
+    pub(super) fn speaks(&self, protocol: Option<UpstreamProtocol>) {
+        let number = match protocol {
+            None | Some(UpstreamProtocol::Auto) => 0,
+            Some(UpstreamProtocol::Http1) => 1,
+            Some(UpstreamProtocol::Http2) => 2,
+        };
+        self.protocol.store(number, Ordering::Relaxed);
     }
 
     /// Attempts since the endpoint is known.

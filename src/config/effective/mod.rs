@@ -3,20 +3,21 @@
 //! It is made from what the file says, not from the model: only so can `${VAR}` stay. What has no defaults inside is
 //! copied as it stands.
 
+mod consul;
 mod yaml;
 
 use yaml::Yaml;
 pub(crate) use yaml::quoted;
 
 use super::builtin;
-use super::given::{Given, Named};
+use super::given::{Given, Named, Spanned};
 use super::model::Direction;
 use super::raw::listener::{Listener, ListenerLimits};
 use super::raw::route::Route;
-use super::raw::tls::ListenerTls;
 use super::raw::upstream::{Defaults, Endpoint, Timeouts, Upstream, UpstreamLimits, UpstreamLong};
 use super::raw::{Configuration, MetricsForm};
 use super::scalar::{OrNone, Scalar};
+use super::short_form::ShortUpstream;
 use super::tree::{Kind, NodeId, Tree};
 use super::units::{Name, Period, write_period, write_size};
 use super::validate::{default_direction, route_names};
@@ -51,6 +52,11 @@ impl Long<'_> {
         entries.push(("workers", self.said(&raw.workers, "auto")));
         entries.push(("admin", self.admin(raw)));
         entries.push(("metrics", self.metrics(raw)));
+        if raw.consul.node().is_some() {
+            entries.push(("consul", self.consul(raw)));
+        }
+        let wait = write_period(builtin::WAIT_FOR_DISCOVERY);
+        entries.push(("wait_for_discovery", self.said(&raw.wait_for_discovery, wait)));
         let drain = raw.drain.get();
         entries.push((
             "drain",
@@ -135,36 +141,16 @@ impl Long<'_> {
             }
             _ => vec![self.only_route(listener)],
         };
-        let mut entries = vec![
+        map([
             ("address", self.said(&listener.address, "none")),
             ("direction", self.said(&listener.direction, direction)),
             ("mode", self.said(&listener.mode, "http")),
             ("edge", self.said(&listener.edge, "false")),
             ("trust", trust),
-        ];
-        if let Some(tls) = listener.tls.get() {
-            entries.push(("tls", self.listener_tls(tls)));
-        }
-        entries.extend([
             ("limits", self.listener_limits(listener.limits.get())),
             ("no_route", self.said(&listener.no_route, "404")),
             ("routes", Yaml::List(routes)),
-        ]);
-        map(entries)
-    }
-
-    fn listener_tls(&self, tls: &ListenerTls) -> Yaml {
-        let mut entries = Vec::new();
-        self.optional(&mut entries, "cert_file", &tls.cert_file);
-        self.optional(&mut entries, "key_file", &tls.key_file);
-        self.optional(&mut entries, "certificates", &tls.certificates);
-        self.optional(&mut entries, "client_ca_file", &tls.client_ca_file);
-        if !tls.client_ca_file.is_absent() {
-            entries.push(("client", self.said(&tls.client, "require")));
-        }
-        entries.push(("plaintext", self.said(&tls.plaintext, "refuse")));
-        entries.push(("min_version", self.said(&tls.min_version, "1.2")));
-        map(entries)
+        ])
     }
 
     fn only_route(&self, listener: &Listener) -> Yaml {
@@ -230,6 +216,7 @@ impl Long<'_> {
             ("protocol", self.of(defaults.map(|defaults| &defaults.protocol), "auto")),
             ("timeouts", self.timeouts(None, defaults.and_then(|defaults| defaults.timeouts.get()))),
             ("limits", self.limits(None, defaults.and_then(|defaults| defaults.limits.get()))),
+            ("on_empty", self.on_empty(None, defaults.map(|defaults| &defaults.on_empty))),
         ])
     }
 
@@ -242,13 +229,20 @@ impl Long<'_> {
             });
             Yaml::List(long.collect())
         };
-        let (list, long) = match given.get() {
-            Some(Upstream::Endpoints(list)) => (endpoints(list), None),
-            Some(Upstream::Long(long)) => {
-                (long.endpoints.get().map_or(Yaml::List(Vec::new()), |list| endpoints(list)), Some(&**long))
+        let (source, long) = match given.get() {
+            Some(Upstream::Endpoints(list)) => (("static", endpoints(list)), None),
+            Some(Upstream::Long(long)) if long.consul.node().is_some() => {
+                (("consul", self.consul_source(&long.consul)), Some(&**long))
             }
-            Some(Upstream::Address(_)) | None => {
-                (Yaml::List(vec![endpoint(self.said(given, "none"), text("1"))]), None)
+            Some(Upstream::Long(long)) => {
+                let list = long.endpoints.get().map_or(Yaml::List(Vec::new()), |list| endpoints(list));
+                (("static", list), Some(&**long))
+            }
+            Some(Upstream::Short(Spanned { value: ShortUpstream::Consul(_), .. })) => {
+                (("consul", self.said(given, "none")), None)
+            }
+            Some(Upstream::Short(_)) | None => {
+                (("static", Yaml::List(vec![endpoint(self.said(given, "none"), text("1"))])), None)
             }
         };
         let protocol = |long: &UpstreamLong| long.protocol.node().is_some();
@@ -256,8 +250,10 @@ impl Long<'_> {
             Some(long) => self.said(&long.protocol, "auto"),
             None => self.of(defaults.map(|defaults| &defaults.protocol), "auto"),
         };
-        map([
-            ("static", list),
+        let source_name = source.0;
+        let on_empty = self.on_empty(long.map(|long| &long.on_empty), defaults.map(|defaults| &defaults.on_empty));
+        let mut entries = vec![
+            source,
             ("protocol", protocol),
             ("load_balancer", self.of(long.map(|long| &long.load_balancer), "round_robin")),
             (
@@ -274,7 +270,11 @@ impl Long<'_> {
                     defaults.and_then(|defaults| defaults.limits.get()),
                 ),
             ),
-        ])
+        ];
+        if source_name != "static" {
+            entries.push(("on_empty", on_empty));
+        }
+        map(entries)
     }
 
     fn timeouts(&self, own: Option<&Timeouts>, defaults: Option<&Timeouts>) -> Yaml {

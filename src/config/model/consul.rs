@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The `consul:` section: how agents are reached.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct Consul {
     /// Tried in turn. Empty where nothing is written: `CONSUL_HTTP_ADDR`, else `http://127.0.0.1:8500`.
     pub addresses: Vec<AgentAddress>,
@@ -43,7 +43,7 @@ impl fmt::Display for AgentAddress {
 }
 
 /// `upstreams.*.consul`: a service in Consul.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ConsulSource {
     /// Whom to ask: the `consul:` section.
     pub agents: Consul,
@@ -68,7 +68,7 @@ pub struct ConsulSource {
 }
 
 /// What is looked up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ConsulTarget {
     /// A service by its name, watched.
     Service(String),
@@ -77,7 +77,7 @@ pub enum ConsulTarget {
 }
 
 /// Which checks make an instance usable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Passing {
     /// All of its checks and its node's pass.
     Only,
@@ -86,7 +86,7 @@ pub enum Passing {
 }
 
 /// How fresh Consul's answers have to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ConsulConsistency {
     /// The leader's word.
     Default,

@@ -19,10 +19,6 @@ pub use consul::{
     AgentAddress, Consul, ConsulConsistency, ConsulSource, ConsulTarget, OnEmpty, Passing, Register, RegisterCheck,
 };
 
-mod tls;
-
-pub use tls::{CertificateFiles, ClientCertificates, ListenerTls, TlsVersion};
-
 /// A whole configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -34,6 +30,10 @@ pub struct Config {
     pub admin: Admin,
     /// The address for scrapes and probes, off unless written.
     pub metrics: Option<BindAddress>,
+    /// How Consul's agents are reached.
+    pub consul: Consul,
+    /// Readiness waits this long for the first answer of each registry that endpoints come from. Default 5 s.
+    pub wait_for_discovery: Duration,
     /// How the proxy ends.
     pub drain: Drain,
     /// What is written about requests and about the proxy itself.
@@ -193,8 +193,6 @@ pub struct Listener {
     pub edge: bool,
     /// Which proxies before us are believed about the client's address.
     pub trust: Trust,
-    /// Without it, clients speak in the clear.
-    pub tls: Option<ListenerTls>,
     /// Bounds.
     pub limits: ListenerLimits,
     /// First match in written order.
@@ -447,6 +445,8 @@ pub struct Upstream {
     pub name: String,
     /// Where its endpoints come from.
     pub source: EndpointSource,
+    /// What becomes of them when it says that there are none.
+    pub on_empty: OnEmpty,
     /// What is spoken to it.
     pub protocol: UpstreamProtocol,
     /// Its timeouts, with the defaults merged in.
@@ -455,11 +455,13 @@ pub struct Upstream {
     pub limits: UpstreamLimits,
 }
 
-/// Where endpoints come from. Discovery by Consul and DNS will stand beside `Static`.
+/// Where endpoints come from. Discovery by DNS will stand beside these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndpointSource {
     /// Written in the file, not empty. Addresses are unique.
     Static(Vec<Endpoint>),
+    /// Instances of a service in Consul.
+    Consul(Box<ConsulSource>),
 }
 
 /// One address of an upstream.

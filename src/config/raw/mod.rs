@@ -4,9 +4,9 @@
 //! Every key is a [`Given`], so that a mistake in one hides none in another. Where a value has several forms, an enum
 //! with the serde name `$by_form` has a variant for each. Doc comments are the schema's descriptions.
 
+pub(crate) mod consul;
 pub(crate) mod listener;
 pub(crate) mod route;
-pub(crate) mod tls;
 pub(crate) mod upstream;
 
 use schemars::JsonSchema;
@@ -16,6 +16,7 @@ use super::given::{Given, Named};
 use super::model;
 use super::scalar::OrNone;
 use super::units::{Name, Number, Period, Ratio, Text};
+use consul::Consul;
 use listener::Listener;
 use upstream::{Defaults, Upstream};
 
@@ -34,6 +35,10 @@ pub(crate) struct Configuration {
     pub(crate) admin: Given<Admin>,
     /// The address for scrapes and probes (`/metrics`, `/livez`, `/readyz`). Off unless written.
     pub(crate) metrics: Given<MetricsForm>,
+    /// How Consul's agents are reached.
+    pub(crate) consul: Given<Consul>,
+    /// Readiness waits this long for the first answer of each registry that endpoints come from. Default 5s.
+    pub(crate) wait_for_discovery: Given<Period>,
     /// How the proxy ends.
     pub(crate) drain: Given<Drain>,
     /// What is written about requests and about the proxy itself.

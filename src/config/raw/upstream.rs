@@ -3,19 +3,21 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::consul::{ConsulForm, OnEmptyForm};
 use crate::config::given::{Given, Spanned};
 use crate::config::model::EndpointAddress;
 use crate::config::scalar::OrNone;
+use crate::config::short_form::ShortUpstream;
 use crate::config::units::{Number, Period};
 
-/// An upstream: an address, a list of addresses, or all of it.
+/// An upstream: an address, a service in a registry, a list of addresses, or all of it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$by_form")]
 #[schemars(rename = "Upstream", untagged)]
 pub(crate) enum Upstream {
-    /// Short for `{ static: [ADDRESS] }`.
+    /// Short for `{ static: [ADDRESS] }`, or `{ consul: "consul://NAME?…" }`.
     #[serde(rename = "scalar")]
-    Address(Spanned<EndpointAddress>),
+    Short(Spanned<ShortUpstream>),
     /// Short for `{ static: […] }`.
     #[serde(rename = "sequence")]
     Endpoints(Vec<Given<Endpoint>>),
@@ -27,11 +29,15 @@ pub(crate) enum Upstream {
 /// A named group of equivalent endpoints.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename = "Upstream")]
-#[schemars(rename = "UpstreamLong", extend("required" = ["static"]))]
+#[schemars(rename = "UpstreamLong", extend("oneOf" = [{ "required": ["static"] }, { "required": ["consul"] }]))]
 pub(crate) struct UpstreamLong {
     /// Its endpoints: addresses, or mappings of an address and a weight.
     #[serde(rename = "static")]
     pub(crate) endpoints: Given<Vec<Given<Endpoint>>>,
+    /// The service in Consul that its endpoints are the instances of.
+    pub(crate) consul: Given<ConsulForm>,
+    /// What becomes of its endpoints when their source says that there are none. Default `{ keep: 30s }`.
+    pub(crate) on_empty: Given<OnEmptyForm>,
     /// What is spoken to it. Default `auto`: gRPC goes as HTTP/2, all else as HTTP/1.1.
     pub(crate) protocol: Given<Protocol>,
     /// How endpoints take turns. Default `round_robin`, weighted and smooth.
@@ -48,6 +54,8 @@ pub(crate) struct UpstreamLong {
 pub(crate) struct Defaults {
     /// What is spoken to upstreams. Default `auto`.
     pub(crate) protocol: Given<Protocol>,
+    /// What becomes of endpoints when their source says that there are none. Default `{ keep: 30s }`.
+    pub(crate) on_empty: Given<OnEmptyForm>,
     /// How long things may take.
     pub(crate) timeouts: Given<Timeouts>,
     /// How much there may be at once.

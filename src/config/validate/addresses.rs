@@ -72,7 +72,7 @@ impl Validator<'_> {
     pub(super) fn loops(&mut self) {
         let mut findings = Vec::new();
         for (upstream, node) in self.upstreams.iter().zip(&self.places) {
-            let EndpointSource::Static(endpoints) = &upstream.source;
+            let EndpointSource::Static(endpoints) = &upstream.source else { continue };
             let own = endpoints.iter().find_map(|endpoint| {
                 let places = match &endpoint.address {
                     EndpointAddress::Tcp(address) => {

@@ -5,6 +5,7 @@
 //! the rest can be looked at, and the caller throws the model away.
 
 mod addresses;
+mod consul;
 mod coverage;
 mod headers;
 mod listeners;
@@ -13,15 +14,16 @@ mod names;
 mod patterns;
 mod proxy;
 mod routes;
-mod tls;
 mod upstreams;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
+use super::builtin;
 use super::findings::{Finding, Findings};
-use super::model::{Config, EndpointAddress, Upstream, UpstreamIndex};
+use super::model::{Config, Consul, Upstream, UpstreamIndex};
 use super::raw::Configuration;
+use super::short_form::ShortUpstream;
 use super::text::quote;
 use super::tree::{NodeId, Tree};
 use addresses::Addresses;
@@ -48,7 +50,7 @@ pub(crate) fn validate(raw: &Configuration, tree: &Tree, findings: &mut Findings
         upstreams: Vec::new(),
         places: Vec::new(),
         by_name: HashMap::new(),
-        by_address: HashMap::new(),
+        by_source: HashMap::new(),
         unreadable: HashSet::new(),
         used: HashSet::new(),
         unresolved: false,
@@ -56,7 +58,9 @@ pub(crate) fn validate(raw: &Configuration, tree: &Tree, findings: &mut Findings
         patterns: Patterns::default(),
         addresses: Addresses::default(),
         comparisons: 0,
+        consul: Consul::default(),
     };
+    validator.consul = validator.consul();
     validator.named_upstreams();
     let admin = validator.admin();
     let metrics = validator.metrics();
@@ -68,6 +72,8 @@ pub(crate) fn validate(raw: &Configuration, tree: &Tree, findings: &mut Findings
         workers: validator.workers(),
         admin,
         metrics,
+        wait_for_discovery: raw.wait_for_discovery.get().map_or(builtin::WAIT_FOR_DISCOVERY, |period| period.0),
+        consul: validator.consul.clone(),
         drain: validator.drain(),
         telemetry: validator.telemetry(),
         listeners,
@@ -84,8 +90,8 @@ struct Validator<'a> {
     /// Where each of them comes from: its name, or the address that stands for it.
     places: Vec<NodeId>,
     by_name: HashMap<&'a str, UpstreamIndex>,
-    /// Upstreams that short-form addresses stand for.
-    by_address: HashMap<EndpointAddress, UpstreamIndex>,
+    /// Upstreams that short forms stand for.
+    by_source: HashMap<ShortUpstream, UpstreamIndex>,
     /// Names of upstreams that are there but cannot be read: naming them is no second mistake.
     unreadable: HashSet<&'a str>,
     used: HashSet<UpstreamIndex>,
@@ -96,6 +102,8 @@ struct Validator<'a> {
     addresses: Addresses,
     /// Pairs of routes that were compared, over all listeners.
     comparisons: usize,
+    /// How agents are reached.
+    consul: Consul,
 }
 
 impl Validator<'_> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Validator;
+use super::consul::on_empty;
 use crate::config::address::looks_like_address;
 use crate::config::builtin;
 use crate::config::environment::is_hidden;
@@ -11,10 +12,12 @@ use crate::config::findings::Finding;
 use crate::config::given::{Given, Spanned};
 use crate::config::later;
 use crate::config::model::{
-    Endpoint, EndpointAddress, EndpointSource, Timeouts, Upstream, UpstreamIndex, UpstreamLimits, UpstreamProtocol,
+    ConsulSource, Endpoint, EndpointAddress, EndpointSource, Timeouts, Upstream, UpstreamIndex, UpstreamLimits,
+    UpstreamProtocol,
 };
 use crate::config::raw::upstream as raw;
 use crate::config::scalar::{OrNone, Scalar};
+use crate::config::short_form::ShortUpstream;
 use crate::config::text::{listed, nearest, quote};
 use crate::config::tree::NodeId;
 use crate::config::units::{Name, Number, Period};
@@ -31,15 +34,24 @@ impl<'a> Validator<'a> {
                 self.unreadable.insert(&name.value);
                 continue;
             };
-            let (endpoints, long) = match &spanned.value {
-                raw::Upstream::Address(address) => (vec![self.endpoint(address, 1)], None),
-                raw::Upstream::Endpoints(list) => (self.endpoints(list, spanned.node), None),
-                raw::Upstream::Long(long) => (self.long_endpoints(long, spanned.node), Some(&**long)),
+            let (source, long) = match &spanned.value {
+                raw::Upstream::Short(short) => (self.short_source(&short.value), None),
+                raw::Upstream::Endpoints(list) => (EndpointSource::Static(self.endpoints(list, spanned.node)), None),
+                raw::Upstream::Long(long) => (self.long_source(long, spanned.node), Some(&**long)),
             };
             if let Some(long) = long {
                 self.check_timeouts(&long.timeouts);
+                if let (EndpointSource::Static(_), Some(node)) = (&source, long.on_empty.node()) {
+                    let reason = "endpoints that are written here are never empty";
+                    self.error(
+                        "contradiction",
+                        node,
+                        reason,
+                        "remove `on_empty`: it is for endpoints that are looked up",
+                    );
+                }
             }
-            let upstream = self.upstream(name.value.clone(), endpoints, long);
+            let upstream = self.upstream(name.value.clone(), source, long);
             self.by_name.insert(&name.value, UpstreamIndex(self.upstreams.len()));
             self.upstreams.push(upstream);
             self.places.push(name.node);
@@ -58,8 +70,8 @@ impl<'a> Validator<'a> {
     }
 
     fn upstream_of_address(&mut self, text: &str, node: NodeId) -> Option<UpstreamIndex> {
-        let address = match EndpointAddress::parse(text) {
-            Ok(address) => address,
+        let short = match ShortUpstream::parse(text) {
+            Ok(short) => short,
             Err(_) if is_hidden(self.tree.written(node)) => {
                 let reason =
                     format!("what {} holds is neither the name of an upstream nor an address", self.shown(node));
@@ -71,15 +83,15 @@ impl<'a> Validator<'a> {
                 return None;
             }
         };
-        if let Some(index) = self.by_address.get(&address) {
+        if let Some(index) = self.by_source.get(&short) {
             return Some(*index);
         }
         let index = UpstreamIndex(self.upstreams.len());
         let name = self.tree.written(node).to_owned();
-        let upstream = self.upstream(name, vec![Endpoint { address: address.clone(), weight: 1 }], None);
+        let upstream = self.upstream(name, self.short_source(&short), None);
         self.upstreams.push(upstream);
         self.places.push(node);
-        self.by_address.insert(address, index);
+        self.by_source.insert(short, index);
         Some(index)
     }
 
@@ -189,14 +201,39 @@ impl<'a> Validator<'a> {
         }
     }
 
-    fn long_endpoints(&mut self, long: &'a raw::UpstreamLong, node: NodeId) -> Vec<Endpoint> {
-        match &long.endpoints {
-            Given::Absent => {
-                self.missing(node, "this upstream has no endpoints", "write them as in `static: [\"127.0.0.1:8080\"]`");
-                Vec::new()
+    fn short_source(&self, short: &ShortUpstream) -> EndpointSource {
+        match short {
+            ShortUpstream::Address(address) => {
+                EndpointSource::Static(vec![Endpoint { address: address.clone(), weight: 1 }])
             }
-            Given::Invalid(_) => Vec::new(),
-            Given::Value(list) => self.endpoints(&list.value, list.node),
+            ShortUpstream::Consul(short) => {
+                EndpointSource::Consul(Box::new(ConsulSource { agents: self.consul.clone(), ..*short.0.clone() }))
+            }
+        }
+    }
+
+    fn long_source(&mut self, long: &'a raw::UpstreamLong, node: NodeId) -> EndpointSource {
+        let written = [(long.endpoints.node(), "static"), (long.consul.node(), "consul")];
+        let mut written = written.into_iter().filter_map(|(node, key)| Some((node?, key)));
+        match (written.next(), written.next()) {
+            (None, _) => {
+                let hint = "write them as in `static: [\"127.0.0.1:8080\"]`, or name a service: `consul: payments`";
+                self.missing(node, "this upstream has no endpoints", hint);
+            }
+            (Some((first, one)), Some((second, other))) => {
+                let reason = format!("endpoints come from `{one}` or from `{other}`, not from both");
+                let finding = Finding::error("contradiction", second, reason);
+                self.push(finding.hint("remove one of them").related(first, "the other one"));
+            }
+            (Some(_), None) => {}
+        }
+        match (&long.endpoints, &long.consul) {
+            (Given::Value(list), _) => EndpointSource::Static(self.endpoints(&list.value, list.node)),
+            (_, Given::Value(form)) => {
+                let agents = self.consul.clone();
+                EndpointSource::Consul(Box::new(self.consul_source(&form.value, form.node, &agents)))
+            }
+            _ => EndpointSource::Static(Vec::new()),
         }
     }
 
@@ -260,13 +297,14 @@ impl<'a> Validator<'a> {
         Endpoint { address: address.value.clone(), weight: u16::try_from(weight).unwrap_or(u16::MAX) }
     }
 
-    fn upstream(&self, name: String, endpoints: Vec<Endpoint>, long: Option<&raw::UpstreamLong>) -> Upstream {
+    fn upstream(&self, name: String, source: EndpointSource, long: Option<&raw::UpstreamLong>) -> Upstream {
         let defaults = self.raw.defaults.get();
         let protocol =
             long.and_then(|long| long.protocol.get()).or_else(|| defaults.and_then(|defaults| defaults.protocol.get()));
         Upstream {
             name,
-            source: EndpointSource::Static(endpoints),
+            source,
+            on_empty: on_empty(long.map(|long| &long.on_empty), defaults.map(|defaults| &defaults.on_empty)),
             protocol: match protocol {
                 None | Some(raw::Protocol::Auto) => UpstreamProtocol::Auto,
                 Some(raw::Protocol::Http1) => UpstreamProtocol::Http1,

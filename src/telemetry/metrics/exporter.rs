@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -26,10 +27,10 @@ pub struct Scrape {
     pub endpoints: Vec<EndpointCount>,
     /// What all workers together know of each upstream.
     pub upstreams: Vec<UpstreamFacts>,
+    /// What is known of each source that endpoints come from; those that stand in the file have none.
+    pub discoveries: Vec<DiscoveryFacts>,
     /// The configuration in force; `None` before the first.
     pub config: Option<ConfigFacts>,
-    /// When each certificate ends.
-    pub certificates: Vec<CertificateEnd>,
     /// [`AccessLog::dropped`](crate::telemetry::access_log::AccessLog::dropped).
     pub access_log_lines_dropped: u64,
 }
@@ -60,13 +61,17 @@ pub struct UpstreamFacts {
     pub connections_idle: u64,
 }
 
-/// A certificate's end.
-#[derive(Debug, Clone)]
-pub struct CertificateEnd {
-    /// The file that it is in, as configured.
-    pub file: String,
-    /// Since the Unix epoch, in seconds.
-    pub not_after: u64,
+/// What is known of the source of an upstream's endpoints.
+#[derive(Debug, Clone, Copy)]
+pub struct DiscoveryFacts {
+    /// Whose.
+    pub upstream: UpstreamId,
+    /// Since its last answer; `None` before the first.
+    pub age: Option<Duration>,
+    /// Look-ups that failed.
+    pub errors: u64,
+    /// Answers that changed the endpoints.
+    pub updates: u64,
 }
 
 /// What the metrics say of the configuration.
@@ -168,9 +173,7 @@ impl Collector for Proxy {
         let mut families = merge(latest.shards.values(), &self.state.names);
         families.push(self.endpoints(&latest.scrape.endpoints));
         families.extend(self.upstreams(&latest.scrape.upstreams));
-        let ends = latest.scrape.certificates.iter();
-        let ends = ends.map(|end| family::CERTIFICATE_NOT_AFTER.sample(&[&end.file], end.not_after as f64));
-        families.push(family::CERTIFICATE_NOT_AFTER.of(ends.collect()));
+        families.extend(self.discoveries(&latest.scrape.discoveries));
         families.push(single(&family::ACCESS_LOG_LINES_DROPPED, &[], latest.scrape.access_log_lines_dropped as f64));
         families.push(single(&family::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0));
         if let Some(config) = &latest.scrape.config {
@@ -208,14 +211,29 @@ impl Proxy {
     }
 }
 
+impl Proxy {
+    fn discoveries(&self, facts: &[DiscoveryFacts]) -> [MetricFamily; 3] {
+        let names = self.state.names.tables();
+        let family = |family: &Family, value: fn(&DiscoveryFacts) -> Option<f64>| {
+            let sample = |facts: &DiscoveryFacts| {
+                value(facts).map(|value| family.sample(&[names.upstream(facts.upstream)], value))
+            };
+            family.of(facts.iter().filter_map(sample).collect())
+        };
+        [
+            family(&family::DISCOVERY_AGE, |facts| facts.age.map(|age| age.as_secs_f64())),
+            family(&family::DISCOVERY_ERRORS, |facts| Some(facts.errors as f64)),
+            family(&family::DISCOVERY_UPDATES, |facts| Some(facts.updates as f64)),
+        ]
+    }
+}
+
 fn single(family: &Family, labels: &[&str], value: f64) -> MetricFamily {
     family.of(vec![family.sample(labels, value)])
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::{ListenerCounter, ListenerGauge, MethodLabel, RequestKey, Shard, UpstreamCounter};
     use super::*;
     use crate::outcome::Outcome;
@@ -231,7 +249,6 @@ mod tests {
         shard.request(&key, Duration::from_millis(3), 1, 2);
         shard.attempt(upstream, Outcome::answered(200), Duration::from_millis(3));
         shard.count_listener(listener, ListenerCounter::Http1Connections);
-        shard.count_listener(listener, ListenerCounter::Tls1_3);
         shard.count_upstream(upstream, UpstreamCounter::Connected, 1);
         drop(shard.hold_listener(listener, ListenerGauge::RequestsInFlight));
         let config = ConfigFacts {
@@ -251,8 +268,13 @@ mod tests {
                 connections_open: 9,
                 connections_idle: 3,
             }],
+            discoveries: vec![DiscoveryFacts {
+                upstream,
+                age: Some(Duration::from_millis(1_500)),
+                errors: 4,
+                updates: 6,
+            }],
             config: Some(config),
-            certificates: vec![CertificateEnd { file: "tls.crt".to_owned(), not_after: 1_930_003_200 }],
             access_log_lines_dropped: 5,
         };
         (Exporter::new(names).unwrap(), scrape)
@@ -284,7 +306,6 @@ mod tests {
             r#"outrigger_upstream_requests_waiting{upstream="payments"} 1"#,
             r#"outrigger_upstream_connections_open{upstream="payments"} 9"#,
             r#"outrigger_upstream_connections_idle{upstream="payments"} 3"#,
-            r#"outrigger_tls_certificate_not_after_timestamp_seconds{file="tls.crt"} 1930003200"#,
             "outrigger_config_generation 7",
             "outrigger_config_last_reload_successful 1",
             "outrigger_access_log_lines_dropped_total 5",

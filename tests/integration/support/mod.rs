@@ -4,15 +4,16 @@
 //! [`h2`] has peers made of the `h2` crate, [`frames`] one that can send what that crate refuses to.
 
 pub mod client;
+pub mod consul;
 pub mod files;
 pub mod frames;
 pub mod h2;
+pub mod liar;
 pub mod message;
-pub mod pki;
 pub mod process;
 pub mod proxy;
 pub mod rng;
-pub mod tls;
+pub mod traffic;
 pub mod upstream;
 pub mod wait;
 pub mod wire;

@@ -1,0 +1,120 @@
+//! `consul:`, and upstreams that it finds.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::route::OneOrMany;
+use crate::config::given::{Given, Spanned};
+use crate::config::model::AgentAddress;
+use crate::config::short_form::ShortConsul;
+use crate::config::units::{Flag, Period, Text};
+
+/// How Consul's agents are reached.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Consul {
+    /// An agent, or several that are tried in turn. Default: `CONSUL_HTTP_ADDR`, else `http://127.0.0.1:8500`.
+    pub(crate) address: Given<OneOrMany<AgentAddress>>,
+    /// A file that holds the token. Default: `CONSUL_HTTP_TOKEN`, or the file that `CONSUL_HTTP_TOKEN_FILE` names.
+    pub(crate) token_file: Given<Text>,
+    /// Where queries go that name no datacenter. Default: the agent's.
+    pub(crate) datacenter: Given<Text>,
+    /// Default: `CONSUL_NAMESPACE`, else the token's.
+    pub(crate) namespace: Given<Text>,
+    /// Default: `CONSUL_PARTITION`, else the agent's.
+    pub(crate) partition: Given<Text>,
+}
+
+/// A service in Consul: its name, `consul://NAME?tag=…`, or all of it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "$by_form")]
+#[schemars(rename = "ConsulUpstreamForm", untagged)]
+pub(crate) enum ConsulForm {
+    /// Short for `{ service: NAME }`.
+    #[serde(rename = "scalar")]
+    Short(Spanned<ShortConsul>),
+    /// The long form.
+    #[serde(rename = "mapping")]
+    Long(Box<ConsulUpstream>),
+}
+
+/// A service in Consul: `service` or `prepared_query`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["service"] }, { "required": ["prepared_query"] }]))]
+pub(crate) struct ConsulUpstream {
+    /// The service's name. It is watched.
+    pub(crate) service: Given<Text>,
+    /// A prepared query's name or id. Asked every 5 s, for Consul has no way to watch it.
+    pub(crate) prepared_query: Given<Text>,
+    /// Only instances that have all of these.
+    pub(crate) tags: Given<OneOrMany<Text>>,
+    /// Datacenters in the order in which they are turned to: the first that has a usable instance is used.
+    pub(crate) datacenters: Given<OneOrMany<Text>>,
+    /// A node's name, or `_agent`: Consul sorts by the distance from it.
+    pub(crate) near: Given<Text>,
+    /// An expression of Consul's that instances have to match.
+    pub(crate) filter: Given<Text>,
+    /// Default: that of the `consul` section.
+    pub(crate) namespace: Given<Text>,
+    /// Default: that of the `consul` section.
+    pub(crate) partition: Given<Text>,
+    /// Which checks make an instance usable. Default `only`.
+    pub(crate) passing: Given<Passing>,
+    /// How fresh answers have to be. Default `default`.
+    pub(crate) consistency: Given<Consistency>,
+    /// Only `false` yet.
+    pub(crate) connect: Given<Flag>,
+}
+
+/// Which checks make an instance usable.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Passing {
+    /// All of its checks and its node's pass.
+    Only,
+    /// None of them is critical; one that warns has its weight for warnings.
+    Warning,
+}
+
+/// How fresh Consul's answers have to be.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Consistency {
+    /// The leader's word.
+    Default,
+    /// Any server's.
+    Stale,
+    /// The leader's, after it has asked the others whether it still is.
+    Consistent,
+    /// That of the agent's cache.
+    Cached,
+}
+
+/// What becomes of the endpoints when their source says that there are none: `drop`, or `{ keep: 30s }`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "$by_form")]
+#[schemars(rename = "OnEmptyForm", untagged)]
+pub(crate) enum OnEmptyForm {
+    /// They go at once.
+    #[serde(rename = "scalar")]
+    Word(Spanned<OnEmptyWord>),
+    /// They stay for a while.
+    #[serde(rename = "mapping")]
+    Long(OnEmpty),
+}
+
+/// `drop`
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnEmptyWord {
+    Drop,
+}
+
+/// They stay for a while.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct OnEmpty {
+    /// For this long. Default 30s.
+    pub(crate) keep: Given<Period>,
+}

@@ -1,0 +1,243 @@
+//! Instances of a service in Consul.
+//!
+//! Each datacenter is followed by itself, by blocking queries. The first in written order that has a usable instance is
+//! used; one that cannot be asked stays what it was last.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::{Sink, Source};
+use crate::config::model::{ConsulSource, ConsulTarget, Passing, UpstreamProtocol};
+use crate::consul::{Client, Error, Instance, Settings, Status, Watch};
+use crate::upstream::endpoints::Discovered;
+
+/// Between two executions of a prepared query, which Consul cannot hold back until something changes.
+const POLL_EVERY: Duration = Duration::from_secs(5);
+
+/// A service in Consul.
+pub(super) struct Service {
+    source: ConsulSource,
+    client: Rc<Client>,
+}
+
+impl Service {
+    /// # Errors
+    /// A sentence, where the environment says something of Consul that cannot be used.
+    pub(super) fn new(source: &ConsulSource) -> Result<Self, String> {
+        let settings = Settings::new(&source.agents, |name| std::env::var(name).ok())?;
+        Ok(Service { source: source.clone(), client: Client::new(settings) })
+    }
+}
+
+impl Source for Service {
+    async fn run(self, sink: Sink) {
+        let datacenters = match self.source.datacenters.as_slice() {
+            [] => vec![None],
+            written => written.iter().cloned().map(Some).collect(),
+        };
+        let views = RefCell::new(Views(datacenters.iter().map(|_| View::Unasked).collect()));
+        let shared = Rc::new((self, views, sink));
+        let mut watches = JoinSet::new();
+        for (position, datacenter) in datacenters.into_iter().enumerate() {
+            let shared = shared.clone();
+            watches.spawn_local(async move {
+                let (service, views, sink) = &*shared;
+                service.follow(position, datacenter.as_deref(), views, sink).await;
+            });
+        }
+        while watches.join_next().await.is_some() {}
+    }
+}
+
+impl Service {
+    async fn follow(&self, position: usize, datacenter: Option<&str>, views: &RefCell<Views>, sink: &Sink) {
+        let mut watch = Watch::new();
+        loop {
+            let index = watch.turn().await;
+            match self.client.instances(&self.source, datacenter, index).await {
+                Ok(answer) => {
+                    if watch.answered(&answer) {
+                        tracing::warn!(datacenter, "Consul's index went backwards: it was restored or replaced");
+                        sink.reset();
+                    }
+                    let known = View::Known(self.usable(answer.value));
+                    views.borrow_mut().0[position] = known;
+                    if let Some(chosen) = views.borrow().chosen() {
+                        sink.publish(chosen.to_vec());
+                    }
+                    if matches!(self.source.target, ConsulTarget::PreparedQuery(_)) {
+                        tokio::time::sleep(POLL_EVERY).await;
+                    }
+                }
+                Err(error) => {
+                    watch.failed(&error);
+                    self.failed(position, datacenter, &error, views, sink);
+                }
+            }
+        }
+    }
+
+    fn failed(&self, position: usize, datacenter: Option<&str>, error: &Error, views: &RefCell<Views>, sink: &Sink) {
+        let error = match datacenter {
+            Some(datacenter) => format!("datacenter {datacenter}: {error}"),
+            None => error.to_string(),
+        };
+        let first = views.borrow_mut().could_not_be_asked(position);
+        // Whoever comes after it in order may have waited for its answer.
+        if first && let Some(chosen) = views.borrow().chosen().filter(|chosen| !chosen.is_empty()) {
+            sink.publish(chosen.to_vec());
+        }
+        sink.failed(&error);
+    }
+
+    /// Those that can be called, the weightiest first where an address is there twice.
+    fn usable(&self, instances: Vec<Instance>) -> Vec<Discovered> {
+        let usable = instances.into_iter().filter_map(|instance| {
+            let weight = match (instance.status, self.source.passing) {
+                (Status::Passing, _) => instance.weight_passing,
+                (Status::Warning, Passing::Warning) => instance.weight_warning,
+                (Status::Warning | Status::Critical, _) => return None,
+            };
+            Some(Discovered {
+                address: instance.address,
+                weight: u32::from(weight),
+                zone: instance.zone.map(Into::into),
+                protocol: instance.meta.get("protocol").and_then(|protocol| protocol_named(protocol)),
+            })
+        });
+        let mut usable: Vec<Discovered> = usable.collect();
+        // Consul's order means something only where it was asked to sort; else the same set has the same order.
+        if self.source.near.is_none() {
+            usable.sort_by(|a, b| (&a.address, Reverse(a.weight)).cmp(&(&b.address, Reverse(b.weight))));
+        }
+        usable
+    }
+}
+
+/// What an instance's `protocol` says; words that Consul knows for other things say nothing here.
+fn protocol_named(protocol: &str) -> Option<UpstreamProtocol> {
+    match protocol {
+        "http2" | "h2c" | "grpc" => Some(UpstreamProtocol::Http2),
+        "http1" => Some(UpstreamProtocol::Http1),
+        _ => None,
+    }
+}
+
+/// What is known of each datacenter, in written order.
+#[derive(Debug)]
+struct Views(Vec<View>);
+
+#[derive(Debug)]
+enum View {
+    /// Its first answer is still to come.
+    Unasked,
+    /// It has never answered.
+    Unknown,
+    /// Its usable instances as it named them last.
+    Known(Vec<Discovered>),
+}
+
+impl Views {
+    /// The endpoints to use, or `None` where that cannot be said yet.
+    fn chosen(&self) -> Option<&[Discovered]> {
+        let mut all_known = true;
+        for view in &self.0 {
+            match view {
+                View::Unasked => return None,
+                View::Unknown => all_known = false,
+                View::Known(usable) if usable.is_empty() => {}
+                View::Known(usable) => return Some(usable),
+            }
+        }
+        // That there is nobody can be said only where everybody was asked.
+        all_known.then_some(&[])
+    }
+
+    /// True where nothing was known of it before.
+    fn could_not_be_asked(&mut self, position: usize) -> bool {
+        let unasked = matches!(self.0[position], View::Unasked);
+        if unasked {
+            self.0[position] = View::Unknown;
+        }
+        unasked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::{Consul, ConsulConsistency, EndpointAddress};
+
+    fn endpoint(port: u16) -> Discovered {
+        let address = EndpointAddress::Tcp(([127, 0, 0, 1], port).into());
+        Discovered { address, weight: 1, zone: None, protocol: None }
+    }
+
+    #[test]
+    fn datacenters_are_turned_to_in_written_order() {
+        let known = |ports: &[u16]| View::Known(ports.iter().map(|port| endpoint(*port)).collect());
+        let chosen = |views: Vec<View>| {
+            Views(views).chosen().map(|chosen| chosen.iter().map(|endpoint| endpoint.address.to_string()).collect())
+        };
+        let first: Option<Vec<String>> = Some(vec!["127.0.0.1:1".to_owned()]);
+        let second = Some(vec!["127.0.0.1:2".to_owned()]);
+        assert_eq!(chosen(vec![known(&[1]), known(&[2])]), first);
+        assert_eq!(chosen(vec![known(&[1]), View::Unasked]), first);
+        assert_eq!(chosen(vec![View::Unasked, known(&[2])]), None, "the first may answer yet");
+        assert_eq!(chosen(vec![View::Unknown, known(&[2])]), second);
+        assert_eq!(chosen(vec![known(&[]), known(&[2])]), second);
+        assert_eq!(chosen(vec![known(&[]), known(&[])]), Some(vec![]));
+        assert_eq!(chosen(vec![known(&[]), View::Unknown]), None, "who was not asked may have somebody");
+    }
+
+    #[test]
+    fn own_judgement_of_checks_and_weights() {
+        let instance = |port: u16, status, weight_passing, weight_warning, protocol: &str| Instance {
+            address: EndpointAddress::Tcp(([127, 0, 0, 1], port).into()),
+            status,
+            weight_passing,
+            weight_warning,
+            zone: Some("a".to_owned()),
+            meta: [("protocol".to_owned(), protocol.to_owned())].into(),
+        };
+        let instances = || {
+            vec![
+                instance(4, Status::Critical, 9, 9, "http"),
+                instance(3, Status::Warning, 9, 2, "http"),
+                instance(2, Status::Passing, 1, 1, "http2"),
+                instance(1, Status::Passing, 5, 1, "http"),
+                instance(2, Status::Passing, 7, 1, "http2"),
+            ]
+        };
+        let usable = |passing, near: Option<&str>| {
+            let source = ConsulSource {
+                agents: Consul::default(),
+                target: ConsulTarget::Service("a".to_owned()),
+                tags: Vec::new(),
+                datacenters: Vec::new(),
+                near: near.map(str::to_owned),
+                filter: None,
+                namespace: None,
+                partition: None,
+                passing,
+                consistency: ConsulConsistency::Default,
+            };
+            let settings = Settings::new(&source.agents, |_| None).unwrap();
+            let service = Service { source, client: Client::new(settings) };
+            let usable = service.usable(instances());
+            usable.iter().map(|endpoint| (endpoint.address.to_string(), endpoint.weight)).collect::<Vec<_>>()
+        };
+        let named = |named: &[(u16, u32)]| {
+            named.iter().map(|(port, weight)| (format!("127.0.0.1:{port}"), *weight)).collect::<Vec<_>>()
+        };
+        assert_eq!(usable(Passing::Only, None), named(&[(1, 5), (2, 7), (2, 1)]));
+        assert_eq!(usable(Passing::Warning, None), named(&[(1, 5), (2, 7), (2, 1), (3, 2)]));
+        assert_eq!(usable(Passing::Only, Some("_agent")), named(&[(2, 1), (1, 5), (2, 7)]));
+        assert_eq!(protocol_named("grpc"), Some(UpstreamProtocol::Http2));
+        assert_eq!(protocol_named("tcp"), None);
+    }
+}

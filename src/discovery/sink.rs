@@ -1,0 +1,120 @@
+//! Where a source's answers go: into the upstream's endpoints, after what an empty answer is worth has been decided.
+
+use std::cell::{Cell, RefCell};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::patience::{Patience, Verdict};
+use crate::config::model::OnEmpty;
+use crate::upstream::endpoints::{Discovered, Endpoints};
+
+/// A failure that lasts is logged again after this long.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
+
+/// What a source says goes in here.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    endpoints: Weak<Endpoints>,
+    patience: RefCell<Patience>,
+    /// Takes an empty answer when the time to keep the endpoints known last is over.
+    dropping: RefCell<Option<AbortHandle>>,
+    /// When a failure was last logged, while look-ups fail.
+    complained: Cell<Option<Instant>>,
+}
+
+impl Sink {
+    pub(super) fn new(endpoints: &Arc<Endpoints>, on_empty: OnEmpty) -> Self {
+        Sink {
+            endpoints: Arc::downgrade(endpoints),
+            patience: RefCell::new(Patience::new(on_empty)),
+            dropping: RefCell::new(None),
+            complained: Cell::new(None),
+        }
+    }
+
+    /// A whole answer: these endpoints, and no others.
+    pub(crate) fn publish(&self, discovered: Vec<Discovered>) {
+        let Some(endpoints) = self.endpoints.upgrade() else { return };
+        let (now, upstream) = (Instant::now(), endpoints.upstream());
+        if self.complained.take().is_some() {
+            tracing::info!(upstream, "its endpoints can be looked up again");
+        }
+        let known = endpoints.load().members.len();
+        let verdict = self.patience.borrow_mut().answered(discovered.is_empty(), known > 0, now);
+        match verdict {
+            Verdict::KeepUntil(until) => {
+                if self.dropping.borrow().is_none() {
+                    let seconds = (until - now).as_secs();
+                    tracing::warn!(
+                        upstream,
+                        known,
+                        seconds,
+                        "its source names no endpoint; those known last are kept for now"
+                    );
+                    self.drop_at(until);
+                }
+                endpoints.keep(now, until);
+            }
+            Verdict::Take => {
+                self.keep_no_longer();
+                let named = discovered.len();
+                if endpoints.publish(discovered, now) {
+                    match (known, named) {
+                        (0, 0) => tracing::warn!(upstream, "its source names no endpoint"),
+                        (_, 0) => tracing::warn!(upstream, before = known, "it has no endpoint any more"),
+                        _ => tracing::debug!(upstream, endpoints = named, before = known, "its endpoints have changed"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// A look-up that failed, in words that an operator understands.
+    pub(crate) fn failed(&self, error: &str) {
+        let Some(endpoints) = self.endpoints.upgrade() else { return };
+        let now = Instant::now();
+        self.patience.borrow_mut().failed();
+        self.keep_no_longer();
+        endpoints.failed(error.to_owned());
+        if self.complained.get().is_none_or(|complained| now.duration_since(complained) >= REMIND_EVERY) {
+            self.complained.set(Some(now));
+            let kept = endpoints.load().members.len();
+            tracing::warn!(upstream = endpoints.upstream(), kept, "its endpoints cannot be looked up: {error}");
+        }
+    }
+
+    /// The registry that is followed is not the one it was, or has lost its memory.
+    pub(crate) fn reset(&self) {
+        self.patience.borrow_mut().reset(Instant::now());
+    }
+
+    fn drop_at(&self, until: Instant) {
+        let endpoints = self.endpoints.clone();
+        let dropping = tokio::task::spawn_local(async move {
+            tokio::time::sleep_until(until).await;
+            if let Some(endpoints) = endpoints.upgrade() {
+                tracing::warn!(
+                    upstream = endpoints.upstream(),
+                    "its source still names no endpoint; it has none any more"
+                );
+                endpoints.publish(Vec::new(), Instant::now());
+            }
+        });
+        *self.dropping.borrow_mut() = Some(dropping.abort_handle());
+    }
+
+    fn keep_no_longer(&self) {
+        if let Some(dropping) = self.dropping.borrow_mut().take() {
+            dropping.abort();
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.keep_no_longer();
+    }
+}

@@ -1,0 +1,104 @@
+//! The traffic follows a service in Consul: who comes, who goes, who is ill, and what each weighs.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::consul::Consul;
+use crate::support::proxy::Setup;
+use crate::support::traffic::{Traffic, named};
+use crate::support::{Proxy, Upstream, eventually};
+
+/// Consul's and ours together, at 500 requests a second; the contract says 0.5 s, and machines that run tests are busy.
+const SOON: Duration = Duration::from_secs(2);
+/// What is looked at to tell that a change has come: 50 requests.
+const WINDOW: Duration = Duration::from_millis(100);
+
+/// A proxy before this upstream, followed at this agent.
+pub fn before(consul: &Consul, upstream: &str) -> Proxy {
+    let config = "
+consul: { address: \"@consul\" }
+listeners:
+  inbound: { address: 127.0.0.1:0, upstream: app }
+upstreams:
+  app: @upstream
+";
+    Setup::new(config, &[("@consul", &consul.url()), ("@upstream", &upstream)]).start()
+}
+
+#[test]
+fn who_comes_and_goes_shows_in_the_traffic() {
+    let consul = Consul::start();
+    let (a, b) = (named("a"), named("b"));
+    consul.register("web", "web-a", a.address());
+    let proxy = before(&consul, "consul://web");
+    eventually("the first instance", || proxy.client().get("/").text() == "a");
+    let traffic = Traffic::start(proxy.address("inbound"), 500);
+
+    let change = Instant::now();
+    consul.register("web", "web-b", b.address());
+    let came = traffic.becomes("b comes", change, WINDOW, SOON, |seen| seen.contains_key("b"));
+    let change = Instant::now();
+    consul.check("web-a", "critical");
+    let fell = traffic.becomes("a falls ill", change, WINDOW, SOON, |seen| !seen.contains_key("a"));
+    let change = Instant::now();
+    consul.check("web-a", "passing");
+    let rose = traffic.becomes("a is well again", change, WINDOW, SOON, |seen| seen.contains_key("a"));
+    let change = Instant::now();
+    consul.deregister("web-b");
+    let left = traffic.becomes("b leaves", change, WINDOW, SOON, |seen| !seen.contains_key("b"));
+    println!("came {came:?}, fell {fell:?}, rose {rose:?}, left {left:?}, {} requests", traffic.stop());
+
+    let upstreams: serde_json::Value = serde_json::from_str(&proxy.admin_get("/upstreams").text()).unwrap();
+    let app = &upstreams["upstreams"][0];
+    assert_eq!(app["endpoints"][0]["address"], a.address().to_string(), "{app}");
+    assert_eq!(app["endpoints"][0]["zone"], "dc1", "{app}");
+    assert_eq!((&app["discovery"]["answered"], &app["discovery"]["updates"]), (&json!(true), &json!(5)), "{app}");
+    assert_eq!(proxy.metric("outrigger_discovery_updates_total", &[("upstream", "app")]), 5.0);
+    assert_eq!(proxy.metric("outrigger_discovery_errors_total", &[("upstream", "app")]), 0.0);
+    proxy.stop();
+}
+
+#[test]
+fn weights_and_tags_are_followed() {
+    let consul = Consul::start();
+    let (a, b) = (named("a"), named("b"));
+    let weighing = |weight: u32| json!({ "Tags": ["v1"], "Weights": { "Passing": weight, "Warning": 1 } });
+    consul.register_with("web", "web-a", a.address(), weighing(1));
+    consul.register_with("web", "web-b", b.address(), weighing(1));
+    let proxy = before(&consul, "consul://web?tag=v1&passing=warning");
+    eventually("the first instance", || proxy.client().get("/").status == 200);
+    let traffic = Traffic::start(proxy.address("inbound"), 500);
+    let share = |low: f64, high: f64| {
+        move |seen: &std::collections::BTreeMap<String, usize>| {
+            let of = |name: &str| seen.get(name).copied().unwrap_or_default() as f64;
+            let share = of("a") / (of("a") + of("b"));
+            (low..=high).contains(&share)
+        }
+    };
+    let window = Duration::from_millis(200);
+    let change = Instant::now();
+    consul.register_with("web", "web-a", a.address(), weighing(9));
+    traffic.becomes("nine tenths to a", change, window, SOON, share(0.85, 0.95));
+    let change = Instant::now();
+    consul.check("web-a", "warning");
+    traffic.becomes("half to a while it warns", change, window, SOON, share(0.4, 0.6));
+    let change = Instant::now();
+    consul.register_with("web", "web-b", b.address(), json!({ "Tags": ["v2"] }));
+    traffic.becomes("b loses its tag", change, window, SOON, |seen| !seen.contains_key("b"));
+    traffic.stop();
+}
+
+#[test]
+fn what_instances_say_of_their_protocol_is_spoken() {
+    let consul = Consul::start();
+    let upstream = Upstream::ok();
+    consul.register("web", "web", upstream.address());
+    let proxy = before(&consul, "consul://web");
+    eventually("the first instance", || proxy.client().get("/").status == 200);
+    consul.register_with("web", "web", upstream.address(), json!({ "Meta": { "protocol": "http2" } }));
+    eventually("HTTP/2", || {
+        let _ = proxy.client().get("/");
+        upstream.received_text().contains("PRI * HTTP/2.0")
+    });
+}
