@@ -17,6 +17,7 @@ use crate::telemetry::metrics::{
     ConfigFacts, DiscoveryFacts, EndpointCount, Exporter, Scrape, ShardSnapshot, UpstreamFacts,
 };
 use crate::transport::PoolCounts;
+use crate::upstream::state::EndpointState;
 
 /// A worker that answers no question for this long is left out of a scrape; its last numbers stand in for it.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
@@ -217,10 +218,10 @@ impl Control {
         let pools = sum_pools(&reports);
         let shards = reports.into_iter().map(|report| report.metrics).collect();
         let snapshot = self.snapshot.load_full();
-        let endpoints = snapshot.upstreams.iter().map(|upstream| EndpointCount {
-            upstream: upstream.id,
-            state: "ready",
-            count: upstream.endpoints.load().members.len() as u64,
+        let endpoints = snapshot.upstreams.iter().flat_map(|upstream| {
+            let set = upstream.endpoints.load();
+            let count = |state: &str| set.members.iter().filter(|member| member.state.word() == state).count() as u64;
+            EndpointState::WORDS.map(|state| EndpointCount { upstream: upstream.id, state, count: count(state) })
         });
         let upstreams = snapshot.upstreams.iter().map(|upstream| UpstreamFacts {
             upstream: upstream.id,

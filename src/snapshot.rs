@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::model::{
-    self, Direction, EndpointSource, ListenerLimits, PathMatch, TimeoutOverrides, Timeouts, Trust, UpstreamIndex,
-    UpstreamProtocol,
+    self, Balancing, Direction, EndpointSource, ListenerLimits, PathMatch, TimeoutOverrides, Timeouts, Trust,
+    UpstreamIndex, UpstreamProtocol,
 };
 use crate::proxy::header_rules::Rules;
 use crate::route::Table;
@@ -92,6 +92,7 @@ pub(crate) struct Upstream {
     /// They come from a registry, and not from the file.
     pub(crate) is_discovered: bool,
     pub(crate) protocol: UpstreamProtocol,
+    pub(crate) balancing: Balancing,
 }
 
 impl Snapshot {
@@ -125,6 +126,7 @@ fn compile_upstream(upstream: &model::Upstream, registry: &Registry, names: &Nam
         endpoints,
         is_discovered: !matches!(upstream.source, EndpointSource::Static(_)),
         protocol: upstream.protocol,
+        balancing: upstream.balancing.clone(),
         state,
     }
 }

@@ -44,7 +44,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What feeds the request's way.
     ("discovery", &["config", "consul", "upstream"]),
     // control → listener: a connection that one worker hands to another is a command.
-    ("control", &["config", "listener", "runtime", "snapshot", "telemetry", "transport"]),
+    // control → upstream: metrics count endpoints by their states.
+    ("control", &["config", "listener", "runtime", "snapshot", "telemetry", "transport", "upstream"]),
     // The request's way.
     // listener → upstream: a limit is a limit, and `limits.connections` counts as those of upstreams do.
     // listener → route: a Host has to be one before anything is done with it.

@@ -81,6 +81,8 @@ struct Endpoint {
     zone: Option<String>,
     state: &'static str,
     in_flight: u32,
+    /// A moving average that believes bad news at once; `null` where nothing was asked yet.
+    latency_ms: Option<f64>,
     /// Attempts since the endpoint is known.
     requests: u64,
     /// Of these, those that got no response.
@@ -179,8 +181,9 @@ impl Upstream {
             address: member.state.label.to_string(),
             weight: member.weight,
             zone: member.zone.as_deref().map(str::to_owned),
-            state: "ready",
+            state: member.state.word(),
             in_flight: member.state.in_flight(),
+            latency_ms: member.state.latency.last().map(|latency| latency.as_secs_f64() * 1_000.0),
             requests: member.state.requests(),
             failures: member.state.failures(),
         });

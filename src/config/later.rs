@@ -13,8 +13,8 @@ pub(crate) fn keys(mapping: &str) -> &'static [&'static str] {
         "Route" => &["discover", "mirror", "fault", "retries", "rate_limit", "concurrency"],
         "Match" => &["port"],
         "Timeouts" => &["per_try"],
-        "Defaults" => &["retries", "circuit_breaker", "ejection", "health", "slow_start", "tls", "load_balancer"],
-        "Upstream" => &["dns", "srv", "retries", "circuit_breaker", "ejection", "health", "slow_start", "tls"],
+        "Defaults" => &["retries", "circuit_breaker", "ejection", "health", "tls"],
+        "Upstream" => &["dns", "srv", "retries", "circuit_breaker", "ejection", "health", "tls"],
         "UpstreamLimits" => &["retries", "shadow"],
         _ => &[],
     }
@@ -26,7 +26,6 @@ pub(crate) fn words(value: &str) -> &'static [&'static str] {
         "Mode" => &["tcp", "transparent"],
         "NoRoute" => &["passthrough"],
         "AccessLogFormat" => &["text"],
-        "LoadBalancer" => &["least_requests", "peak_ewma", "ring_hash", "maglev"],
         _ => &[],
     }
 }

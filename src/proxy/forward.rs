@@ -9,7 +9,9 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request}
 use http_body::Body as _;
 use tokio::time::Instant;
 
+use super::affinity;
 use super::deadline;
+use super::forwarded::Client;
 use super::hop_by_hop::HopByHop;
 use super::record::Record;
 use super::upgrade;
@@ -23,6 +25,7 @@ use crate::snapshot::{Target, Upstream};
 use crate::telemetry::metrics::UpstreamCounter;
 use crate::transport::{Answer, Attempt, Checkout, Deadlines, Failure, Wanted};
 use crate::upstream::state::EndpointState;
+use crate::upstream::turns::Wish;
 
 /// Sends the request to the target's upstream.
 pub(super) async fn forward(
@@ -30,6 +33,7 @@ pub(super) async fn forward(
     target: &Target,
     request: &mut Request<Body>,
     hop: &HopByHop,
+    client: &Client,
     downstream: Option<&Rc<dyn Downstream>>,
 ) -> Result<Response<Body>, Error> {
     let generation = record.generation().clone();
@@ -40,14 +44,20 @@ pub(super) async fn forward(
     let (mut head, mut body) = std::mem::take(request).into_parts();
     let raw_head = body.raw_head().clone();
     let mut fresh = false;
+    let key = affinity::key(&upstream.balancing.load_balancer, &head.headers, client);
     loop {
-        let endpoint = match generation.pick_endpoint(target.upstream) {
-            Some(endpoint) => endpoint,
-            None => Box::pin(first_endpoint(&generation, target, &deadlines)).await?,
+        let mut began = Instant::now();
+        let wish = Wish { key, failed: &[], now: began.into() };
+        let endpoint = match generation.pick_endpoint(target.upstream, wish) {
+            Ok(endpoint) => endpoint,
+            Err(_) => {
+                let endpoint = Box::pin(first_endpoint(&generation, target, wish, &deadlines)).await?;
+                began = Instant::now();
+                endpoint
+            }
         };
         record.endpoint = Some(endpoint.clone());
         record.attempts += 1;
-        let began = Instant::now();
         let plan =
             Plan { upstream, endpoint: &endpoint, hop, downstream, deadlines, began, fresh, raw_head: &raw_head };
         let outcome = attempt(record, &plan, &mut head, &mut body).await;
@@ -55,15 +65,14 @@ pub(super) async fn forward(
         let failure = match outcome {
             Ok(response) => {
                 record.first_byte = Some(ended);
-                record.attempt_answered(&response, ended - began);
+                record.attempt_answered(&response, ended - began, ended);
                 return Ok(response);
             }
             Err(failure) => failure,
         };
         endpoint.count_failure();
         count_failure(record, upstream, failure.error.reason);
-        let outcome = Outcome::Failed(failure.error.reason);
-        record.worker().metrics.attempt(upstream.id, outcome, ended - began);
+        record.judge(Outcome::Failed(failure.error.reason), ended - began, ended);
         // An idle connection may die just as it is used. Once more, on a connection that cannot have: the next idle
         // one may be as dead. RFC 9110, section 9.2.2 lets a proxy repeat what is idempotent or provably unprocessed.
         let repeatable = failure.body_intact && (failure.error.unsent || head.method.is_idempotent());
@@ -79,13 +88,14 @@ pub(super) async fn forward(
 async fn first_endpoint(
     generation: &Generation,
     target: &Target,
+    wish: Wish<'_>,
     deadlines: &Deadlines,
 ) -> Result<Arc<EndpointState>, Error> {
     let endpoints = &generation.snapshot.upstream(target.upstream).endpoints;
     if !endpoints.is_answered() {
         endpoints.answered_within(deadlines.connect).await;
     }
-    generation.pick_endpoint(target.upstream).ok_or_else(|| Error::local(Reason::NoEndpoint))
+    generation.pick_endpoint(target.upstream, wish).map_err(|_| Error::local(Reason::NoEndpoint))
 }
 
 /// What one attempt goes by.

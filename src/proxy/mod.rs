@@ -2,6 +2,7 @@
 //!
 //! `Connection::handle` is the whole way, top to bottom; each step is a file beside this one.
 
+mod affinity;
 mod deadline;
 mod forward;
 pub mod forwarded;
@@ -189,7 +190,7 @@ impl Connection {
             Decision::Send(target) => {
                 record.send_to(target.upstream);
                 self.prepare(record, route, request, &client)?;
-                let mut response = forward::forward(record, target, request, &hop, downstream).await?;
+                let mut response = forward::forward(record, target, request, &hop, &client, downstream).await?;
                 let hop = hop_by_hop::strip(response.headers_mut());
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     upgrade::keep_switch(response.headers_mut(), hop.upgrade);

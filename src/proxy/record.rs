@@ -145,19 +145,23 @@ impl Record {
     }
 
     /// An attempt's response has begun, `took` after the attempt did.
-    pub(crate) fn attempt_answered(&mut self, response: &Response<Body>, took: Duration) {
+    pub(crate) fn attempt_answered(&mut self, response: &Response<Body>, took: Duration, now: Instant) {
         let grpc = if self.grpc { grpc_status(response.headers()) } else { None };
         if self.grpc && grpc.is_none() && !response.body().is_end_stream() {
             self.code = response.status();
             self.unjudged = Some(took);
         } else {
-            self.judge(Outcome::Answered { status: response.status().as_u16(), grpc }, took);
+            self.judge(Outcome::Answered { status: response.status().as_u16(), grpc }, took, now);
         }
     }
 
-    fn judge(&self, outcome: Outcome, took: Duration) {
+    /// It is known how the latest attempt ended.
+    pub(crate) fn judge(&self, outcome: Outcome, took: Duration, now: Instant) {
         if let Some(upstream) = self.upstream {
             self.worker.metrics.attempt(upstream, outcome, took);
+        }
+        if let (Some(endpoint), Some(failed)) = (&self.endpoint, outcome.class().is_failure()) {
+            endpoint.observe(took, failed, now.into());
         }
     }
 
@@ -183,7 +187,7 @@ impl Record {
         }
         if let Some(took) = self.unjudged.take() {
             let answered = Outcome::Answered { status: self.code.as_u16(), grpc: self.grpc_code };
-            self.judge(self.reason.map_or(answered, Outcome::Failed), took);
+            self.judge(self.reason.map_or(answered, Outcome::Failed), took, Instant::now());
         }
         let total = self.received.elapsed();
         let bytes_in = self.bytes_in + self.downstream.as_ref().map_or(0, |downstream| downstream.bytes_in());

@@ -10,16 +10,15 @@ use arc_swap::ArcSwap;
 use super::via::Pseudonym;
 use crate::config::model::UpstreamIndex;
 use crate::runtime::drain::LocalDrain;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{self, Snapshot};
 use crate::telemetry::access_log::WorkerLog;
 use crate::telemetry::clock::Clock;
 use crate::telemetry::ids::Ids;
 use crate::telemetry::metrics::Shard;
 use crate::transport::Pools;
 use crate::upstream::RoundRobin;
-use crate::upstream::endpoints::Endpoints;
 use crate::upstream::state::EndpointState;
-use crate::upstream::turns::Turns;
+use crate::upstream::turns::{Nobody, Turns, Wish};
 
 /// A worker's state.
 #[derive(Debug)]
@@ -55,10 +54,9 @@ impl Generation {
     }
 
     /// The upstream's next endpoint.
-    pub(crate) fn pick_endpoint(&self, upstream: UpstreamIndex) -> Option<Arc<EndpointState>> {
-        let turns =
-            self.turns[upstream.0].get_or_init(|| self.balancers.of(&self.snapshot.upstream(upstream).endpoints));
-        turns.borrow_mut().pick()
+    pub(crate) fn pick_endpoint(&self, upstream: UpstreamIndex, wish: Wish<'_>) -> Result<Arc<EndpointState>, Nobody> {
+        let turns = self.turns[upstream.0].get_or_init(|| self.balancers.of(self.snapshot.upstream(upstream)));
+        turns.borrow_mut().pick(wish)
     }
 
     /// The position of the split's next target.
@@ -73,12 +71,15 @@ impl Generation {
 struct Balancers(RefCell<HashMap<u64, Weak<RefCell<Turns>>>>);
 
 impl Balancers {
-    fn of(&self, endpoints: &Arc<Endpoints>) -> Rc<RefCell<Turns>> {
+    fn of(&self, upstream: &snapshot::Upstream) -> Rc<RefCell<Turns>> {
+        let snapshot::Upstream { endpoints, balancing, .. } = upstream;
         let mut balancers = self.0.borrow_mut();
-        if let Some(turns) = balancers.get(&endpoints.id).and_then(Weak::upgrade) {
+        if let Some(turns) = balancers.get(&endpoints.id).and_then(Weak::upgrade)
+            && turns.borrow().is_for(balancing)
+        {
             return turns;
         }
-        let turns = Rc::new(RefCell::new(Turns::new(endpoints.clone(), fastrand::u64(..))));
+        let turns = Rc::new(RefCell::new(Turns::new(endpoints.clone(), balancing, fastrand::u64(..))));
         balancers.insert(endpoints.id, Rc::downgrade(&turns));
         turns
     }

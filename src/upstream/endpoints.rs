@@ -11,6 +11,7 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::balancer::Tables;
 use super::state::{EndpointState, UpstreamState};
 use crate::config::model::{EndpointAddress, UpstreamProtocol};
 
@@ -39,9 +40,15 @@ pub(crate) struct Member {
 #[derive(Debug)]
 pub(crate) struct EndpointSet {
     pub(crate) members: Vec<Member>,
+    /// What hashing balancers look keys up in.
+    pub(super) tables: Tables,
 }
 
 impl EndpointSet {
+    fn new(members: Vec<Member>) -> Self {
+        EndpointSet { members, tables: Tables::default() }
+    }
+
     fn is(&self, discovered: &[Discovered]) -> bool {
         self.members.len() == discovered.len()
             && self.members.iter().zip(discovered).all(|(member, discovered)| {
@@ -73,7 +80,7 @@ pub(crate) struct Status {
 pub(crate) struct Endpoints {
     /// Never used twice: what workers keep their balancers under.
     pub(crate) id: u64,
-    upstream: Arc<UpstreamState>,
+    pub(super) upstream: Arc<UpstreamState>,
     current: ArcSwap<EndpointSet>,
     status: Mutex<Status>,
     answered: watch::Sender<bool>,
@@ -86,7 +93,7 @@ impl Endpoints {
         Endpoints {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             upstream,
-            current: ArcSwap::from_pointee(EndpointSet { members: Vec::new() }),
+            current: ArcSwap::from_pointee(EndpointSet::new(Vec::new())),
             status: Mutex::new(Status { succeeded: None, error: None, kept_until: None, updates: 0, failures: 0 }),
             answered: watch::Sender::new(false),
         }
@@ -109,12 +116,12 @@ impl Endpoints {
         discovered.retain(|endpoint| seen.insert(endpoint.address.clone()));
         let changed = !self.load().is(&discovered);
         if changed {
-            let states = self.upstream.endpoints(discovered.iter().map(|endpoint| &endpoint.address));
+            let states = self.upstream.endpoints(discovered.iter().map(|endpoint| &endpoint.address), now.into());
             let members = states.into_iter().zip(discovered).map(|(state, discovered)| {
                 state.speaks(discovered.protocol);
                 Member { state, weight: discovered.weight, zone: discovered.zone, protocol: discovered.protocol }
             });
-            self.current.store(Arc::new(EndpointSet { members: members.collect() }));
+            self.current.store(Arc::new(EndpointSet::new(members.collect())));
         }
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.succeeded = Some(now);

@@ -35,6 +35,7 @@ impl Registry {
             }
             None => Arc::new(UpstreamState::new(&upstream.name, upstream.limits)),
         };
+        state.set_slow_start(upstream.balancing.slow_start);
         let same = known.filter(|known| known.source == upstream.source);
         if let Some(endpoints) = same.and_then(|known| known.endpoints.upgrade()) {
             return (state, endpoints);
@@ -55,7 +56,8 @@ impl Registry {
 }
 
 fn discovered(written: &Endpoint) -> Discovered {
-    Discovered { address: written.address.clone(), weight: u32::from(written.weight), zone: None, protocol: None }
+    let zone = written.zone.as_deref().map(Arc::from);
+    Discovered { address: written.address.clone(), weight: u32::from(written.weight), zone, protocol: None }
 }
 
 #[cfg(test)]

@@ -1,11 +1,21 @@
 //! What the proxy remembers of upstreams and endpoints, whatever the configuration says meanwhile.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
+use super::latency::Latency;
 use super::limit::Limit;
+use super::moment::{Moment, micros};
+use super::standing::{Objection, Standing};
 use crate::config::model::{EndpointAddress, UpstreamLimits, UpstreamProtocol};
+
+/// What an endpoint gets of its share when its slow start begins. Envoy's 10 %.
+const LEAST_WARMTH: f64 = 0.1;
+/// What a failed attempt counts as at least: the time that a connection may take, by default.
+const FAILURE_TAKES: Duration = Duration::from_secs(1);
 
 /// An upstream's memory, kept under its name.
 #[derive(Debug)]
@@ -17,7 +27,19 @@ pub(crate) struct UpstreamState {
     pub(crate) requests: Arc<Limit>,
     /// Requests that wait for a connection.
     pub(crate) waiting: Arc<Limit>,
-    known: Mutex<HashMap<EndpointAddress, Weak<EndpointState>>>,
+    /// Rises with every change of an endpoint's standing.
+    pub(super) changes: AtomicU64,
+    /// Microseconds over which a new endpoint's share grows; 0: it has it at once.
+    slow_start: AtomicU64,
+    known: Mutex<Known>,
+}
+
+/// Endpoints by their addresses.
+#[derive(Debug, Default)]
+struct Known {
+    endpoints: HashMap<EndpointAddress, Weak<EndpointState>>,
+    /// There has been a set before: what is new from now on is new.
+    settled: bool,
 }
 
 /// An endpoint's memory, kept under its upstream and address.
@@ -28,6 +50,12 @@ pub(crate) struct EndpointState {
     pub(crate) address: EndpointAddress,
     /// The address as logs show it.
     pub(crate) label: Arc<str>,
+    /// What speaks against it.
+    pub(super) standing: Standing,
+    /// How long it takes.
+    pub(crate) latency: Latency,
+    /// Since when its share grows, and over how many microseconds.
+    warming: (AtomicU64, AtomicU64),
     in_flight: AtomicU32,
     requests: AtomicU64,
     failures: AtomicU64,
@@ -42,6 +70,9 @@ impl EndpointState {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             label: address.to_string().into(),
             address,
+            standing: Standing::default(),
+            latency: Latency::default(),
+            warming: (AtomicU64::new(0), AtomicU64::new(0)),
             in_flight: AtomicU32::new(0),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -54,6 +85,42 @@ impl EndpointState {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
         InFlight(self.clone())
+    }
+
+    /// Every state that it can be in.
+    pub(crate) const WORDS: [&'static str; 2] = ["ready", "warming"];
+
+    /// The state that it is in, for people.
+    pub(crate) fn word(&self) -> &'static str {
+        if self.standing.has(Objection::Warming) { "warming" } else { "ready" }
+    }
+
+    /// True where nothing but its being new speaks against it.
+    pub(crate) fn is_available(&self) -> bool {
+        !self.standing.has(Objection::Down)
+    }
+
+    /// From now on its share grows to what is due.
+    pub(super) fn warm_up(&self, over: Duration, now: Moment) {
+        self.warming.0.store(now.micros(), Relaxed);
+        self.warming.1.store(micros(over), Relaxed);
+        self.standing.raise(Objection::Warming);
+    }
+
+    /// The part of its share that it gets. Once that is all of it, nothing speaks against it any more.
+    pub(super) fn warmth(&self, now: Moment) -> f64 {
+        let passed = now.since(Moment::from_micros(self.warming.0.load(Relaxed)));
+        let warmth = micros(passed) as f64 / self.warming.1.load(Relaxed) as f64;
+        if warmth >= 1.0 {
+            self.standing.drop(Objection::Warming);
+        }
+        warmth.max(LEAST_WARMTH)
+    }
+
+    /// An attempt has ended after so long. One that failed tells nothing of how long answers take, but must not look
+    /// quick.
+    pub(crate) fn observe(&self, took: Duration, failed: bool, now: Moment) {
+        self.latency.observe(if failed { took.max(FAILURE_TAKES) } else { took }, now);
     }
 
     pub(crate) fn in_flight(&self) -> u32 {
@@ -110,6 +177,8 @@ impl UpstreamState {
             connections: Limit::new(limits.connections),
             requests: Limit::new(limits.requests),
             waiting: Limit::new(limits.waiting),
+            changes: AtomicU64::new(0),
+            slow_start: AtomicU64::new(0),
             known: Mutex::default(),
         }
     }
@@ -121,19 +190,30 @@ impl UpstreamState {
         self.waiting.set_max(limits.waiting);
     }
 
+    /// Over how long the share of endpoints grows that are new from now on.
+    pub(super) fn set_slow_start(&self, over: Option<Duration>) {
+        self.slow_start.store(over.map_or(0, micros), Relaxed);
+    }
+
     /// The memory of each of these endpoints, new where there is none.
     pub(super) fn endpoints<'a>(
         &self,
         addresses: impl Iterator<Item = &'a EndpointAddress>,
+        now: Moment,
     ) -> Vec<Arc<EndpointState>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, state| state.strong_count() > 0);
+        let slow_start = Some(self.slow_start.load(Relaxed)).filter(|micros| *micros > 0 && known.settled);
+        known.settled = true;
+        known.endpoints.retain(|_, state| state.strong_count() > 0);
         let remembered = addresses.map(|address| {
-            if let Some(state) = known.get(address).and_then(Weak::upgrade) {
+            if let Some(state) = known.endpoints.get(address).and_then(Weak::upgrade) {
                 return state;
             }
             let state = Arc::new(EndpointState::new(address.clone()));
-            known.insert(address.clone(), Arc::downgrade(&state));
+            if let Some(slow_start) = slow_start {
+                state.warm_up(Duration::from_micros(slow_start), now);
+            }
+            known.endpoints.insert(address.clone(), Arc::downgrade(&state));
             state
         });
         remembered.collect()
@@ -148,7 +228,7 @@ mod tests {
     fn memory_lasts_as_long_as_somebody_uses_it() {
         let upstream = UpstreamState::new("a", UpstreamLimits { connections: 1, requests: 1, waiting: 1 });
         let address = EndpointAddress::Tcp("127.0.0.1:1".parse().unwrap());
-        let endpoint = || upstream.endpoints([&address].into_iter()).remove(0);
+        let endpoint = || upstream.endpoints([&address].into_iter(), Moment::from_micros(1)).remove(0);
         let first = endpoint();
         let running = first.begin();
         assert_eq!(endpoint().in_flight(), 1);

@@ -1,32 +1,128 @@
-//! Whose turn it is: one worker's balancer of one upstream.
+//! Whose turn it is: one worker's balancer of one upstream, and who is passed over.
+//!
+//! The balancer knows shares; what stands against an endpoint at this moment is looked at here, and is the same for all
+//! balancers. In this order, until somebody is found: who has nothing against it; who is only warming up; who has failed
+//! this very request; and, before a request goes nowhere, who was ejected. One that its check calls down gets nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
-use super::RoundRobin;
+use super::balancer::{Balancer, Part};
 use super::endpoints::{EndpointSet, Endpoints};
+use super::hashing::mix;
+use super::moment::Moment;
+use super::standing::Objection;
 use super::state::EndpointState;
+use crate::config::model::{Balancing, LoadBalancer};
+
+/// With so much more than its part of the endpoints, a zone still takes all of its requests. Envoy's 1.4.
+const ZONE_RESERVE: f64 = 1.4;
+
+/// What a request says about where it may go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish<'a> {
+    /// Hash of what it is to be kept together by.
+    pub(crate) key: Option<u64>,
+    /// Endpoints that have failed it, by their ids.
+    pub(crate) failed: &'a [u64],
+    pub(crate) now: Moment,
+}
+
+/// Why there is no endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nobody {
+    /// The upstream has none.
+    Empty,
+    /// All that it has are down.
+    Down,
+}
 
 /// A balancer over the set that it was made for, and made anew when the source has named another.
 #[derive(Debug)]
 pub(crate) struct Turns {
     endpoints: Arc<Endpoints>,
     set: Arc<EndpointSet>,
-    balancer: RoundRobin,
+    load_balancer: LoadBalancer,
+    zone: Option<String>,
+    /// Of the proxy's own zone, where one is preferred.
+    near: Option<Balancer>,
+    /// Of all others.
+    far: Balancer,
+    random: fastrand::Rng,
+    outlook: Outlook,
+}
+
+/// What follows from all endpoints together; looked at anew only when something has changed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Outlook {
+    changes: u64,
+    /// Share of the requests that the own zone can take.
+    near: f64,
+}
+
+/// How much is put up with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Leniency {
+    None,
+    Warming,
+    Failed,
 }
 
 impl Turns {
-    /// `seed` tells workers apart, so that they do not all begin with the same endpoint.
-    pub(crate) fn new(endpoints: Arc<Endpoints>, seed: u64) -> Self {
+    /// `seed` tells workers apart.
+    pub(crate) fn new(endpoints: Arc<Endpoints>, balancing: &Balancing, seed: u64) -> Self {
         let set = Arc::clone(&endpoints.load());
-        let balancer = RoundRobin::new(weights(&set), seed);
-        Turns { endpoints, set, balancer }
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (near, far) = balancers(&set, &balancing.load_balancer, balancing.zone.as_deref(), &mut random);
+        Turns {
+            endpoints,
+            set,
+            load_balancer: balancing.load_balancer.clone(),
+            zone: balancing.zone.clone(),
+            near,
+            far,
+            random,
+            outlook: Outlook { changes: u64::MAX, near: 0.0 },
+        }
     }
 
-    /// The next endpoint, or `None` where there is none.
-    pub(crate) fn pick(&mut self) -> Option<Arc<EndpointState>> {
+    /// True where it picks as this asks for.
+    pub(crate) fn is_for(&self, balancing: &Balancing) -> bool {
+        self.load_balancer == balancing.load_balancer && self.zone == balancing.zone
+    }
+
+    /// The next endpoint.
+    pub(crate) fn pick(&mut self, wish: Wish<'_>) -> Result<Arc<EndpointState>, Nobody> {
         self.refresh();
-        let position = self.balancer.pick(|_| true)?;
-        Some(self.set.members[position].state.clone())
+        let key = wish.key.unwrap_or_else(|| self.random.u64(..));
+        let picked = match self.choose(wish, key, Leniency::None) {
+            Some(position) => position,
+            None => [Leniency::Warming, Leniency::Failed]
+                .into_iter()
+                .find_map(|leniency| self.choose(wish, key, leniency))
+                .ok_or_else(|| self.nobody())?,
+        };
+        Ok(self.set.members[picked].state.clone())
+    }
+
+    fn choose(&mut self, wish: Wish<'_>, key: u64, leniency: Leniency) -> Option<usize> {
+        let members = &self.set.members;
+        let usable = |position: usize| {
+            let state = &*members[position].state;
+            (state.standing.is_plain() || is_tolerable(state, wish.now, key, leniency))
+                && (leniency >= Leniency::Failed || !wish.failed.contains(&state.id))
+        };
+        let Some(near) = &mut self.near else { return self.far.pick(members, key, wish.now, usable) };
+        // By the key, so that what is kept together stays together.
+        if fraction(mix(key)) < self.outlook.near {
+            near.pick(members, key, wish.now, usable).or_else(|| self.far.pick(members, key, wish.now, usable))
+        } else {
+            self.far.pick(members, key, wish.now, usable).or_else(|| near.pick(members, key, wish.now, usable))
+        }
+    }
+
+    fn nobody(&self) -> Nobody {
+        if self.set.members.iter().any(|member| member.weight > 0) { Nobody::Down } else { Nobody::Empty }
     }
 
     /// Lets go of a set that is not in force any more: what is gone from it can drain.
@@ -34,11 +130,276 @@ impl Turns {
         let set = self.endpoints.load();
         if !Arc::ptr_eq(&set, &self.set) {
             self.set = Arc::clone(&set);
-            self.balancer = RoundRobin::new(weights(&set), fastrand::u64(..));
+            (self.near, self.far) = balancers(&set, &self.load_balancer, self.zone.as_deref(), &mut self.random);
+            self.outlook.changes = u64::MAX;
+        }
+        let changes = self.endpoints.upstream.changes.load(Relaxed);
+        if changes != self.outlook.changes {
+            self.outlook = Outlook { changes, near: self.near_share() };
+        }
+    }
+
+    /// The part of its endpoints that the own zone has left, and what they can take beyond it.
+    fn near_share(&self) -> f64 {
+        let Some(zone) = &self.zone else { return 0.0 };
+        let weight = |available: bool| {
+            let members = self.set.members.iter().filter(|member| !available || member.state.is_available());
+            members.map(|member| f64::from(Part::In(zone).weight(member))).sum::<f64>()
+        };
+        let all = weight(false);
+        if all == 0.0 { 0.0 } else { (weight(true) / all * ZONE_RESERVE).min(1.0) }
+    }
+}
+
+fn balancers(
+    set: &EndpointSet,
+    kind: &LoadBalancer,
+    zone: Option<&str>,
+    random: &mut fastrand::Rng,
+) -> (Option<Balancer>, Balancer) {
+    match zone {
+        None => (None, Balancer::new(kind, Part::All, set, random.u64(..))),
+        Some(zone) => {
+            let near = Balancer::new(kind, Part::In(zone), set, random.u64(..));
+            (Some(near), Balancer::new(kind, Part::OutOf(zone), set, random.u64(..)))
         }
     }
 }
 
-fn weights(set: &EndpointSet) -> impl Iterator<Item = u32> {
-    set.members.iter().map(|member| member.weight)
+/// Whether what speaks against an endpoint can be put up with.
+fn is_tolerable(state: &EndpointState, now: Moment, key: u64, leniency: Leniency) -> bool {
+    if state.standing.has(Objection::Down) {
+        return false;
+    }
+    if leniency >= Leniency::Warming || !state.standing.has(Objection::Warming) {
+        return true;
+    }
+    // One throw for each endpoint and pick, or each key: as the share grows, keys come to it one by one and stay.
+    fraction(mix(key ^ state.id)) < state.warmth(now)
+}
+
+/// From 0 to 1, without 1.
+fn fraction(bits: u64) -> f64 {
+    (bits >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use tokio::time::Instant;
+
+    use super::super::endpoints::Discovered;
+    use super::super::state::UpstreamState;
+    use super::*;
+    use crate::config::model::{EndpointAddress, HashKey, UpstreamLimits};
+
+    const KINDS: [LoadBalancer; 5] = [
+        LoadBalancer::RoundRobin,
+        LoadBalancer::LeastRequests,
+        LoadBalancer::PeakEwma,
+        LoadBalancer::RingHash(HashKey::ClientAddress),
+        LoadBalancer::Maglev(HashKey::ClientAddress),
+    ];
+    const PICKS: usize = 4_000;
+
+    /// Endpoints with these weights and zones, on ports from 1.
+    fn endpoints(members: &[(u32, Option<&str>)]) -> Arc<Endpoints> {
+        let limits = UpstreamLimits { connections: 1, requests: 1, waiting: 1 };
+        let endpoints = Endpoints::awaited(Arc::new(UpstreamState::new("a", limits)));
+        publish(&endpoints, members);
+        Arc::new(endpoints)
+    }
+
+    fn publish(endpoints: &Endpoints, members: &[(u32, Option<&str>)]) {
+        let discovered = members.iter().zip(1..).map(|((weight, zone), port)| Discovered {
+            address: EndpointAddress::Tcp(([127, 0, 0, 1], port).into()),
+            weight: *weight,
+            zone: zone.map(Arc::from),
+            protocol: None,
+        });
+        endpoints.publish(discovered.collect(), Instant::now());
+    }
+
+    fn balancing(kind: &LoadBalancer, zone: Option<&str>) -> Balancing {
+        Balancing { load_balancer: kind.clone(), zone: zone.map(str::to_owned), slow_start: None }
+    }
+
+    fn state(endpoints: &Endpoints, position: usize) -> Arc<EndpointState> {
+        endpoints.load().members[position].state.clone()
+    }
+
+    /// A check says so.
+    fn set_down(endpoints: &Endpoints, position: usize) {
+        state(endpoints, position).standing.raise(Objection::Down);
+        endpoints.upstream.changes.fetch_add(1, Relaxed);
+    }
+
+    /// What share each endpoint gets.
+    fn shares(turns: &mut Turns, failed: &[u64], now: Moment) -> Vec<f64> {
+        let states: Vec<_> = turns.endpoints.load().members.iter().map(|member| member.state.clone()).collect();
+        let mut counts = vec![0; states.len()];
+        for _ in 0..PICKS {
+            let Ok(picked) = turns.pick(Wish { key: None, failed, now }) else { continue };
+            counts[states.iter().position(|state| Arc::ptr_eq(state, &picked)).unwrap()] += 1;
+        }
+        counts.into_iter().map(|count| f64::from(count) / PICKS as f64).collect()
+    }
+
+    fn now() -> Moment {
+        Instant::now().into()
+    }
+
+    #[track_caller]
+    fn about(shares: &[f64], expected: &[f64], of: &LoadBalancer) {
+        // A ring's shares are within some percent of what is due, whatever the keys are.
+        let tolerance = if matches!(of, LoadBalancer::RingHash(_)) { 0.08 } else { 0.03 };
+        for (share, due) in shares.iter().zip(expected) {
+            assert!((share - due).abs() <= tolerance, "{of:?}: {shares:?} where {expected:?} is due");
+            assert!(*due > 0.0 || *share == 0.0, "{of:?}: {shares:?} where {expected:?} is due");
+        }
+    }
+
+    #[test]
+    fn every_balancer_gives_each_its_weight() {
+        for kind in &KINDS {
+            let mut turns =
+                Turns::new(endpoints(&[(5, None), (3, None), (2, None), (0, None)]), &balancing(kind, None), 7);
+            about(&shares(&mut turns, &[], now()), &[0.5, 0.3, 0.2, 0.0], kind);
+        }
+    }
+
+    #[test]
+    fn one_that_is_down_gets_nothing_and_one_that_failed_only_where_no_other_is() {
+        for kind in &KINDS {
+            let endpoints = endpoints(&[(1, None); 3]);
+            let mut turns = Turns::new(endpoints.clone(), &balancing(kind, None), 7);
+            let failed = [state(&endpoints, 1).id];
+            set_down(&endpoints, 0);
+            about(&shares(&mut turns, &failed, now()), &[0.0, 0.0, 1.0], kind);
+            set_down(&endpoints, 2);
+            about(&shares(&mut turns, &failed, now()), &[0.0, 1.0, 0.0], kind);
+            set_down(&endpoints, 1);
+            let wish = Wish { key: None, failed: &[], now: now() };
+            assert_eq!(turns.pick(wish).err(), Some(Nobody::Down));
+            publish(&endpoints, &[]);
+            assert_eq!(turns.pick(wish).err(), Some(Nobody::Empty));
+        }
+    }
+
+    #[test]
+    fn a_new_endpoint_gets_a_share_that_grows() {
+        const OVER: Duration = Duration::from_secs(10);
+        for kind in &KINDS {
+            let endpoints = endpoints(&[(1, None); 4]);
+            let mut turns = Turns::new(endpoints.clone(), &balancing(kind, None), 7);
+            let begin = now();
+            let after = |seconds: u64| Moment::from_micros(begin.micros() + seconds * 1_000_000);
+            state(&endpoints, 0).warm_up(OVER, begin);
+            let mut share = |seconds| shares(&mut turns, &[], after(seconds))[0];
+            let (first, half, whole) = (share(0), share(5), share(10));
+            assert!(first < 0.06 && first > 0.005, "{kind:?}: {first}");
+            assert!(half > 0.06 && half < 0.2, "{kind:?}: {half}");
+            assert!(whole > 0.17, "{kind:?}: {whole}");
+            assert!(state(&endpoints, 0).standing.is_plain());
+        }
+    }
+
+    #[test]
+    fn where_all_are_new_none_of_them_is() {
+        for kind in &KINDS {
+            let endpoints = endpoints(&[(1, None); 2]);
+            let mut turns = Turns::new(endpoints.clone(), &balancing(kind, None), 7);
+            (0..2).for_each(|position| state(&endpoints, position).warm_up(Duration::from_secs(10), now()));
+            about(&shares(&mut turns, &[], now()), &[0.5, 0.5], kind);
+        }
+    }
+
+    #[test]
+    fn the_own_zone_comes_first_and_what_it_cannot_take_spills_over() {
+        for kind in &KINDS {
+            let endpoints =
+                endpoints(&[(1, Some("a")), (1, Some("a")), (1, Some("a")), (1, Some("a")), (1, Some("b")), (1, None)]);
+            let mut turns = Turns::new(endpoints.clone(), &balancing(kind, Some("a")), 7);
+            about(&shares(&mut turns, &[], now()), &[0.25, 0.25, 0.25, 0.25, 0.0, 0.0], kind);
+            set_down(&endpoints, 0);
+            about(&shares(&mut turns, &[], now()), &[0.0, 0.333, 0.333, 0.333, 0.0, 0.0], kind);
+            set_down(&endpoints, 1);
+            // Half of the zone, times 1.4.
+            about(&shares(&mut turns, &[], now()), &[0.0, 0.0, 0.35, 0.35, 0.15, 0.15], kind);
+            set_down(&endpoints, 2);
+            set_down(&endpoints, 3);
+            about(&shares(&mut turns, &[], now()), &[0.0, 0.0, 0.0, 0.0, 0.5, 0.5], kind);
+            let elsewhere = self::endpoints(&[(1, Some("b")), (1, Some("c"))]);
+            let mut turns = Turns::new(elsewhere, &balancing(kind, Some("a")), 7);
+            about(&shares(&mut turns, &[], now()), &[0.5, 0.5], kind);
+        }
+    }
+
+    #[test]
+    fn the_quick_and_the_idle_get_more() {
+        let endpoints = endpoints(&[(1, None), (1, None)]);
+        state(&endpoints, 0).observe(Duration::from_millis(100), false, now());
+        state(&endpoints, 1).observe(Duration::from_millis(10), false, now());
+        let mut turns = Turns::new(endpoints.clone(), &balancing(&LoadBalancer::PeakEwma, None), 7);
+        about(&shares(&mut turns, &[], now()), &[0.0, 1.0], &LoadBalancer::PeakEwma);
+        let _running = state(&endpoints, 1).begin();
+        let mut turns = Turns::new(endpoints.clone(), &balancing(&LoadBalancer::LeastRequests, None), 7);
+        about(&shares(&mut turns, &[], now()), &[1.0, 0.0], &LoadBalancer::LeastRequests);
+    }
+
+    #[test]
+    fn a_failure_is_not_mistaken_for_a_quick_answer() {
+        let endpoints = endpoints(&[(1, None), (1, None)]);
+        state(&endpoints, 0).observe(Duration::from_millis(1), true, now());
+        state(&endpoints, 1).observe(Duration::from_millis(10), false, now());
+        let mut turns = Turns::new(endpoints, &balancing(&LoadBalancer::PeakEwma, None), 7);
+        about(&shares(&mut turns, &[], now()), &[0.0, 1.0], &LoadBalancer::PeakEwma);
+    }
+
+    #[test]
+    fn workers_share_a_sets_tables() {
+        let endpoints = endpoints(&[(1, None); 3]);
+        let ring = |turns: &Turns| match &turns.far {
+            Balancer::RingHash(ring) => ring.clone(),
+            other => panic!("{other:?}"),
+        };
+        let balancing = balancing(&KINDS[3], None);
+        let (one, other) = (Turns::new(endpoints.clone(), &balancing, 1), Turns::new(endpoints, &balancing, 2));
+        assert!(Arc::ptr_eq(&ring(&one), &ring(&other)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Whatever stands against whom: nobody who is down is picked, and somebody is while somebody is not.
+        #[test]
+        fn somebody_who_is_up_is_picked(
+            members in prop::collection::vec((0u32..3, any::<bool>(), any::<bool>(), any::<bool>(), 0u8..3), 1..8),
+            kind in prop::sample::select(KINDS.to_vec()), prefers in any::<bool>(), key in prop::option::of(any::<u64>()),
+        ) {
+            let zones = [None, Some("a"), Some("b")];
+            let written: Vec<_> = members.iter().map(|(weight, .., zone)| (*weight, zones[usize::from(*zone)])).collect();
+            let endpoints = endpoints(&written);
+            let mut failed = Vec::new();
+            for (position, (_, down, has_failed, warming, _)) in members.iter().enumerate() {
+                if *down { set_down(&endpoints, position) }
+                if *has_failed { failed.push(state(&endpoints, position).id) }
+                if *warming { state(&endpoints, position).warm_up(Duration::from_secs(10), now()) }
+            }
+            let mut turns = Turns::new(endpoints.clone(), &balancing(&kind, prefers.then_some("a")), 7);
+            let up = |position: usize| members[position].0 > 0 && !members[position].1;
+            let fresh = |position: usize| up(position) && !members[position].2;
+            for _ in 0..20 {
+                match turns.pick(Wish { key, failed: &failed, now: now() }) {
+                    Ok(picked) => {
+                        let picked = (0..members.len()).find(|position| state(&endpoints, *position).id == picked.id).unwrap();
+                        prop_assert!(up(picked));
+                        prop_assert!(fresh(picked) || !(0..members.len()).any(fresh));
+                    }
+                    Err(_) => prop_assert!(!(0..members.len()).any(up)),
+                }
+            }
+        }
+    }
 }

@@ -175,3 +175,53 @@ upstreams:
     load(&proxy, 20);
     shares(&endpoints, &[95, 5], "a split");
 }
+
+// The latency of one is what it takes to answer; the other balancers see its requests pile up.
+#[test]
+fn a_slow_endpoint_gets_little_where_the_balancer_looks() {
+    for load_balancer in ["least_requests", "peak_ewma"] {
+        let mut endpoints = counting(2);
+        let (requests, counter) = (Arc::new(AtomicUsize::new(0)), endpoints[1].1.clone());
+        let slow = Upstream::scripted(move |served| {
+            while served.head().is_some() {
+                counter.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                if served.try_send(OK).is_err() {
+                    return;
+                }
+            }
+        });
+        endpoints.push((slow, requests));
+        let list: Vec<String> = [0, 2].map(|index: usize| format!("\"{}\"", endpoints[index].0.address())).to_vec();
+        let proxy = Proxy::start(
+            "
+listeners:
+  inbound: { address: 127.0.0.1:0, upstream: app }
+upstreams:
+  app: { static: [@list], load_balancer: @balancer }
+",
+            &[("@list", &list.join(", ")), ("@balancer", &load_balancer)],
+        );
+        load(&proxy, 20);
+        let [quick, slow] = [0, 1].map(|index: usize| endpoints[index].1.load(Ordering::Relaxed));
+        assert_eq!(quick + slow, REQUESTS);
+        assert!(slow * 4 < quick, "{load_balancer}: {quick} at the quick one, {slow} at the slow one");
+    }
+}
+
+#[test]
+fn the_own_zone_comes_first() {
+    let endpoints = counting(2);
+    let proxy = Proxy::start(
+        "
+zone: eu-1a
+listeners:
+  inbound: { address: 127.0.0.1:0, upstream: app }
+upstreams:
+  app: { static: [{ address: \"@a\", zone: eu-1b }, { address: \"@b\", zone: eu-1a }], prefer_zone: true }
+",
+        &[("@a", &endpoints[0].0.address()), ("@b", &endpoints[1].0.address())],
+    );
+    load(&proxy, 4);
+    shares(&endpoints, &[0, 1], "the own zone");
+}

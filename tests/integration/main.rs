@@ -15,6 +15,7 @@ mod consul_watch;
 mod descriptors;
 mod drain;
 mod grpc;
+mod hashing;
 mod headers;
 mod hostile;
 mod http1_requests;

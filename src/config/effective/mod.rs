@@ -14,7 +14,7 @@ use super::given::{Given, Named, Spanned};
 use super::model::Direction;
 use super::raw::listener::{Listener, ListenerLimits};
 use super::raw::route::Route;
-use super::raw::upstream::{Defaults, Endpoint, Timeouts, Upstream, UpstreamLimits, UpstreamLong};
+use super::raw::upstream::{Defaults, Endpoint, Timeouts, Upstream, UpstreamLimits};
 use super::raw::{Configuration, MetricsForm};
 use super::scalar::{OrNone, Scalar};
 use super::short_form::ShortUpstream;
@@ -49,6 +49,7 @@ impl Long<'_> {
     fn configuration(&self, raw: &Configuration) -> Yaml {
         let mut entries = vec![("version", text("1"))];
         self.optional(&mut entries, "service", &raw.service);
+        entries.push(("zone", self.said(&raw.zone, "none")));
         entries.push(("workers", self.said(&raw.workers, "auto")));
         entries.push(("admin", self.admin(raw)));
         entries.push(("metrics", self.metrics(raw)));
@@ -214,6 +215,9 @@ impl Long<'_> {
     fn defaults(&self, defaults: Option<&Defaults>) -> Yaml {
         map([
             ("protocol", self.of(defaults.map(|defaults| &defaults.protocol), "auto")),
+            ("load_balancer", self.of(defaults.map(|defaults| &defaults.load_balancer), "round_robin")),
+            ("slow_start", self.of(defaults.map(|defaults| &defaults.slow_start), "none")),
+            ("prefer_zone", self.of(defaults.map(|defaults| &defaults.prefer_zone), "false")),
             ("timeouts", self.timeouts(None, defaults.and_then(|defaults| defaults.timeouts.get()))),
             ("limits", self.limits(None, defaults.and_then(|defaults| defaults.limits.get()))),
             ("on_empty", self.on_empty(None, defaults.map(|defaults| &defaults.on_empty))),
@@ -221,11 +225,17 @@ impl Long<'_> {
     }
 
     fn upstream(&self, given: &Given<Upstream>, defaults: Option<&Defaults>) -> Yaml {
-        let endpoint = |address: Yaml, weight: Yaml| map([("address", address), ("weight", weight)]);
+        let endpoint = |address: Yaml, weight: Yaml, zone: Option<Yaml>| {
+            map([("address", address), ("weight", weight)].into_iter().chain(zone.map(|zone| ("zone", zone))))
+        };
         let endpoints = |list: &[Given<Endpoint>]| {
             let long = list.iter().map(|given| match given.get() {
-                Some(Endpoint::Long(long)) => endpoint(self.said(&long.address, "none"), self.said(&long.weight, "1")),
-                _ => endpoint(self.said(given, "none"), text("1")),
+                Some(Endpoint::Long(long)) => endpoint(
+                    self.said(&long.address, "none"),
+                    self.said(&long.weight, "1"),
+                    long.zone.node().map(|node| self.copy(node)),
+                ),
+                _ => endpoint(self.said(given, "none"), text("1"), None),
             });
             Yaml::List(long.collect())
         };
@@ -242,20 +252,33 @@ impl Long<'_> {
                 (("consul", self.said(given, "none")), None)
             }
             Some(Upstream::Short(_)) | None => {
-                (("static", Yaml::List(vec![endpoint(self.said(given, "none"), text("1"))])), None)
+                (("static", Yaml::List(vec![endpoint(self.said(given, "none"), text("1"), None)])), None)
             }
-        };
-        let protocol = |long: &UpstreamLong| long.protocol.node().is_some();
-        let protocol = match long.filter(|long| protocol(long)) {
-            Some(long) => self.said(&long.protocol, "auto"),
-            None => self.of(defaults.map(|defaults| &defaults.protocol), "auto"),
         };
         let source_name = source.0;
         let on_empty = self.on_empty(long.map(|long| &long.on_empty), defaults.map(|defaults| &defaults.on_empty));
         let mut entries = vec![
             source,
-            ("protocol", protocol),
-            ("load_balancer", self.of(long.map(|long| &long.load_balancer), "round_robin")),
+            (
+                "protocol",
+                self.first(long.map(|long| &long.protocol), defaults.map(|defaults| &defaults.protocol), "auto"),
+            ),
+            (
+                "load_balancer",
+                self.first(
+                    long.map(|long| &long.load_balancer),
+                    defaults.map(|defaults| &defaults.load_balancer),
+                    "round_robin",
+                ),
+            ),
+            (
+                "slow_start",
+                self.first(long.map(|long| &long.slow_start), defaults.map(|defaults| &defaults.slow_start), "none"),
+            ),
+            (
+                "prefer_zone",
+                self.first(long.map(|long| &long.prefer_zone), defaults.map(|defaults| &defaults.prefer_zone), "false"),
+            ),
             (
                 "timeouts",
                 self.timeouts(
@@ -317,6 +340,11 @@ impl Long<'_> {
     /// What is written for a key, or what holds without it.
     fn said<T>(&self, given: &Given<T>, otherwise: impl Into<String>) -> Yaml {
         self.of(Some(given), otherwise)
+    }
+
+    /// What the upstream says, or the defaults, or what holds without either.
+    fn first<T>(&self, own: Option<&Given<T>>, defaults: Option<&Given<T>>, otherwise: &str) -> Yaml {
+        self.of(own.filter(|own| !own.is_absent()).or(defaults), otherwise)
     }
 
     fn of<T>(&self, given: Option<&Given<T>>, otherwise: impl Into<String>) -> Yaml {

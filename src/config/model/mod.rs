@@ -4,6 +4,7 @@
 //! durations are `Option` where the file may say `none`.
 
 mod consul;
+mod endpoints;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::Regex;
 
+pub use self::endpoints::{Balancing, HashKey, LoadBalancer};
 use super::template::Template;
 pub use consul::{
     AgentAddress, Consul, ConsulConsistency, ConsulSource, ConsulTarget, OnEmpty, Passing, Register, RegisterCheck,
@@ -453,6 +455,8 @@ pub struct Upstream {
     pub timeouts: Timeouts,
     /// Its limits.
     pub limits: UpstreamLimits,
+    /// How its endpoints are chosen.
+    pub balancing: Balancing,
 }
 
 /// Where endpoints come from. Discovery by DNS will stand beside these.
@@ -471,6 +475,8 @@ pub struct Endpoint {
     pub address: EndpointAddress,
     /// Share of the requests; 0: none. At most 65,535. Default 1.
     pub weight: u16,
+    /// Where it stands, as the proxy's own `zone` is named.
+    pub zone: Option<String>,
 }
 
 /// What is spoken to an upstream.

@@ -4,6 +4,7 @@
 //! Every key is a [`Given`], so that a mistake in one hides none in another. Where a value has several forms, an enum
 //! with the serde name `$by_form` has a variant for each. Doc comments are the schema's descriptions.
 
+pub(crate) mod balancing;
 pub(crate) mod consul;
 pub(crate) mod listener;
 pub(crate) mod route;
@@ -29,6 +30,8 @@ pub(crate) struct Configuration {
     pub(crate) version: Given<Number<1, 1>>,
     /// Who this service is, in traces and registries.
     pub(crate) service: Given<Name>,
+    /// Where this proxy stands: what upstreams with `prefer_zone` prefer. Default `none`.
+    pub(crate) zone: Given<OrNone<Text>>,
     /// How many threads carry requests: a number, or `auto` (the default), which follows the cgroup's CPU limit.
     pub(crate) workers: Given<Workers>,
     /// Where everything about the proxy can be seen and changed.

@@ -3,12 +3,13 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::balancing::LoadBalancer;
 use super::consul::{ConsulForm, OnEmptyForm};
 use crate::config::given::{Given, Spanned};
 use crate::config::model::EndpointAddress;
 use crate::config::scalar::OrNone;
 use crate::config::short_form::ShortUpstream;
-use crate::config::units::{Number, Period};
+use crate::config::units::{Flag, Number, Period, Text};
 
 /// An upstream: an address, a service in a registry, a list of addresses, or all of it.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -42,6 +43,10 @@ pub(crate) struct UpstreamLong {
     pub(crate) protocol: Given<Protocol>,
     /// How endpoints take turns. Default `round_robin`, weighted and smooth.
     pub(crate) load_balancer: Given<LoadBalancer>,
+    /// Over how long a new endpoint's share grows to what is due. Default `none`: it has it at once.
+    pub(crate) slow_start: Given<OrNone<Period>>,
+    /// Endpoints of the proxy's own `zone` come first. Default false.
+    pub(crate) prefer_zone: Given<Flag>,
     /// How long things may take.
     pub(crate) timeouts: Given<Timeouts>,
     /// How much there may be at once.
@@ -56,6 +61,12 @@ pub(crate) struct Defaults {
     pub(crate) protocol: Given<Protocol>,
     /// What becomes of endpoints when their source says that there are none. Default `{ keep: 30s }`.
     pub(crate) on_empty: Given<OnEmptyForm>,
+    /// How endpoints take turns. Default `round_robin`.
+    pub(crate) load_balancer: Given<LoadBalancer>,
+    /// Over how long a new endpoint's share grows to what is due. Default `none`.
+    pub(crate) slow_start: Given<OrNone<Period>>,
+    /// Endpoints of the proxy's own `zone` come first. Default false.
+    pub(crate) prefer_zone: Given<Flag>,
     /// How long things may take.
     pub(crate) timeouts: Given<Timeouts>,
     /// How much there may be at once.
@@ -84,6 +95,8 @@ pub(crate) struct EndpointLong {
     pub(crate) address: Given<EndpointAddress>,
     /// Share of the requests; 0: none. Default 1.
     pub(crate) weight: Given<Number<0, 65_535>>,
+    /// The zone that it stands in, for `prefer_zone`. Default none.
+    pub(crate) zone: Given<Text>,
 }
 
 /// What is spoken to an upstream.
@@ -96,13 +109,6 @@ pub(crate) enum Protocol {
     Http1,
     /// HTTP/2 by prior knowledge.
     Http2,
-}
-
-/// How endpoints take turns.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum LoadBalancer {
-    RoundRobin,
 }
 
 /// How long things may take. Each can be `none`.

@@ -5,6 +5,7 @@
 //! the rest can be looked at, and the caller throws the model away.
 
 mod addresses;
+mod balancing;
 mod consul;
 mod coverage;
 mod headers;

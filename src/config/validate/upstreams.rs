@@ -20,7 +20,7 @@ use crate::config::scalar::{OrNone, Scalar};
 use crate::config::short_form::ShortUpstream;
 use crate::config::text::{listed, nearest, quote};
 use crate::config::tree::NodeId;
-use crate::config::units::{Name, Number, Period};
+use crate::config::units::{Name, Number, Period, Text};
 
 impl<'a> Validator<'a> {
     pub(super) fn named_upstreams(&mut self) {
@@ -204,7 +204,7 @@ impl<'a> Validator<'a> {
     fn short_source(&self, short: &ShortUpstream) -> EndpointSource {
         match short {
             ShortUpstream::Address(address) => {
-                EndpointSource::Static(vec![Endpoint { address: address.clone(), weight: 1 }])
+                EndpointSource::Static(vec![Endpoint { address: address.clone(), weight: 1, zone: None }])
             }
             ShortUpstream::Consul(short) => {
                 EndpointSource::Consul(Box::new(ConsulSource { agents: self.consul.clone(), ..*short.0.clone() }))
@@ -254,8 +254,8 @@ impl<'a> Validator<'a> {
                 readable = false;
                 continue;
             };
-            let (address, weight) = match &spanned.value {
-                raw::Endpoint::Address(address) => (address, 1),
+            let (address, weight, zone) = match &spanned.value {
+                raw::Endpoint::Address(address) => (address, 1, None),
                 raw::Endpoint::Long(long) => {
                     if long.address.is_absent() {
                         self.missing(
@@ -269,7 +269,7 @@ impl<'a> Validator<'a> {
                         readable = false;
                         continue;
                     };
-                    (address, long.weight.get().map_or(1, |weight| weight.0))
+                    (address, long.weight.get().map_or(1, |weight| weight.0), long.zone.get())
                 }
             };
             if let Some(other) = first.insert(address.value.clone(), address.node) {
@@ -279,8 +279,7 @@ impl<'a> Validator<'a> {
                 first.insert(address.value.clone(), other);
                 continue;
             }
-            let endpoint = self.endpoint(address, weight);
-            endpoints.push(endpoint);
+            endpoints.push(endpoint(address, weight, zone));
         }
         if readable && !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
             self.error(
@@ -293,11 +292,8 @@ impl<'a> Validator<'a> {
         endpoints
     }
 
-    fn endpoint(&self, address: &Spanned<EndpointAddress>, weight: u32) -> Endpoint {
-        Endpoint { address: address.value.clone(), weight: u16::try_from(weight).unwrap_or(u16::MAX) }
-    }
-
-    fn upstream(&self, name: String, source: EndpointSource, long: Option<&raw::UpstreamLong>) -> Upstream {
+    fn upstream(&mut self, name: String, source: EndpointSource, long: Option<&raw::UpstreamLong>) -> Upstream {
+        let balancing = self.balancing(long);
         let defaults = self.raw.defaults.get();
         let protocol =
             long.and_then(|long| long.protocol.get()).or_else(|| defaults.and_then(|defaults| defaults.protocol.get()));
@@ -318,7 +314,16 @@ impl<'a> Validator<'a> {
                 long.and_then(|long| long.limits.get()),
                 defaults.and_then(|defaults| defaults.limits.get()),
             ),
+            balancing,
         }
+    }
+}
+
+fn endpoint(address: &Spanned<EndpointAddress>, weight: u32, zone: Option<&Text>) -> Endpoint {
+    Endpoint {
+        address: address.value.clone(),
+        weight: u16::try_from(weight).unwrap_or(u16::MAX),
+        zone: zone.map(|zone| zone.0.clone()),
     }
 }
 
