@@ -115,6 +115,8 @@ fn record() -> Record<'static> {
         connect: Some(Duration::from_micros(300)),
         first_byte: Some(Duration::from_micros(4_123)),
         total: Duration::from_micros(4_456),
+        tls: None,
+        identity: None,
         trace_id: "0af7651916cd43dd8448eb211c80319c",
         request_id: "5f3c1f9e-7a43-4c1e-9a55-2b6a0f4c9d11",
         generation: 7,

@@ -26,6 +26,7 @@ use crate::config::model::{Config, Direction, Workers};
 pub use crate::control::Ending;
 use crate::control::{Command, Control, Heartbeat, InForce, Report, WorkerHandle};
 use crate::discovery;
+use crate::identity;
 use crate::listener::socket;
 use crate::listener::{Door, LayerFn, Loads, Proxy, StreamIn, listen, take_over};
 use crate::proxy::via::Pseudonym;
@@ -71,6 +72,9 @@ pub enum StartError {
         /// What the file system said.
         error: io::Error,
     },
+    /// A certificate, key or bundle of authorities cannot be used.
+    #[error(transparent)]
+    Identity(#[from] identity::FileError),
     /// A thread or runtime could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -164,7 +168,9 @@ impl Builder {
 
         let names = Arc::new(Names::new());
         let registry = Registry::default();
-        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::compile(&config, 1, &registry, &names)));
+        let identities = identity::Store::default();
+        let snapshot = Snapshot::compile(&config, 1, &registry, &identities, &names)?;
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let access_log = AccessLog::start(&config.telemetry.access_log).map_err(StartError::AccessLog)?;
         let closing = (watch::Sender::new(false), watch::Sender::new(false));
 
@@ -196,6 +202,7 @@ impl Builder {
         let control = Arc::new(Control {
             workers: handles,
             snapshot,
+            identities,
             exporter: Exporter::new(names)?,
             in_force,
             access_log: std::sync::Mutex::new(Some(access_log)),
@@ -215,6 +222,10 @@ impl Builder {
                 for (upstream, compiled) in config.upstreams.iter().zip(&control.snapshot.load().upstreams) {
                     discovery::start(upstream, &compiled.endpoints);
                 }
+                tokio::task::spawn_local({
+                    let control = control.clone();
+                    async move { control.identities.keep_current().await }
+                });
                 tokio::task::spawn_local({
                     let control = control.clone();
                     async move { control.discover(config.wait_for_discovery).await }

@@ -9,12 +9,13 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::model::Direction;
+use crate::identity;
 use crate::listener::StreamIn;
 use crate::runtime::drain::Phase;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::{
-    ConfigFacts, DiscoveryFacts, EndpointCount, Exporter, Scrape, ShardSnapshot, UpstreamFacts,
+    CertificateEnd, ConfigFacts, DiscoveryFacts, EndpointCount, Exporter, Scrape, ShardSnapshot, UpstreamFacts,
 };
 use crate::transport::PoolCounts;
 use crate::upstream::state::EndpointState;
@@ -129,6 +130,7 @@ impl Standing {
 pub(crate) struct Control {
     pub(crate) workers: Vec<WorkerHandle>,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) identities: identity::Store,
     pub(crate) exporter: Exporter,
     pub(crate) in_force: InForce,
     pub(crate) access_log: Mutex<Option<AccessLog>>,
@@ -251,6 +253,12 @@ impl Control {
                 generation: snapshot.generation,
                 last_reload_successful: true,
             }),
+            certificates: self
+                .identities
+                .expiries()
+                .into_iter()
+                .map(|expiry| CertificateEnd { file: expiry.file.display().to_string(), not_after: expiry.not_after })
+                .collect(),
             access_log_lines_dropped: self.access_log_lines_dropped(),
         })
     }

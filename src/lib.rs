@@ -33,6 +33,8 @@ mod transport;
 
 pub mod body;
 
+mod identity;
+
 // The hinge.
 mod snapshot;
 

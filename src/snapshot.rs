@@ -9,6 +9,7 @@ use crate::config::model::{
     self, Balancing, Direction, EndpointSource, ListenerLimits, PathMatch, TimeoutOverrides, Timeouts, Trust,
     UpstreamIndex, UpstreamProtocol,
 };
+use crate::identity::{self, FileError, ServerTls};
 use crate::proxy::header_rules::Rules;
 use crate::route::Table;
 use crate::telemetry::metrics::{ListenerId, Names, RouteId, UpstreamId};
@@ -38,6 +39,7 @@ pub(crate) struct Listener {
     pub(crate) direction: Direction,
     pub(crate) edge: bool,
     pub(crate) trust: Trust,
+    pub(crate) tls: Option<Arc<ServerTls>>,
     pub(crate) limits: ListenerLimits,
     pub(crate) table: Table,
     pub(crate) routes: Vec<Route>,
@@ -96,13 +98,25 @@ pub(crate) struct Upstream {
 }
 
 impl Snapshot {
-    /// Compiles `config`; what it shares with earlier generations is taken from `registry` and `names`.
-    pub(crate) fn compile(config: &model::Config, generation: u64, registry: &Registry, names: &Names) -> Self {
+    /// Compiles `config`; what it shares with earlier generations is taken from `registry`, `identities` and `names`.
+    ///
+    /// # Errors
+    /// Where a certificate, key or bundle of authorities cannot be used.
+    pub(crate) fn compile(
+        config: &model::Config,
+        generation: u64,
+        registry: &Registry,
+        identities: &identity::Store,
+        names: &Names,
+    ) -> Result<Self, FileError> {
         let upstreams = config.upstreams.iter().map(|upstream| compile_upstream(upstream, registry, names)).collect();
         let mut splits = 0;
-        let listeners =
-            config.listeners.iter().map(|listener| compile_listener(listener, config, names, &mut splits)).collect();
-        Snapshot { generation, service: config.service.clone(), listeners, upstreams }
+        let listeners = config.listeners.iter().map(|listener| {
+            let tls = listener.tls.as_ref().map(|tls| identities.server(tls)).transpose()?;
+            Ok(Listener { tls, ..compile_listener(listener, config, names, &mut splits) })
+        });
+        let listeners = listeners.collect::<Result<_, FileError>>()?;
+        Ok(Snapshot { generation, service: config.service.clone(), listeners, upstreams })
     }
 
     pub(crate) fn upstream(&self, index: UpstreamIndex) -> &Upstream {
@@ -150,6 +164,7 @@ fn compile_listener(listener: &model::Listener, config: &model::Config, names: &
         direction: listener.direction,
         edge: listener.edge,
         trust: listener.trust.clone(),
+        tls: None,
         limits: listener.limits,
         table: Table::compile(&listener.routes),
         routes: routes.collect(),

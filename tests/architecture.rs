@@ -28,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "control",
             "discovery",
+            "identity",
             "listener",
             "proxy",
             "runtime",
@@ -45,18 +46,44 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("discovery", &["config", "consul", "upstream"]),
     // control → listener: a connection that one worker hands to another is a command.
     // control → upstream: metrics count endpoints by their states.
-    ("control", &["config", "listener", "runtime", "snapshot", "telemetry", "transport", "upstream"]),
+    // control → identity: it shows when certificates end, and has their files read again.
+    ("control", &["config", "identity", "listener", "runtime", "snapshot", "telemetry", "transport", "upstream"]),
     // The request's way.
     // listener → upstream: a limit is a limit, and `limits.connections` counts as those of upstreams do.
     // listener → route: a Host has to be one before anything is done with it.
     // listener → transport: both sides of HTTP/2 run their tasks on the worker's own thread.
     (
         "listener",
-        &["body", "config", "error", "http1", "proxy", "route", "runtime", "telemetry", "transport", "upstream"],
+        &[
+            "body",
+            "config",
+            "error",
+            "http1",
+            "identity",
+            "proxy",
+            "route",
+            "runtime",
+            "telemetry",
+            "transport",
+            "upstream",
+        ],
     ),
+    // proxy → identity: whom TLS says that a connection is with.
     (
         "proxy",
-        &["body", "config", "error", "outcome", "route", "runtime", "snapshot", "telemetry", "transport", "upstream"],
+        &[
+            "body",
+            "config",
+            "error",
+            "identity",
+            "outcome",
+            "route",
+            "runtime",
+            "snapshot",
+            "telemetry",
+            "transport",
+            "upstream",
+        ],
     ),
     ("route", &["config"]),
     ("upstream", &["config"]),
@@ -64,8 +91,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The wire. http1 → route: what may stand in `Host` is one rule, in one place.
     ("http1", &["body", "error", "route", "runtime"]),
     ("body", &["error"]),
-    // The hinge. snapshot → proxy: it holds header rules in their compiled form.
-    ("snapshot", &["config", "proxy", "route", "telemetry", "upstream"]),
+    // Who is who.
+    ("identity", &["config"]),
+    // The hinge. snapshot → proxy: it holds header rules in their compiled form. snapshot → identity: a configuration
+    // whose certificates cannot be read is refused.
+    ("snapshot", &["config", "identity", "proxy", "route", "telemetry", "upstream"]),
     // What is asked of Consul stands in the model, and sockets are everybody's.
     ("consul", &["config", "runtime"]),
     // The ground floor. telemetry → config: what is to be written where.

@@ -31,6 +31,8 @@ pub(crate) struct BodySender {
     ended: bool,
     polled: bool,
     moved: bool,
+    /// TLS holds something back that the peer has not taken.
+    held_back: bool,
 }
 
 impl std::fmt::Debug for BodySender {
@@ -62,6 +64,7 @@ impl BodySender {
             ended,
             polled: false,
             moved: false,
+            held_back: false,
         }
     }
 
@@ -72,7 +75,7 @@ impl BodySender {
 
     /// True while a piece waits for the peer to take it.
     pub(crate) fn is_stuck(&self) -> bool {
-        !self.tail.is_empty()
+        !self.tail.is_empty() || self.held_back
     }
 
     /// Tells whoever observes the body how it ended.
@@ -96,12 +99,15 @@ impl BodySender {
     ) -> Poll<Result<(), SendError>> {
         loop {
             let source = self.poll_gather(cx, out)?;
-            if out.is_empty() && self.tail.is_empty() {
+            if out.is_empty() && self.tail.is_empty() && !self.held_back {
                 return source.map(Ok);
             }
             let before = out.len() + self.tail.len();
             let sent = stream.with(|stream| out.poll_send(cx, stream, &mut self.tail)).map_err(SendError::Peer);
-            self.moved |= out.len() + self.tail.len() < before;
+            let left = out.len() + self.tail.len();
+            let held_back = sent.is_pending() && left == 0;
+            self.moved |= left < before || (self.held_back && !held_back);
+            self.held_back = held_back;
             ready!(sent)?;
             if self.ended {
                 return Poll::Ready(Ok(()));

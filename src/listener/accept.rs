@@ -15,7 +15,7 @@ use socket2::{SockRef, Socket};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use super::{LayerFn, Session, serve, socket};
+use super::{LayerFn, serve, socket};
 use crate::body::Body;
 use crate::error::{Error, Reason};
 use crate::http1::{self, Framing};
@@ -157,7 +157,7 @@ impl Door {
         let accepted = match stream {
             Stream::Tcp(tcp) => tcp.into_std().map(Accepted::Tcp),
             Stream::Unix(unix) => unix.into_std().map(Accepted::Unix),
-            Stream::Replayed(..) => return,
+            Stream::Tls(_) | Stream::Replayed(..) => return,
         };
         if let Ok(stream) = accepted {
             let local = self.local;
@@ -168,6 +168,9 @@ impl Door {
     /// Tells a client that there is no room, as far as that goes without waiting.
     fn refuse(&self, stream: &Stream) {
         let connection = Connection::new(self.worker.clone(), self.listener, stream.peer(), self.local);
+        if connection.tls().is_some() {
+            return; // A handshake would be room, too.
+        }
         let response = connection.refuse(Request::new(Body::empty()), Error::local(Reason::Overflow));
         let mut bytes = Vec::new();
         let body = response.body().as_full().cloned().unwrap_or_default();
@@ -177,7 +180,7 @@ impl Door {
         let _ = match stream {
             Stream::Tcp(tcp) => tcp.try_write(&bytes),
             Stream::Unix(unix) => unix.try_write(&bytes),
-            Stream::Replayed(..) => Ok(0),
+            Stream::Tls(_) | Stream::Replayed(..) => Ok(0),
         };
         if let Some(observer) = response.into_body().take_observer() {
             observer.end(Ok(()));
@@ -215,10 +218,10 @@ fn start(
     }
     let peer = stream.peer();
     let connection = Connection::new(worker.clone(), listener, peer, local);
-    let session = Rc::new(Session::new(connection, listener, layers));
+    let layers = layers.cloned();
     let serving = async move {
         let _counted = (load, permit);
-        serve(stream, session).await;
+        serve(stream, connection, layers).await;
     };
     // Thousands of these wait at a time: whoever makes it large should notice.
     debug_assert!(size_of_val(&serving) <= 1536, "a waiting connection takes {} bytes", size_of_val(&serving));

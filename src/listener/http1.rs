@@ -143,7 +143,7 @@ pub(super) async fn serve(stream: Stream, session: &Session, mut ticket: Ticket)
                         return Outcome::Closed;
                     }
                     After::Abort => {
-                        shared.stream.borrow().reset_on_close();
+                        shared.stream.borrow_mut().reset_on_close();
                         return Outcome::Closed;
                     }
                 }

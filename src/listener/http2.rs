@@ -56,7 +56,7 @@ pub(super) async fn serve(stream: Stream, early: BytesMut, session: Rc<Session>,
             async move { Ok::<_, Infallible>(answer(&session, request, open).await) }
         })
     };
-    let io = TokioIo::new(Stream::Replayed(early, Box::new(stream)));
+    let io = TokioIo::new(if early.is_empty() { stream } else { Stream::Replayed(early, Box::new(stream)) });
     let connection = Builder::new(LocalExec)
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)

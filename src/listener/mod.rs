@@ -5,6 +5,7 @@ mod http1;
 mod http2;
 mod session;
 pub(crate) mod socket;
+mod tls;
 
 pub(crate) use accept::{Door, Loads, StreamIn, listen, take_over};
 pub use session::Proxy;
@@ -12,23 +13,40 @@ pub(crate) use session::{LayerFn, Session};
 
 use std::rc::Rc;
 
+use bytes::BytesMut;
+
+use crate::proxy::Connection;
 use crate::runtime::stream::Stream;
 use crate::telemetry::metrics::{ListenerCounter, ListenerGauge};
 
 /// Serves one client's connection to its end.
-async fn serve(stream: Stream, session: Rc<Session>) {
-    let worker = session.worker().clone();
-    let ticket = worker.drain.join();
+async fn serve(stream: Stream, mut connection: Connection, layers: Option<LayerFn>) {
+    let worker = connection.worker().clone();
+    let mut ticket = worker.drain.join();
+    let (stream, http2) = match connection.tls() {
+        None => (stream, false),
+        Some(tls) => match Box::pin(tls::open(stream, &tls, &mut connection, &mut ticket)).await {
+            Some(opened) => (opened.stream, opened.http2),
+            None => return,
+        },
+    };
+    let session = Rc::new(Session::new(connection, layers.as_ref()));
+    if http2 {
+        return serve_http2(stream, BytesMut::new(), session).await;
+    }
     let held = worker.metrics.hold_listener(session.listener(), ListenerGauge::Http1Connections);
     let outcome = http1::serve(stream, &session, ticket).await;
     drop(held);
     match outcome {
         http1::Outcome::Closed => worker.metrics.count_listener(session.listener(), ListenerCounter::Http1Connections),
-        http1::Outcome::Http2(stream, early) => {
-            worker.metrics.count_listener(session.listener(), ListenerCounter::Http2Connections);
-            let _held = worker.metrics.hold_listener(session.listener(), ListenerGauge::Http2Connections);
-            let ticket = worker.drain.join();
-            Box::pin(http2::serve(stream, early, session, ticket)).await;
-        }
+        http1::Outcome::Http2(stream, early) => serve_http2(stream, early, session).await,
     }
+}
+
+async fn serve_http2(stream: Stream, early: BytesMut, session: Rc<Session>) {
+    let worker = session.worker().clone();
+    worker.metrics.count_listener(session.listener(), ListenerCounter::Http2Connections);
+    let _held = worker.metrics.hold_listener(session.listener(), ListenerGauge::Http2Connections);
+    let ticket = worker.drain.join();
+    Box::pin(http2::serve(stream, early, session, ticket)).await;
 }

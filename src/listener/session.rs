@@ -71,15 +71,14 @@ impl Service<Request<Body>> for Proxy {
 /// One connection.
 pub(crate) struct Session {
     connection: Rc<Connection>,
-    listener: ListenerId,
     layered: Option<Box<dyn EdgeService>>,
 }
 
 impl Session {
-    pub(crate) fn new(connection: Connection, listener: ListenerId, layers: Option<&LayerFn>) -> Self {
+    pub(crate) fn new(connection: Connection, layers: Option<&LayerFn>) -> Self {
         let connection = Rc::new(connection);
         let layered = layers.map(|layers| layers(Proxy(connection.clone())));
-        Session { connection, listener, layered }
+        Session { connection, layered }
     }
 
     /// Answers a request.
@@ -112,7 +111,7 @@ impl Session {
     }
 
     pub(super) fn listener(&self) -> ListenerId {
-        self.listener
+        self.connection.listener()
     }
 
     pub(super) fn terms(&self) -> Terms {
@@ -120,7 +119,7 @@ impl Session {
     }
 
     pub(super) fn count_header_timeout(&self) {
-        self.worker().metrics.count_listener(self.listener, ListenerCounter::RejectedHeaderTimeout);
+        self.worker().metrics.count_listener(self.listener(), ListenerCounter::RejectedHeaderTimeout);
     }
 }
 

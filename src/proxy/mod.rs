@@ -19,6 +19,7 @@ pub(crate) mod worker;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::header::{HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -30,16 +31,19 @@ use self::reply::Audience;
 use self::variables::RequestVariables;
 use self::worker::{Generation, Worker};
 use crate::body::{Body, Downstream};
-use crate::config::model::{Direction, ListenerLimits, PathRewrite};
+use crate::config::model::{Direction, ListenerLimits, PathRewrite, TlsVersion};
 use crate::error::{Error, Reason};
+use crate::identity::{self, ServerTls};
 use crate::route::Target;
 use crate::route::rewrite::{redirect_location, rewrite_path};
 use crate::snapshot::{self, Action, Listener, Route};
 use crate::telemetry::metrics::ListenerId;
 
 const HTTP: HeaderValue = HeaderValue::from_static("http");
-/// Port of a Host that names none.
+const HTTPS: HeaderValue = HeaderValue::from_static("https");
+/// Ports of a Host that names none.
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 /// What a listener says of its connections. Asked for once a request.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +59,8 @@ pub(crate) struct Connection {
     listener: ListenerId,
     peer: Peer,
     peer_port: Option<u16>,
+    /// Whom TLS says that it is with; `None` in the clear.
+    secured: Option<Rc<identity::Peer>>,
     /// CONNECT is for the app beside us, and for nobody else.
     connect_allowed: bool,
     /// In force when the connection began; serves it to its end where its listener is removed.
@@ -70,6 +76,7 @@ impl Connection {
             listener,
             peer: Peer::new(peer.map(|peer| peer.ip())),
             peer_port: peer.map(|peer| peer.port()),
+            secured: None,
             connect_allowed: loopback && outbound,
             first,
             worker,
@@ -78,6 +85,35 @@ impl Connection {
 
     pub(crate) fn worker(&self) -> &Rc<Worker> {
         &self.worker
+    }
+
+    pub(crate) fn listener(&self) -> ListenerId {
+        self.listener
+    }
+
+    pub(crate) fn listener_name(&self) -> Arc<str> {
+        let (generation, listener) = self.current();
+        generation.snapshot.listeners[listener].name.clone()
+    }
+
+    /// How the listener speaks TLS now, where it does.
+    pub(crate) fn tls(&self) -> Option<Arc<ServerTls>> {
+        let (generation, listener) = self.current();
+        generation.snapshot.listeners[listener].tls.clone()
+    }
+
+    /// From now on the connection is with this peer.
+    pub(crate) fn secure(&mut self, peer: Rc<identity::Peer>) {
+        self.secured = Some(peer);
+    }
+
+    /// `None` in the clear.
+    pub(crate) fn tls_version(&self) -> Option<TlsVersion> {
+        self.secured.as_ref().map(|peer| peer.version)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.secured.is_some() { "https" } else { "http" }
     }
 
     /// What the listener says now.
@@ -132,6 +168,7 @@ impl Connection {
             request.uri().clone(),
             request.version(),
             request.headers(),
+            self.secured.clone(),
         )
     }
 
@@ -175,7 +212,8 @@ impl Connection {
         let listener = &generation.snapshot.listeners[record.listener_position()];
         let hop = hop_by_hop::strip(request.headers_mut());
         let client = Client::find(&listener.trust, self.peer.address(), request.headers());
-        let position = find_route(listener, request);
+        let port = if self.secured.is_some() { HTTPS_PORT } else { HTTP_PORT };
+        let position = find_route(listener, request, port);
         record.route = position;
         let route = position.map(|position| &listener.routes[position]);
         let connect =
@@ -185,7 +223,7 @@ impl Connection {
         }
         let route = route.ok_or_else(|| Error::local(Reason::NoRoute))?;
         let captured = route.response_headers.capture(request.headers());
-        let mut response = match decide(route, record, &generation, request)? {
+        let mut response = match decide(route, record, &generation, request, self.scheme())? {
             Decision::Answer(response) => *response,
             Decision::Send(target) => {
                 record.send_to(target.upstream);
@@ -234,7 +272,8 @@ impl Connection {
         if edge {
             drop_own_fields(headers);
         }
-        forwarded::write(headers, edge, client, &self.peer, &HTTP, record.host());
+        let scheme = if self.secured.is_some() { &HTTPS } else { &HTTP };
+        forwarded::write(headers, edge, client, &self.peer, scheme, record.host());
         self.worker.via.append(headers, version);
         record.request_id.send(headers);
         if let Some(host) = &route.rewrite.host {
@@ -251,7 +290,7 @@ impl Connection {
     }
 
     fn variables<'a>(&self, record: &'a Record, client: Client) -> RequestVariables<'a> {
-        RequestVariables { record, client, client_port: self.peer_port, scheme: "http" }
+        RequestVariables { record, client, client_port: self.peer_port, scheme: self.scheme() }
     }
 }
 
@@ -266,6 +305,7 @@ fn decide<'a>(
     record: &Record,
     generation: &Generation,
     request: &Request<Body>,
+    scheme: &str,
 ) -> Result<Decision<'a>, Error> {
     Ok(match &route.action {
         Action::Upstream(target) => Decision::Send(target),
@@ -277,7 +317,7 @@ fn decide<'a>(
         Action::Redirect(redirect) => {
             let host = record.host().and_then(|host| host.to_str().ok()).unwrap_or_default();
             let uri = request.uri();
-            let location = redirect_location(redirect, "http", host, uri.path(), uri.query())
+            let location = redirect_location(redirect, scheme, host, uri.path(), uri.query())
                 .map_err(|error| Error::downstream(Reason::BadRequest).because(error))?;
             Decision::Answer(Box::new(reply::redirect(redirect.status, location)))
         }
@@ -291,12 +331,11 @@ fn find(generation: &Generation, listener: ListenerId) -> Option<usize> {
     generation.snapshot.listeners.iter().position(|candidate| candidate.id == listener)
 }
 
-fn find_route(listener: &Listener, request: &Request<Body>) -> Option<usize> {
+fn find_route(listener: &Listener, request: &Request<Body>, default_port: u16) -> Option<usize> {
     let uri = request.uri();
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| uri.authority().map(|authority| authority.as_str())).unwrap_or_default();
-    let target =
-        Target { host, default_port: HTTP_PORT, path: uri.path(), query: uri.query(), method: request.method() };
+    let target = Target { host, default_port, path: uri.path(), query: uri.query(), method: request.method() };
     listener.table.find(&target, request.headers())
 }
 

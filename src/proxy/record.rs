@@ -12,6 +12,7 @@ use super::worker::{Generation, RequestInFlight, Worker};
 use crate::body::{Body, Downstream, Observer};
 use crate::config::model::UpstreamIndex;
 use crate::error::Reason;
+use crate::identity::Peer;
 use crate::outcome::Outcome;
 use crate::runtime::drain::Phase;
 use crate::snapshot::Listener;
@@ -27,6 +28,8 @@ pub(crate) struct Record {
     worker: Rc<Worker>,
     generation: Rc<Generation>,
     listener: usize,
+    /// Whom TLS says that it comes from; `None` in the clear.
+    client: Option<Rc<Peer>>,
     downstream: Option<Rc<dyn Downstream>>,
     pub(crate) received: Instant,
     method: Method,
@@ -73,11 +76,13 @@ impl Record {
         uri: Uri,
         version: Version,
         headers: &HeaderMap,
+        client: Option<Rc<Peer>>,
     ) -> Box<Self> {
         let Listener { edge, id, .. } = generation.snapshot.listeners[listener];
         let ids = &mut *worker.ids.borrow_mut();
         Box::new(Record {
             listener,
+            client,
             downstream,
             received,
             trace: TraceContext::receive(headers, edge, ids),
@@ -237,6 +242,8 @@ impl Record {
             connect: self.connect,
             first_byte: self.first_byte.map(|first| first - self.received),
             total,
+            tls: self.client.as_ref().map(|client| client.version.as_str()),
+            identity: self.client.as_ref().and_then(|client| client.identity.as_deref()),
             trace_id: self.trace.trace_id(),
             request_id: self.request_id.as_str(),
             generation: self.generation.snapshot.generation,

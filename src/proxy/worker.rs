@@ -6,6 +6,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 
 use super::via::Pseudonym;
 use crate::config::model::UpstreamIndex;
@@ -14,6 +15,7 @@ use crate::snapshot::{self, Snapshot};
 use crate::telemetry::access_log::WorkerLog;
 use crate::telemetry::clock::Clock;
 use crate::telemetry::ids::Ids;
+use crate::telemetry::log::throttle::Throttle;
 use crate::telemetry::metrics::Shard;
 use crate::transport::Pools;
 use crate::upstream::RoundRobin;
@@ -34,7 +36,16 @@ pub(crate) struct Worker {
     pub(crate) drain: Rc<LocalDrain>,
     pub(crate) via: Pseudonym,
     in_flight: Cell<usize>,
+    /// TLS handshakes with clients that are under way.
+    pub(crate) handshakes: Semaphore,
+    /// Failed ones that are worth a line.
+    pub(crate) handshake_log: Throttle,
 }
+
+/// A handshake holds some 30 KiB and takes most of a millisecond of CPU: more at once would only make all of them late.
+const HANDSHAKES: usize = 256;
+/// Lines a second.
+const HANDSHAKE_LINES: u32 = 10;
 
 /// A snapshot with what this worker remembers for it: where its balancers stand.
 #[derive(Debug)]
@@ -118,6 +129,8 @@ impl Worker {
             drain: Rc::default(),
             via,
             in_flight: Cell::new(0),
+            handshakes: Semaphore::new(HANDSHAKES),
+            handshake_log: Throttle::new(HANDSHAKE_LINES),
         })
     }
 

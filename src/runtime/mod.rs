@@ -7,4 +7,5 @@ pub(crate) mod address;
 pub(crate) mod drain;
 pub(crate) mod stream;
 pub(crate) mod timer;
+pub(crate) mod tls_stream;
 pub(crate) mod worker;

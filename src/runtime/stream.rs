@@ -1,20 +1,24 @@
-//! A connected socket of any kind. TLS will be one more variant.
+//! A connected socket of any kind, with TLS on it or without.
 
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use super::tls_stream::TlsStream;
 
 /// A connected socket.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsStream>),
     /// Bytes that were read to tell the protocol, then the socket.
     Replayed(BytesMut, Box<Stream>),
 }
@@ -25,6 +29,7 @@ impl Stream {
         match self {
             Stream::Tcp(tcp) => tcp.peer_addr().ok(),
             Stream::Unix(_) => None,
+            Stream::Tls(tls) => tls.socket().peer(),
             Stream::Replayed(_, inner) => inner.peer(),
         }
     }
@@ -40,6 +45,7 @@ impl Stream {
         match self {
             Stream::Tcp(tcp) => tcp.poll_read_ready(cx),
             Stream::Unix(unix) => unix.poll_read_ready(cx),
+            Stream::Tls(tls) => tls.poll_readable(cx),
             Stream::Replayed(bytes, _) if !bytes.is_empty() => Poll::Ready(Ok(())),
             Stream::Replayed(_, inner) => inner.poll_readable(cx),
         }
@@ -48,37 +54,78 @@ impl Stream {
     /// What an idle connection has to say, asked of the kernel.
     ///
     /// The runtime's own notion is as old as its last turn; this costs one system call.
-    pub(crate) fn look(&self) -> Liveness {
-        let mut byte = [0u8; 1];
-        let result = match self {
-            Stream::Tcp(tcp) => rustix::net::recv(tcp, &mut byte, PEEK),
-            Stream::Unix(unix) => rustix::net::recv(unix, &mut byte, PEEK),
+    pub(crate) fn look(&mut self) -> Liveness {
+        let peeked = match self {
+            Stream::Tls(tls) => return tls.look(),
             Stream::Replayed(bytes, _) if !bytes.is_empty() => return Liveness::Unexpected,
             Stream::Replayed(_, inner) => return inner.look(),
+            Stream::Tcp(tcp) => peek(tcp),
+            Stream::Unix(unix) => peek(unix),
         };
-        match result {
-            Ok((0, _)) => Liveness::Closed,
-            Ok(_) => Liveness::Unexpected,
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Liveness::Quiet,
+        match peeked {
+            Ok(None) => Liveness::Closed,
+            Ok(Some(_)) => Liveness::Unexpected,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Liveness::Quiet
+            }
             Err(_) => Liveness::Closed,
         }
     }
 
+    /// The next byte of the socket, which stays there, as soon as there is one; `None` at its end.
+    pub(crate) fn poll_peek(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
+        loop {
+            ready!(self.poll_readable(cx))?;
+            let peeked = match self {
+                Stream::Tcp(tcp) => tcp.try_io(Interest::READABLE, || peek(&*tcp)),
+                Stream::Unix(unix) => unix.try_io(Interest::READABLE, || peek(&*unix)),
+                Stream::Tls(_) | Stream::Replayed(..) => Err(io::ErrorKind::Unsupported.into()),
+            };
+            match peeked {
+                // The runtime was mistaken, and knows better now.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                peeked => return Poll::Ready(peeked),
+            }
+        }
+    }
+
+    /// Reads what the kernel has, whatever the runtime thinks.
+    pub(super) fn receive_at_once(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        const NOW: rustix::net::RecvFlags = rustix::net::RecvFlags::DONTWAIT;
+        match self {
+            Stream::Tcp(tcp) => Ok(rustix::net::recv(tcp, buffer, NOW)?.0),
+            Stream::Unix(unix) => Ok(rustix::net::recv(unix, buffer, NOW)?.0),
+            Stream::Tls(_) | Stream::Replayed(..) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Gives the kernel what it takes, whatever the runtime thinks.
+    pub(super) fn send_at_once(&self, bytes: &[u8]) -> io::Result<usize> {
+        const NOW: rustix::net::SendFlags = rustix::net::SendFlags::DONTWAIT.union(rustix::net::SendFlags::NOSIGNAL);
+        match self {
+            Stream::Tcp(tcp) => Ok(rustix::net::send(tcp, bytes, NOW)?),
+            Stream::Unix(unix) => Ok(rustix::net::send(unix, bytes, NOW)?),
+            Stream::Tls(_) | Stream::Replayed(..) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
     /// Closing will reset the connection instead of ending it. A Unix socket has no such thing.
-    pub(crate) fn reset_on_close(&self) {
+    pub(crate) fn reset_on_close(&mut self) {
         match self {
             Stream::Tcp(tcp) => {
-                let _ = socket2::SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
+                let _ = socket2::SockRef::from(&*tcp).set_linger(Some(std::time::Duration::ZERO));
             }
             Stream::Unix(_) => {}
+            Stream::Tls(tls) => tls.abort(),
             Stream::Replayed(_, inner) => inner.reset_on_close(),
         }
     }
 
     /// True where nothing is known to be there to be read. What is there is lost; whoever asks wants silence.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&mut self) -> bool {
         let mut byte = [0u8; 1];
         let read = match self {
+            Stream::Tls(tls) => return tls.look() == Liveness::Quiet,
             Stream::Tcp(tcp) => tcp.try_read(&mut byte),
             Stream::Unix(unix) => unix.try_read(&mut byte),
             Stream::Replayed(bytes, inner) => return bytes.is_empty() && inner.is_quiet(),
@@ -88,6 +135,13 @@ impl Stream {
 }
 
 const PEEK: rustix::net::RecvFlags = rustix::net::RecvFlags::PEEK.union(rustix::net::RecvFlags::DONTWAIT);
+
+/// The next byte of a socket, which stays there; `None` at its end. Asked of the kernel, without waiting.
+fn peek(socket: impl AsFd) -> io::Result<Option<u8>> {
+    let mut byte = [0u8; 1];
+    let (read, _) = rustix::net::recv(socket, &mut byte, PEEK)?;
+    Ok((read > 0).then_some(byte[0]))
+}
 
 /// What [`Stream::look`] saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +159,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Stream::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
+            Stream::Tls(tls) => Pin::new(&mut **tls).poll_read(cx, buf),
             Stream::Replayed(bytes, inner) => {
                 if bytes.is_empty() {
                     return Pin::new(&mut **inner).poll_read(cx, buf);
@@ -123,6 +178,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Stream::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
+            Stream::Tls(tls) => Pin::new(&mut **tls).poll_write(cx, buf),
             Stream::Replayed(_, inner) => Pin::new(&mut **inner).poll_write(cx, buf),
         }
     }
@@ -135,6 +191,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
             Stream::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, slices),
+            Stream::Tls(tls) => Pin::new(&mut **tls).poll_write_vectored(cx, slices),
             Stream::Replayed(_, inner) => Pin::new(&mut **inner).poll_write_vectored(cx, slices),
         }
     }
@@ -143,14 +200,20 @@ impl AsyncWrite for Stream {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(())) // Sockets hold nothing back.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            // Sockets hold nothing back.
+            Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Tls(tls) => Pin::new(&mut **tls).poll_flush(cx),
+            Stream::Replayed(_, inner) => Pin::new(&mut **inner).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Stream::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
+            Stream::Tls(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
             Stream::Replayed(_, inner) => Pin::new(&mut **inner).poll_shutdown(cx),
         }
     }
@@ -207,7 +270,8 @@ impl Outgoing {
         self.len() == 0
     }
 
-    /// Sends everything, then `tail` as far as it goes in the same system call; `tail` is advanced.
+    /// Sends everything, then `tail` as far as it goes in the same system call; `tail` is advanced. Ready when all of it
+    /// is with the kernel.
     pub(crate) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -234,7 +298,7 @@ impl Outgoing {
                 self.clear();
             }
         }
-        Poll::Ready(Ok(()))
+        Pin::new(stream).poll_flush(cx)
     }
 
     /// Gives the memory back; for connections that go idle.

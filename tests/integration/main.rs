@@ -36,5 +36,7 @@ mod stale_connections;
 mod support;
 mod takeover;
 mod timeouts;
+mod tls;
+mod tls_files;
 mod trace;
 mod upgrade;

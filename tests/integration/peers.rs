@@ -100,7 +100,7 @@ fn curl_uploads_a_gibibyte() {
     assert_eq!(proxy.log_line("/upload")["bytes_in"], SIZE);
 }
 
-fn curl() -> Command {
+pub(crate) fn curl() -> Command {
     needed("curl", "curl", &["curl"]);
     let mut curl = Command::new("curl");
     curl.args(["-sS", "--noproxy", "", "--max-time", "60"]);
@@ -113,7 +113,7 @@ fn curl() -> Command {
 }
 
 /// A script of `peers/`, run by an interpreter that has what it imports.
-fn script(name: &str) -> Command {
+pub(crate) fn script(name: &str) -> Command {
     let mut command = Command::new(environment().join("bin/python"));
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/peers").join(name));
     command
@@ -126,7 +126,7 @@ fn script(name: &str) -> Command {
 
 /// Runs it to its end and returns what it wrote to stdout; panics with what it wrote to stderr where it fails.
 #[track_caller]
-fn succeeds(name: &str, command: &mut Command, directory: &Directory) -> String {
+pub(crate) fn succeeds(name: &str, command: &mut Command, directory: &Directory) -> String {
     let mut process = Process::start(name, command, directory);
     let code = process.exit_code_within(Duration::from_secs(90));
     assert_eq!(code, Some(0), "{name}: {}{}", process.stdout(), process.stderr());
@@ -170,9 +170,13 @@ fn environment() -> PathBuf {
 }
 
 /// Installs Debian's packages where the program is missing and we may; else says what to do.
-fn needed(what: &str, program: &str, packages: &[&str]) {
+pub(crate) fn needed(what: &str, program: &str, packages: &[&str]) {
     let mut probe = Command::new(program);
-    probe.args(if program == "python3" { &["-c", "import venv, ensurepip"][..] } else { &["--version"] });
+    probe.args(match program {
+        "python3" => &["-c", "import venv, ensurepip"][..],
+        "openssl" => &["version"],
+        _ => &["--version"],
+    });
     let works = |probe: &mut Command| {
         probe.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     };

@@ -14,6 +14,7 @@ use super::given::{Given, Named, Spanned};
 use super::model::Direction;
 use super::raw::listener::{Listener, ListenerLimits};
 use super::raw::route::Route;
+use super::raw::tls::ListenerTls;
 use super::raw::upstream::{Defaults, Endpoint, Timeouts, Upstream, UpstreamLimits};
 use super::raw::{Configuration, MetricsForm};
 use super::scalar::{OrNone, Scalar};
@@ -142,16 +143,36 @@ impl Long<'_> {
             }
             _ => vec![self.only_route(listener)],
         };
-        map([
+        let mut entries = vec![
             ("address", self.said(&listener.address, "none")),
             ("direction", self.said(&listener.direction, direction)),
             ("mode", self.said(&listener.mode, "http")),
             ("edge", self.said(&listener.edge, "false")),
             ("trust", trust),
+        ];
+        if let Some(tls) = listener.tls.get() {
+            entries.push(("tls", self.listener_tls(tls)));
+        }
+        entries.extend([
             ("limits", self.listener_limits(listener.limits.get())),
             ("no_route", self.said(&listener.no_route, "404")),
             ("routes", Yaml::List(routes)),
-        ])
+        ]);
+        map(entries)
+    }
+
+    fn listener_tls(&self, tls: &ListenerTls) -> Yaml {
+        let mut entries = Vec::new();
+        self.optional(&mut entries, "cert_file", &tls.cert_file);
+        self.optional(&mut entries, "key_file", &tls.key_file);
+        self.optional(&mut entries, "certificates", &tls.certificates);
+        self.optional(&mut entries, "client_ca_file", &tls.client_ca_file);
+        if !tls.client_ca_file.is_absent() {
+            entries.push(("client", self.said(&tls.client, "require")));
+        }
+        entries.push(("plaintext", self.said(&tls.plaintext, "refuse")));
+        entries.push(("min_version", self.said(&tls.min_version, "1.2")));
+        map(entries)
     }
 
     fn only_route(&self, listener: &Listener) -> Yaml {

@@ -21,6 +21,10 @@ pub use consul::{
     AgentAddress, Consul, ConsulConsistency, ConsulSource, ConsulTarget, OnEmpty, Passing, Register, RegisterCheck,
 };
 
+mod tls;
+
+pub use tls::{CertificateFiles, ClientCertificates, ListenerTls, TlsVersion};
+
 /// A whole configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -195,6 +199,8 @@ pub struct Listener {
     pub edge: bool,
     /// Which proxies before us are believed about the client's address.
     pub trust: Trust,
+    /// Without it, clients speak in the clear.
+    pub tls: Option<ListenerTls>,
     /// Bounds.
     pub limits: ListenerLimits,
     /// First match in written order.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::route::{OneOrMany, Route};
+use super::tls::ListenerTls;
 use crate::config::given::Given;
 use crate::config::model;
 use crate::config::scalar::OrNone;
@@ -32,6 +33,8 @@ pub(crate) struct Listener {
     pub(crate) edge: Given<Flag>,
     /// Which proxies before this one are believed about the client's address. Default `{ hops: 0 }`.
     pub(crate) trust: Given<Trust>,
+    /// TLS from clients.
+    pub(crate) tls: Given<ListenerTls>,
     /// What a client may ask for.
     pub(crate) limits: Given<ListenerLimits>,
 }

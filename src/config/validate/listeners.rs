@@ -102,6 +102,7 @@ impl<'a> Validator<'a> {
             },
             edge: listener.edge.get().is_some_and(|edge| edge.0),
             trust: self.trust(&listener.trust),
+            tls: self.listener_tls(&listener.tls),
             limits: self.listener_limits(&listener.limits),
             routes,
         }

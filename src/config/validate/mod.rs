@@ -15,6 +15,7 @@ mod names;
 mod patterns;
 mod proxy;
 mod routes;
+mod tls;
 mod upstreams;
 
 use std::collections::{HashMap, HashSet};

@@ -49,6 +49,10 @@ pub struct Record<'a> {
     pub first_byte: Option<Duration>,
     /// From the request's first byte to the response's last.
     pub total: Duration,
+    /// The version of TLS that the client speaks; `None` in the clear.
+    pub tls: Option<&'a str>,
+    /// Whom the client's certificate names.
+    pub identity: Option<&'a str>,
     /// 32 hexadecimal digits.
     pub trace_id: &'a str,
     /// As sent on.
@@ -86,8 +90,16 @@ impl Record<'_> {
         json::integer(out, self.code.into());
         self.write_outcome(out);
         self.write_times(out);
-        // Filled in with TLS to clients.
-        out.extend_from_slice(b"},\"tls\":null,\"identity\":null,\"trace_id\":\"");
+        match (self.tls, self.identity) {
+            (None, _) => out.extend_from_slice(b"},\"tls\":null,\"identity\":null"),
+            (tls, identity) => {
+                out.extend_from_slice(b"},\"tls\":");
+                json::string_or_null(out, tls.map(str::as_bytes));
+                out.extend_from_slice(b",\"identity\":");
+                json::string_or_null(out, identity.map(str::as_bytes));
+            }
+        }
+        out.extend_from_slice(b",\"trace_id\":\"");
         out.extend_from_slice(self.trace_id.as_bytes());
         out.extend_from_slice(b"\",\"request_id\":");
         json::string(out, self.request_id.as_bytes());
@@ -167,6 +179,8 @@ pub(super) mod tests {
             connect: Some(Duration::from_micros(300)),
             first_byte: Some(Duration::from_micros(4_100)),
             total: Duration::from_micros(4_400),
+            tls: Some("1.3"),
+            identity: Some("spiffe://mesh/ns/a/sa/web"),
             trace_id: "0af7651916cd43dd8448eb211c80319c",
             request_id: "c0ffee",
             generation: 7,
@@ -185,7 +199,7 @@ pub(super) mod tests {
             r#"{"time":"2026-02-28T23:59:59.999Z","listener":"outbound","route":"payments","upstream":"payments","#,
             r#""endpoint":"10.0.0.7:8080","method":"GET","host":"payments","path":"/v1/x","protocol":"h2","code":200,"#,
             r#""grpc_code":null,"reason":null,"attempts":1,"bytes_in":0,"bytes_out":512,"#,
-            r#""ms":{"queued":0,"connect":0.3,"first_byte":4.1,"total":4.4},"tls":null,"identity":null,"#,
+            r#""ms":{"queued":0,"connect":0.3,"first_byte":4.1,"total":4.4},"tls":"1.3","identity":"spiffe://mesh/ns/a/sa/web","#,
             r#""trace_id":"0af7651916cd43dd8448eb211c80319c","request_id":"c0ffee","generation":7}"#,
             "\n"
         );
@@ -202,10 +216,11 @@ pub(super) mod tests {
             queued: None,
             connect: None,
             first_byte: None,
+            tls: None,
             ..example()
         };
         let value: serde_json::Value = serde_json::from_str(&line(&record)).unwrap();
-        for key in ["route", "upstream", "endpoint", "host"] {
+        for key in ["route", "upstream", "endpoint", "host", "tls", "identity"] {
             assert_eq!(value[key], serde_json::Value::Null, "{key}");
         }
         assert_eq!(value["ms"], serde_json::json!({"queued": null, "connect": null, "first_byte": null, "total": 4.4}));

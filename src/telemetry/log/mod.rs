@@ -1,6 +1,7 @@
 //! The proxy's own log: what happens to it, not to single requests.
 
 mod stderr;
+pub(crate) mod throttle;
 
 use std::io::IsTerminal;
 

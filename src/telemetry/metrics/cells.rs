@@ -4,6 +4,7 @@
 
 use super::family::{self, Family};
 use super::histogram::Histogram;
+use crate::config::model::TlsVersion;
 use crate::error::Reason;
 
 /// Things of a listener that rise and fall.
@@ -30,6 +31,30 @@ pub enum ListenerCounter {
     RejectedHeaderTimeout,
     /// No file descriptor was left.
     RejectedNoDescriptor,
+    /// A connection of TLS 1.2.
+    Tls1_2,
+    /// A connection of TLS 1.3.
+    Tls1_3,
+    /// A connection in the clear, where TLS is spoken too.
+    TlsNone,
+    /// A handshake that came to its end.
+    TlsHandshakes,
+    /// One that took longer than `limits.header_timeout`.
+    TlsTimeout,
+    /// The client left before its end.
+    TlsClosed,
+    /// The client did not speak TLS.
+    TlsNotTls,
+    /// The client showed no certificate, and has to.
+    TlsNoCertificate,
+    /// The client's certificate is not to be trusted.
+    TlsBadCertificate,
+    /// The client ended it, because it does not trust us or wants another version.
+    TlsRefusedByClient,
+    /// There is no version, cipher suite or protocol that both speak.
+    TlsIncompatible,
+    /// Bytes that are none of TLS, or wrong.
+    TlsBroken,
 }
 
 /// Things that happen at an upstream.
@@ -65,12 +90,37 @@ impl ListenerGauge {
 }
 
 impl ListenerCounter {
-    pub(super) const ALL: [Self; 5] = [
+    /// A connection of this version of TLS.
+    pub const fn of_tls(version: TlsVersion) -> Self {
+        match version {
+            TlsVersion::V1_2 => Self::Tls1_2,
+            TlsVersion::V1_3 => Self::Tls1_3,
+        }
+    }
+
+    /// True for what only listeners have that speak TLS.
+    pub(super) const fn is_of_tls(self) -> bool {
+        self as usize >= Self::Tls1_2 as usize
+    }
+
+    pub(super) const ALL: [Self; 17] = [
         Self::Http1Connections,
         Self::Http2Connections,
         Self::RejectedConnectionLimit,
         Self::RejectedHeaderTimeout,
         Self::RejectedNoDescriptor,
+        Self::Tls1_2,
+        Self::Tls1_3,
+        Self::TlsNone,
+        Self::TlsHandshakes,
+        Self::TlsTimeout,
+        Self::TlsClosed,
+        Self::TlsNotTls,
+        Self::TlsNoCertificate,
+        Self::TlsBadCertificate,
+        Self::TlsRefusedByClient,
+        Self::TlsIncompatible,
+        Self::TlsBroken,
     ];
 
     pub(super) const fn row(self) -> Row {
@@ -80,6 +130,18 @@ impl ListenerCounter {
             Self::RejectedConnectionLimit => (&family::DOWNSTREAM_REJECTS, Some("connection_limit")),
             Self::RejectedHeaderTimeout => (&family::DOWNSTREAM_REJECTS, Some("header_timeout")),
             Self::RejectedNoDescriptor => (&family::DOWNSTREAM_REJECTS, Some("no_descriptor")),
+            Self::Tls1_2 => (&family::TLS_CONNECTIONS, Some("1.2")),
+            Self::Tls1_3 => (&family::TLS_CONNECTIONS, Some("1.3")),
+            Self::TlsNone => (&family::TLS_CONNECTIONS, Some("none")),
+            Self::TlsHandshakes => (&family::TLS_HANDSHAKES, Some("success")),
+            Self::TlsTimeout => (&family::TLS_HANDSHAKES, Some("timeout")),
+            Self::TlsClosed => (&family::TLS_HANDSHAKES, Some("closed")),
+            Self::TlsNotTls => (&family::TLS_HANDSHAKES, Some("not_tls")),
+            Self::TlsNoCertificate => (&family::TLS_HANDSHAKES, Some("no_certificate")),
+            Self::TlsBadCertificate => (&family::TLS_HANDSHAKES, Some("bad_certificate")),
+            Self::TlsRefusedByClient => (&family::TLS_HANDSHAKES, Some("refused_by_client")),
+            Self::TlsIncompatible => (&family::TLS_HANDSHAKES, Some("incompatible")),
+            Self::TlsBroken => (&family::TLS_HANDSHAKES, Some("broken")),
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct Scrape {
     pub discoveries: Vec<DiscoveryFacts>,
     /// The configuration in force; `None` before the first.
     pub config: Option<ConfigFacts>,
+    /// When each certificate ends.
+    pub certificates: Vec<CertificateEnd>,
     /// [`AccessLog::dropped`](crate::telemetry::access_log::AccessLog::dropped).
     pub access_log_lines_dropped: u64,
 }
@@ -59,6 +61,15 @@ pub struct UpstreamFacts {
     pub connections_open: u64,
     /// Connections that carry no request.
     pub connections_idle: u64,
+}
+
+/// A certificate's end.
+#[derive(Debug, Clone)]
+pub struct CertificateEnd {
+    /// The file that it is in, as configured.
+    pub file: String,
+    /// Since the Unix epoch, in seconds.
+    pub not_after: u64,
 }
 
 /// What is known of the source of an upstream's endpoints.
@@ -173,6 +184,9 @@ impl Collector for Proxy {
         let mut families = merge(latest.shards.values(), &self.state.names);
         families.push(self.endpoints(&latest.scrape.endpoints));
         families.extend(self.upstreams(&latest.scrape.upstreams));
+        let ends = latest.scrape.certificates.iter();
+        let ends = ends.map(|end| family::CERTIFICATE_NOT_AFTER.sample(&[&end.file], end.not_after as f64));
+        families.push(family::CERTIFICATE_NOT_AFTER.of(ends.collect()));
         families.extend(self.discoveries(&latest.scrape.discoveries));
         families.push(single(&family::ACCESS_LOG_LINES_DROPPED, &[], latest.scrape.access_log_lines_dropped as f64));
         families.push(single(&family::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0));
@@ -249,6 +263,7 @@ mod tests {
         shard.request(&key, Duration::from_millis(3), 1, 2);
         shard.attempt(upstream, Outcome::answered(200), Duration::from_millis(3));
         shard.count_listener(listener, ListenerCounter::Http1Connections);
+        shard.count_listener(listener, ListenerCounter::Tls1_3);
         shard.count_upstream(upstream, UpstreamCounter::Connected, 1);
         drop(shard.hold_listener(listener, ListenerGauge::RequestsInFlight));
         let config = ConfigFacts {
@@ -275,6 +290,7 @@ mod tests {
                 updates: 6,
             }],
             config: Some(config),
+            certificates: vec![CertificateEnd { file: "tls.crt".to_owned(), not_after: 1_930_003_200 }],
             access_log_lines_dropped: 5,
         };
         (Exporter::new(names).unwrap(), scrape)
@@ -306,6 +322,7 @@ mod tests {
             r#"outrigger_upstream_requests_waiting{upstream="payments"} 1"#,
             r#"outrigger_upstream_connections_open{upstream="payments"} 9"#,
             r#"outrigger_upstream_connections_idle{upstream="payments"} 3"#,
+            r#"outrigger_tls_certificate_not_after_timestamp_seconds{file="tls.crt"} 1930003200"#,
             "outrigger_config_generation 7",
             "outrigger_config_last_reload_successful 1",
             "outrigger_access_log_lines_dropped_total 5",

@@ -54,6 +54,10 @@ families! {
         "Connections accepted from clients.";
     DOWNSTREAM_REJECTS = Counter "outrigger_downstream_rejects_total" ["listener", "cause"]
         "Connections from clients that were closed before they brought a whole request.";
+    TLS_HANDSHAKES = Counter "outrigger_downstream_tls_handshakes_total" ["listener", "outcome"]
+        "TLS handshakes with clients; only of listeners that speak TLS.";
+    TLS_CONNECTIONS = Counter "outrigger_downstream_tls_connections_total" ["listener", "version"]
+        "Connections of listeners that speak TLS, by its version; none is a connection in the clear.";
     ATTEMPT_DURATION = Histogram "outrigger_attempt_duration_seconds" ["upstream", "outcome"]
         "Time of one attempt at an endpoint; outcome is success, gateway_error (502, 503, 504, gRPC's UNAVAILABLE), 5xx, grpc_error or a reason.";
     UPSTREAM_REQUESTS_IN_FLIGHT = Gauge "outrigger_upstream_requests_in_flight" ["upstream"]
@@ -82,6 +86,8 @@ families! {
         "Answers that changed an upstream's endpoints.";
     ACCESS_LOG_LINES_DROPPED = Counter "outrigger_access_log_lines_dropped_total" []
         "Access log lines lost because their target was slower than the requests, or refused them.";
+    CERTIFICATE_NOT_AFTER = Gauge "outrigger_tls_certificate_not_after_timestamp_seconds" ["file"]
+        "End of each certificate in use, in seconds since the Unix epoch.";
     CONFIG_INFO = Gauge "outrigger_config_info" ["source", "hash", "override"]
         "The configuration in force; always 1.";
     CONFIG_GENERATION = Gauge "outrigger_config_generation" []

@@ -116,7 +116,9 @@ impl Sums {
             for gauge in ListenerGauge::ALL {
                 families.cell(gauge.row(), name, cells.gauges[gauge as usize] as f64);
             }
-            for counter in ListenerCounter::ALL {
+            let speaks_tls =
+                ListenerCounter::ALL.iter().any(|counter| counter.is_of_tls() && cells.counters[*counter as usize] > 0);
+            for counter in ListenerCounter::ALL.into_iter().filter(|counter| speaks_tls || !counter.is_of_tls()) {
                 families.cell(counter.row(), name, cells.counters[counter as usize] as f64);
             }
         }

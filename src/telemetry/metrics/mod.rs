@@ -20,7 +20,9 @@ mod process;
 mod shard;
 
 pub use cells::{ListenerCounter, ListenerGauge, UpstreamCounter};
-pub use exporter::{CONTENT_TYPE, ConfigFacts, DiscoveryFacts, EndpointCount, Exporter, Scrape, UpstreamFacts};
+pub use exporter::{
+    CONTENT_TYPE, CertificateEnd, ConfigFacts, DiscoveryFacts, EndpointCount, Exporter, Scrape, UpstreamFacts,
+};
 pub use family::{FAMILIES, Family, Kind};
 pub use key::{MethodLabel, RequestKey};
 pub use names::{ListenerId, Names, RouteId, UpstreamId};

@@ -1,0 +1,54 @@
+//! TLS as the file means it. Files are named here and read by whoever uses them.
+
+use std::path::PathBuf;
+
+/// `listeners.*.tls`
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ListenerTls {
+    /// What the listener shows, at least one. The first is for clients that name no host, or one that is in none.
+    pub certificates: Vec<CertificateFiles>,
+    /// What it asks of clients.
+    pub client: ClientCertificates,
+    /// True where clients may also speak without TLS. Default false.
+    pub plaintext: bool,
+    /// Default 1.2.
+    pub min_version: TlsVersion,
+}
+
+/// A certificate chain and its key, both PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CertificateFiles {
+    /// The chain, its owner's certificate first.
+    pub cert: PathBuf,
+    /// The owner's key.
+    pub key: PathBuf,
+}
+
+/// What a listener asks of its clients.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ClientCertificates {
+    /// Nothing.
+    Ignored,
+    /// A certificate of these authorities, where the client has one.
+    Optional(PathBuf),
+    /// A certificate of these authorities.
+    Required(PathBuf),
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum TlsVersion {
+    V1_2,
+    V1_3,
+}
+
+impl TlsVersion {
+    /// As people write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            TlsVersion::V1_2 => "1.2",
+            TlsVersion::V1_3 => "1.3",
+        }
+    }
+}
