@@ -21,6 +21,7 @@ pub enum Reason {
     Overflow,
     ConnectFailure,
     ConnectTimeout,
+    TlsError,
     RefusedStream,
     NoEndpoint,
     UpstreamReset,
@@ -37,7 +38,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Reason; 24] = [
+    pub const ALL: [Reason; 25] = [
         Reason::BadRequest,
         Reason::UriTooLong,
         Reason::HeaderTooLarge,
@@ -50,6 +51,7 @@ impl Reason {
         Reason::Overflow,
         Reason::ConnectFailure,
         Reason::ConnectTimeout,
+        Reason::TlsError,
         Reason::RefusedStream,
         Reason::NoEndpoint,
         Reason::UpstreamReset,
@@ -94,6 +96,7 @@ impl Reason {
             Reason::ConnectTimeout => {
                 ("connect_timeout", 504, 14, "connecting to the endpoint took longer than timeouts.connect")
             }
+            Reason::TlsError => ("tls_error", 503, 14, "the endpoint is not who it should be, or does not speak TLS"),
             Reason::RefusedStream => {
                 ("refused_stream", 503, 14, "the endpoint refused the request before processing it")
             }

@@ -70,7 +70,7 @@ impl Outcome {
             },
             Outcome::Answered { .. } => Class::Success,
             Outcome::Failed(reason) => match reason {
-                Reason::ConnectFailure | Reason::ConnectTimeout => Class::ConnectFailure,
+                Reason::ConnectFailure | Reason::ConnectTimeout | Reason::TlsError => Class::ConnectFailure,
                 Reason::RefusedStream => Class::Refused,
                 Reason::UpstreamReset | Reason::UpstreamClosedIdle | Reason::UpstreamProtocolError => Class::Reset,
                 // The client's and the route's deadlines are as long as they were made: an endpoint that is given

@@ -9,7 +9,7 @@ use crate::config::model::{
     self, Balancing, Direction, EndpointSource, ListenerLimits, PathMatch, TimeoutOverrides, Timeouts, Trust,
     UpstreamIndex, UpstreamProtocol,
 };
-use crate::identity::{self, FileError, ServerTls};
+use crate::identity::{self, ClientTls, FileError, ServerTls};
 use crate::proxy::header_rules::Rules;
 use crate::route::Table;
 use crate::telemetry::metrics::{ListenerId, Names, RouteId, UpstreamId};
@@ -95,6 +95,7 @@ pub(crate) struct Upstream {
     pub(crate) is_discovered: bool,
     pub(crate) protocol: UpstreamProtocol,
     pub(crate) balancing: Balancing,
+    pub(crate) tls: Option<Arc<ClientTls>>,
 }
 
 impl Snapshot {
@@ -109,7 +110,11 @@ impl Snapshot {
         identities: &identity::Store,
         names: &Names,
     ) -> Result<Self, FileError> {
-        let upstreams = config.upstreams.iter().map(|upstream| compile_upstream(upstream, registry, names)).collect();
+        let upstreams = config.upstreams.iter().map(|upstream| {
+            let tls = upstream.tls.as_ref().map(|tls| identities.client(tls)).transpose()?;
+            Ok(Upstream { tls, ..compile_upstream(upstream, registry, names) })
+        });
+        let upstreams = upstreams.collect::<Result<_, FileError>>()?;
         let mut splits = 0;
         let listeners = config.listeners.iter().map(|listener| {
             let tls = listener.tls.as_ref().map(|tls| identities.server(tls)).transpose()?;
@@ -141,6 +146,7 @@ fn compile_upstream(upstream: &model::Upstream, registry: &Registry, names: &Nam
         is_discovered: !matches!(upstream.source, EndpointSource::Static(_)),
         protocol: upstream.protocol,
         balancing: upstream.balancing.clone(),
+        tls: None,
         state,
     }
 }

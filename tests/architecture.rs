@@ -87,7 +87,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("route", &["config"]),
     ("upstream", &["config"]),
-    ("transport", &["body", "config", "error", "http1", "runtime", "upstream"]),
+    // transport → telemetry: a handshake that fails is worth a line, and a flood of them is not.
+    ("transport", &["body", "config", "error", "http1", "identity", "runtime", "telemetry", "upstream"]),
     // The wire. http1 → route: what may stand in `Host` is one rule, in one place.
     ("http1", &["body", "error", "route", "runtime"]),
     ("body", &["error"]),

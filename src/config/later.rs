@@ -14,7 +14,7 @@ pub(crate) fn keys(mapping: &str) -> &'static [&'static str] {
         "Match" => &["port"],
         "Timeouts" => &["per_try"],
         "Defaults" => &["retries", "circuit_breaker", "ejection", "health", "tls"],
-        "Upstream" => &["dns", "srv", "retries", "circuit_breaker", "ejection", "health", "tls"],
+        "Upstream" => &["dns", "srv", "retries", "circuit_breaker", "ejection", "health"],
         "UpstreamLimits" => &["retries", "shadow"],
         _ => &[],
     }

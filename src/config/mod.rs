@@ -21,6 +21,7 @@ mod decode;
 mod effective;
 mod findings;
 mod given;
+mod identity;
 mod later;
 mod raw;
 mod scalar;

@@ -1,18 +1,22 @@
 //! Who is who: certificates and keys, and what TLS makes of them.
 //!
-//! [`files`] reads PEM, [`certificate`] says what stands in a certificate, [`server`] is a listener's side of TLS, and
-//! [`peer`] whom a connection turned out to be with. [`store`] keeps all of it across configurations and reads files
+//! [`files`] reads PEM, [`certificate`] says what stands in a certificate, [`server`] is a listener's side of TLS,
+//! [`client`] an upstream's, and [`peer`] whom a connection turned out to be with. [`store`] keeps all of it across configurations and reads files
 //! again when they change.
 //!
 //! Everything is made for one cryptographic provider, which is named each time: rustls panics when two are compiled in
 //! and it has to choose.
 
 mod certificate;
+mod client;
 mod files;
 mod peer;
+mod roots;
 mod server;
 mod store;
+mod verifier;
 
+pub(crate) use client::{ClientTls, Offer};
 pub(crate) use files::FileError;
 pub(crate) use peer::Peer;
 pub(crate) use server::ServerTls;

@@ -1,6 +1,7 @@
 //! A listener's side of TLS.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -12,6 +13,7 @@ use rustls::{ServerConfig, SupportedProtocolVersion};
 use super::certificate::Certificate;
 use super::files::{FileError, Pair, authorities};
 use super::provider;
+use super::store::{Expiry, FromFiles};
 use crate::config::model::{ClientCertificates, ListenerTls, TlsVersion};
 
 /// What clients may choose, the better first (RFC 7301).
@@ -21,7 +23,7 @@ const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// what is in the files may change.
 #[derive(Debug)]
 pub(crate) struct ServerTls {
-    pub(super) definition: ListenerTls,
+    definition: ListenerTls,
     current: ArcSwap<Current>,
 }
 
@@ -32,22 +34,6 @@ struct Current {
 }
 
 impl ServerTls {
-    /// # Errors
-    /// Where a file cannot be read or used.
-    pub(super) fn load(definition: &ListenerTls) -> Result<Self, FileError> {
-        let current = ArcSwap::from_pointee(Current::load(definition)?);
-        Ok(ServerTls { definition: definition.clone(), current })
-    }
-
-    /// Reads the files again. New connections use what they hold; where that cannot be used, what was there stays.
-    ///
-    /// # Errors
-    /// As [`ServerTls::load`].
-    pub(super) fn reload(&self) -> Result<(), FileError> {
-        self.current.store(Arc::new(Current::load(&self.definition)?));
-        Ok(())
-    }
-
     /// For the next connection.
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
         self.current.load().config.clone()
@@ -57,9 +43,34 @@ impl ServerTls {
     pub(crate) fn allows_plaintext(&self) -> bool {
         self.definition.plaintext
     }
+}
 
-    pub(super) fn certificates(&self) -> Vec<Certificate> {
-        self.current.load().certificates.clone()
+impl FromFiles for ServerTls {
+    type Definition = ListenerTls;
+
+    fn load(definition: &ListenerTls) -> Result<Self, FileError> {
+        let current = ArcSwap::from_pointee(Current::load(definition)?);
+        Ok(ServerTls { definition: definition.clone(), current })
+    }
+
+    fn reload(&self) -> Result<(), FileError> {
+        self.current.store(Arc::new(Current::load(&self.definition)?));
+        Ok(())
+    }
+
+    fn files(definition: &ListenerTls) -> Vec<PathBuf> {
+        let authorities = match &definition.client {
+            ClientCertificates::Ignored => None,
+            ClientCertificates::Optional(file) | ClientCertificates::Required(file) => Some(file),
+        };
+        let pairs = definition.certificates.iter().flat_map(|files| [&files.cert, &files.key]);
+        pairs.chain(authorities).cloned().collect()
+    }
+
+    fn expiries(&self) -> Vec<Expiry> {
+        let current = self.current.load();
+        let files = self.definition.certificates.iter().zip(&current.certificates);
+        files.map(|(files, shown)| Expiry { file: files.cert.clone(), not_after: shown.not_after }).collect()
     }
 }
 

@@ -2,30 +2,25 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::hash::Hash;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use super::client::ClientTls;
 use super::files::FileError;
 use super::server::ServerTls;
-use crate::config::model::{ClientCertificates, ListenerTls};
+use crate::config::model::{ListenerTls, UpstreamTls};
 
 /// How often files are looked at. A look is one system call a file; kubelet itself takes up to a minute.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// What TLS of listeners stands on.
+/// What TLS of listeners and upstreams stands on.
 #[derive(Debug, Default)]
-pub(crate) struct Store(Mutex<HashMap<ListenerTls, Entry>>);
-
-#[derive(Debug)]
-struct Entry {
-    tls: Weak<ServerTls>,
-    /// How the files looked when they were read last.
-    read: Vec<Look>,
-    /// How they looked a moment ago, where that differs: whoever writes them may not have finished.
-    seen: Option<Vec<Look>>,
-    refused: Option<String>,
+pub(crate) struct Store {
+    servers: Table<ServerTls>,
+    clients: Table<ClientTls>,
 }
 
 /// A certificate's end.
@@ -37,8 +32,20 @@ pub(crate) struct Expiry {
     pub(crate) not_after: u64,
 }
 
-/// What the file system says of a file: another content looks different, also behind links.
-type Look = Option<(u64, u64, i64, i64, u64)>;
+/// One side of TLS, made of what is in files.
+pub(super) trait FromFiles: Sized {
+    type Definition: Clone + Eq + Hash;
+
+    fn load(definition: &Self::Definition) -> Result<Self, FileError>;
+
+    /// Reads the files again; where that fails, what was there stays.
+    fn reload(&self) -> Result<(), FileError>;
+
+    /// Those that it is made of.
+    fn files(definition: &Self::Definition) -> Vec<PathBuf>;
+
+    fn expiries(&self) -> Vec<Expiry>;
+}
 
 impl Store {
     /// A listener's side of TLS: the one that is in use, or else made anew.
@@ -46,16 +53,15 @@ impl Store {
     /// # Errors
     /// Where a file cannot be read or used.
     pub(crate) fn server(&self, definition: &ListenerTls) -> Result<Arc<ServerTls>, FileError> {
-        let mut entries = self.entries();
-        if let Some(tls) = entries.get(definition).and_then(|entry| entry.tls.upgrade()) {
-            return Ok(tls);
-        }
-        // Looked at first: what changes while it is read is read again.
-        let read = looks(definition);
-        let tls = Arc::new(ServerTls::load(definition)?);
-        let entry = Entry { tls: Arc::downgrade(&tls), read, seen: None, refused: None };
-        entries.insert(definition.clone(), entry);
-        Ok(tls)
+        self.servers.get_or_load(definition)
+    }
+
+    /// An upstream's side of TLS, as [`Store::server`].
+    ///
+    /// # Errors
+    /// Where a file cannot be read or used.
+    pub(crate) fn client(&self, definition: &UpstreamTls) -> Result<Arc<ClientTls>, FileError> {
+        self.clients.get_or_load(definition)
     }
 
     /// Reads files again when they change, for ever.
@@ -64,75 +70,105 @@ impl Store {
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            self.refresh();
+            self.servers.refresh();
+            self.clients.refresh();
         }
     }
 
     /// What was refused when it was read again, in sentences.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let entries = self.entries();
-        let mut warnings: Vec<String> = entries.values().filter_map(|entry| entry.refused.clone()).collect();
+        let mut warnings = self.servers.warnings();
+        warnings.extend(self.clients.warnings());
         warnings.sort();
+        warnings.dedup();
         warnings
     }
 
     /// When each certificate in use ends.
     pub(crate) fn expiries(&self) -> Vec<Expiry> {
-        let mut expiries = Vec::new();
-        for tls in self.entries().values().filter_map(|entry| entry.tls.upgrade()) {
-            let files = tls.definition.certificates.iter().zip(tls.certificates());
-            expiries.extend(
-                files.map(|(files, certificate)| Expiry { file: files.cert.clone(), not_after: certificate.not_after }),
-            );
-        }
+        let mut expiries = self.servers.expiries();
+        expiries.extend(self.clients.expiries());
         expiries.sort_by(|a, b| (&a.file, a.not_after).cmp(&(&b.file, b.not_after)));
-        // Two listeners may share a file. What one of them has refused counts, for it is in use.
-        expiries.dedup_by(|b, a| a.file == b.file);
+        // Where one of two users of a file has refused a change, the older certificate counts, for it is in use.
+        expiries.dedup_by(|later, earlier| later.file == earlier.file);
         expiries
+    }
+}
+
+#[derive(Debug)]
+struct Table<T: FromFiles>(Mutex<HashMap<T::Definition, Entry<T>>>);
+
+#[derive(Debug)]
+struct Entry<T> {
+    made: Weak<T>,
+    /// How the files looked when they were read last.
+    read: Vec<Look>,
+    /// How they looked a moment ago, where that differs: whoever writes them may not have finished.
+    seen: Option<Vec<Look>>,
+    refused: Option<String>,
+}
+
+/// What the file system says of a file: another content looks different, also behind links.
+type Look = Option<(u64, u64, i64, i64, u64)>;
+
+impl<T: FromFiles> Table<T> {
+    fn get_or_load(&self, definition: &T::Definition) -> Result<Arc<T>, FileError> {
+        let mut entries = self.entries();
+        if let Some(made) = entries.get(definition).and_then(|entry| entry.made.upgrade()) {
+            return Ok(made);
+        }
+        // Looked at first: what changes while it is read is read again.
+        let read = looks::<T>(definition);
+        let made = Arc::new(T::load(definition)?);
+        let entry = Entry { made: Arc::downgrade(&made), read, seen: None, refused: None };
+        entries.insert(definition.clone(), entry);
+        Ok(made)
     }
 
     fn refresh(&self) {
         self.entries().retain(|definition, entry| {
-            let Some(tls) = entry.tls.upgrade() else { return false };
-            let now = looks(definition);
+            let Some(made) = entry.made.upgrade() else { return false };
+            let now = looks::<T>(definition);
             if now == entry.read {
                 entry.seen = None;
-                return true;
-            }
-            if entry.seen.as_ref() != Some(&now) {
+            } else if entry.seen.as_ref() != Some(&now) {
                 entry.seen = Some(now);
-                return true;
-            }
-            entry.read = now;
-            entry.seen = None;
-            let file = definition.certificates.first().map(|files| files.cert.display().to_string());
-            let file = file.unwrap_or_default();
-            match tls.reload() {
-                Ok(()) => {
-                    entry.refused = None;
-                    tracing::info!(file, "TLS files have changed and are in use");
-                }
-                Err(error) => {
-                    tracing::error!(%error, "TLS files have changed and cannot be used; what was read before stays");
-                    entry.refused = Some(format!("changed TLS files cannot be used: {error}"));
+            } else {
+                entry.read = now;
+                entry.seen = None;
+                entry.refused = made.reload().err().map(|error| format!("changed TLS files cannot be used: {error}"));
+                let files: Vec<String> = T::files(definition).iter().map(|file| file.display().to_string()).collect();
+                let files = files.join(", ");
+                match &entry.refused {
+                    None => tracing::info!(files, "TLS files have changed and are in use"),
+                    Some(refused) => tracing::error!(files, "{refused}; what was read before stays"),
                 }
             }
             true
         });
     }
 
-    fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<ListenerTls, Entry>> {
+    fn warnings(&self) -> Vec<String> {
+        self.entries().values().filter_map(|entry| entry.refused.clone()).collect()
+    }
+
+    fn expiries(&self) -> Vec<Expiry> {
+        self.entries().values().filter_map(|entry| entry.made.upgrade()).flat_map(|made| made.expiries()).collect()
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<T::Definition, Entry<T>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn looks(definition: &ListenerTls) -> Vec<Look> {
-    let authorities = match &definition.client {
-        ClientCertificates::Ignored => None,
-        ClientCertificates::Optional(file) | ClientCertificates::Required(file) => Some(file),
-    };
-    let pairs = definition.certificates.iter().flat_map(|files| [&files.cert, &files.key]);
-    pairs.chain(authorities).map(|file| look(file)).collect()
+impl<T: FromFiles> Default for Table<T> {
+    fn default() -> Self {
+        Table(Mutex::default())
+    }
+}
+
+fn looks<T: FromFiles>(definition: &T::Definition) -> Vec<Look> {
+    T::files(definition).iter().map(|file| look(file)).collect()
 }
 
 fn look(path: &Path) -> Look {

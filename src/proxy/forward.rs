@@ -19,11 +19,12 @@ use super::worker::Generation;
 use crate::body::{Body, Downstream, Tunnel};
 use crate::config::model::UpstreamProtocol;
 use crate::error::{Error, Reason, Source};
+use crate::identity::Offer;
 use crate::outcome::Outcome;
 use crate::runtime::timer::earlier;
 use crate::snapshot::{Target, Upstream};
 use crate::telemetry::metrics::UpstreamCounter;
-use crate::transport::{Answer, Attempt, Checkout, Deadlines, Failure, Wanted};
+use crate::transport::{Answer, Attempt, Checkout, Deadlines, Failure, Negotiated, Wanted};
 use crate::upstream::state::EndpointState;
 use crate::upstream::turns::Wish;
 
@@ -132,6 +133,8 @@ async fn attempt(
         careful,
         until: earlier(deadlines.connect.map(|bound| began + bound), deadlines.request),
         idle: deadlines.idle,
+        // What goes through a tunnel is the client's own, TLS too.
+        tls: upstream.tls.as_ref().filter(|_| !tunnel),
     };
     let guard = endpoint.begin();
     let unsent = |mut error: Error| {
@@ -141,18 +144,25 @@ async fn attempt(
         Failure { error, stale: false, body_intact: true }
     };
 
-    if !tunnel && speaks_http2(upstream.protocol, endpoint, record.grpc) && !upgrade::is_wanted(head, hop) {
-        prepare_http2(head, hop);
-        let connection = Box::pin(pools.http2(&upstream.state, endpoint, wanted)).await.map_err(unsent)?;
-        record.connect = Some(began.elapsed());
-        record.queued = Some(Duration::ZERO);
-        pass_deadline_on(head, &deadlines);
-        let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began };
-        // On the heap: the path of most requests need not have room for the largest.
-        return Box::pin(connection.exchange(&mut attempt, guard)).await;
-    }
-    let Checkout { connection, queued, connected } =
-        pools.http1(&upstream.state, endpoint, wanted).await.map_err(unsent)?;
+    let only_http1 = tunnel || upgrade::is_wanted(head, hop);
+    let offer = if only_http1 { Offer::Http1 } else { offer(upstream, endpoint, record.grpc) };
+    // On the heap what most requests do not need: their path need not have room for the largest.
+    let found = match offer {
+        Offer::Http1 => pools.http1(&upstream.state, endpoint, wanted).await.map(Negotiated::Http1),
+        Offer::Http2 => Box::pin(pools.http2(&upstream.state, endpoint, wanted)).await.map(Negotiated::Http2),
+        Offer::Either => Box::pin(pools.negotiated(&upstream.state, endpoint, wanted)).await,
+    };
+    let Checkout { connection, queued, connected } = match found.map_err(unsent)? {
+        Negotiated::Http1(checkout) => checkout,
+        Negotiated::Http2(connection) => {
+            prepare_http2(head, hop);
+            record.connect = Some(began.elapsed());
+            record.queued = Some(Duration::ZERO);
+            pass_deadline_on(head, &deadlines);
+            let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began };
+            return Box::pin(connection.exchange(&mut attempt, guard)).await;
+        }
+    };
     if !connected.is_zero() {
         worker.metrics.count_upstream(upstream.id, UpstreamCounter::Connected, 1);
     }
@@ -171,7 +181,7 @@ async fn attempt(
     prepare_http1(head);
     pass_deadline_on(head, &deadlines);
     let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began };
-    match connection.exchange(&mut attempt, guard, pools, endpoint.id).await? {
+    match connection.exchange(&mut attempt, guard, pools).await? {
         Answer::Response(response) => restored.check(response),
         Answer::Switched { response, raw_head, stream, early, guards } => {
             let tunnel = Tunnel {
@@ -191,18 +201,22 @@ fn count_failure(record: &Record, upstream: &Upstream, reason: Reason) {
     let counter = match reason {
         Reason::ConnectFailure => UpstreamCounter::ConnectFailure,
         Reason::ConnectTimeout => UpstreamCounter::ConnectTimeout,
+        Reason::TlsError => UpstreamCounter::TlsError,
         _ => return,
     };
     record.worker().metrics.count_upstream(upstream.id, counter, 1);
 }
 
-/// gRPC needs HTTP/2; where nobody said what an upstream speaks, everything else goes the way that all understand.
-fn speaks_http2(written: UpstreamProtocol, endpoint: &EndpointState, grpc: bool) -> bool {
+/// gRPC needs HTTP/2. Where nobody said what an upstream speaks, everything else goes as the endpoint chooses under TLS,
+/// and in the clear the way that all understand.
+fn offer(upstream: &Upstream, endpoint: &EndpointState, grpc: bool) -> Offer {
+    let written = upstream.protocol;
     let said = if written == UpstreamProtocol::Auto { endpoint.protocol() } else { written };
     match said {
-        UpstreamProtocol::Auto => grpc,
-        UpstreamProtocol::Http1 => false,
-        UpstreamProtocol::Http2 => true,
+        UpstreamProtocol::Auto if grpc => Offer::Http2,
+        UpstreamProtocol::Auto if upstream.tls.is_some() => Offer::Either,
+        UpstreamProtocol::Auto | UpstreamProtocol::Http1 => Offer::Http1,
+        UpstreamProtocol::Http2 => Offer::Http2,
     }
 }
 

@@ -11,7 +11,8 @@ use http::{HeaderMap, Method, Response, StatusCode, header, request};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::{Deadlines, Pools};
+use super::pool::Place;
+use super::{Deadlines, Pools, tls};
 use crate::body::{Body, Downstream};
 use crate::error::{Error, Reason};
 use crate::http1::{self, BodyDecoder, BodyLength, BodySender, Decoded, Framing, SendError};
@@ -77,6 +78,7 @@ pub(crate) struct Http1Connection {
     out: Outgoing,
     timer: Timer,
     permit: Permit,
+    pub(super) place: Place,
     opened: Instant,
     idle_since: Instant,
     /// How long the endpoint said that it keeps an idle connection.
@@ -85,7 +87,7 @@ pub(crate) struct Http1Connection {
 }
 
 impl Http1Connection {
-    pub(crate) fn new(stream: Stream, permit: Permit) -> Box<Self> {
+    pub(super) fn new(stream: Stream, permit: Permit, place: Place) -> Box<Self> {
         let now = Instant::now();
         Box::new(Http1Connection {
             stream,
@@ -93,6 +95,7 @@ impl Http1Connection {
             out: Outgoing::default(),
             timer: Timer::default(),
             permit,
+            place,
             opened: now,
             idle_since: now,
             keep_alive: None,
@@ -140,7 +143,6 @@ impl Http1Connection {
         attempt: &mut Attempt<'_>,
         guard: InFlight,
         home: &Rc<Pools>,
-        endpoint: u64,
     ) -> Result<Answer, Failure> {
         let head = attempt.head;
         let framing = request_framing(&head.method, attempt.body);
@@ -180,7 +182,7 @@ impl Http1Connection {
                 guards: (self.permit, guard),
             });
         }
-        Ok(Answer::Response(self.into_response(received, upload, attempt.deadlines, guard, home, endpoint)))
+        Ok(Answer::Response(self.into_response(received, upload, attempt.deadlines, guard, home)))
     }
 
     fn poll_head(
@@ -249,6 +251,12 @@ impl Http1Connection {
 
     /// The connection ended before a response's head.
     fn ended(&self, upload: &mut Upload, error: Option<std::io::Error>) -> Failure {
+        if !self.reused
+            && self.read.is_empty()
+            && let Some(error) = [&upload.broken, &error].into_iter().flatten().find_map(tls::refusal)
+        {
+            return Failure { error, stale: false, body_intact: false };
+        }
         let stale = self.reused && self.read.is_empty() && upload.interim == 0;
         let reason = if stale { Reason::UpstreamClosedIdle } else { Reason::UpstreamReset };
         let failed = Error::upstream(reason);
@@ -266,7 +274,6 @@ impl Http1Connection {
         deadlines: Deadlines,
         guard: InFlight,
         home: &Rc<Pools>,
-        endpoint: u64,
     ) -> Response<Body> {
         let reusable = received.keep_alive && upload.broken.is_none();
         let deadlines = deadlines.for_response(received.response.headers());
@@ -275,7 +282,7 @@ impl Http1Connection {
             // The usual case for small answers: nothing is left to wait for.
             let length = if let BodyLength::Exact(length) = received.length { length as usize } else { 0 };
             let bytes = self.read.split_to(length).freeze();
-            self.go_home(reusable, home, endpoint);
+            self.go_home(reusable, home);
             Body::full(bytes)
         } else {
             upload.progress = Instant::now();
@@ -286,7 +293,6 @@ impl Http1Connection {
                 reusable,
                 deadlines,
                 home: home.clone(),
-                endpoint,
                 large: matches!(received.length, BodyLength::Exact(length) if length > READ_LARGE as u64),
                 _guard: guard,
             })
@@ -297,7 +303,7 @@ impl Http1Connection {
         response
     }
 
-    fn go_home(mut self: Box<Self>, reusable: bool, home: &Pools, endpoint: u64) {
+    fn go_home(mut self: Box<Self>, reusable: bool, home: &Pools) {
         // Bytes behind the end of a response belong to no request.
         if !reusable || !self.read.is_empty() || !self.out.is_empty() {
             return;
@@ -307,7 +313,7 @@ impl Http1Connection {
         }
         self.reused = true;
         self.idle_since = Instant::now();
-        home.put_back(endpoint, self);
+        home.put_back(self);
     }
 }
 
@@ -395,7 +401,6 @@ struct Http1Body {
     reusable: bool,
     deadlines: Deadlines,
     home: Rc<Pools>,
-    endpoint: u64,
     large: bool,
     _guard: InFlight,
 }
@@ -464,7 +469,7 @@ impl Http1Body {
     fn finish(&mut self) {
         if let Some(connection) = self.connection.take() {
             let reusable = self.reusable && self.upload.finished.is_some() && self.upload.broken.is_none();
-            connection.go_home(reusable, &self.home, self.endpoint);
+            connection.go_home(reusable, &self.home);
         }
     }
 }

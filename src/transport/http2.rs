@@ -52,11 +52,13 @@ pub(crate) struct Http2Connection {
     opened: Instant,
     idle_since: Cell<Instant>,
     used: Cell<bool>,
+    /// Under TLS.
+    secure: bool,
     _permit: Permit,
 }
 
 impl Http2Connection {
-    pub(crate) async fn handshake(stream: Stream, permit: Permit) -> Result<Self, Error> {
+    pub(crate) async fn handshake(stream: Stream, permit: Permit, secure: bool) -> Result<Self, Error> {
         let failed = |error: hyper::Error| Error::upstream(Reason::ConnectFailure).unsent().because(error);
         let (send, connection) = Builder::new(LocalExec)
             .timer(TokioTimer::new())
@@ -89,6 +91,7 @@ impl Http2Connection {
             opened: now,
             idle_since: Cell::new(now),
             used: Cell::new(false),
+            secure,
             _permit: permit,
         })
     }
@@ -132,7 +135,7 @@ impl Http2Connection {
         if body.is_empty() {
             upload.end();
         }
-        let request = to_http2(attempt.head, body);
+        let request = to_http2(attempt.head, body, self.secure);
         let sending = self.send.borrow_mut().try_send_request(request);
         let mut sending = std::pin::pin!(sending);
         let mut timer = Timer::default();
@@ -197,7 +200,7 @@ impl Drop for StreamCount {
 }
 
 /// The request as HTTP/2 has it: the host is `:authority`, and of the connection's fields only `te: trailers` is left.
-fn to_http2(head: &http::request::Parts, body: Body) -> Request<Body> {
+fn to_http2(head: &http::request::Parts, body: Body, secure: bool) -> Request<Body> {
     let mut request = Request::new(body);
     *request.method_mut() = head.method.clone();
     *request.version_mut() = Version::HTTP_2;
@@ -205,7 +208,7 @@ fn to_http2(head: &http::request::Parts, body: Body) -> Request<Body> {
     let host = request.headers_mut().remove(header::HOST);
     let mut parts = uri::Parts::default();
     parts.path_and_query = head.uri.path_and_query().cloned();
-    parts.scheme = Some(uri::Scheme::HTTP);
+    parts.scheme = Some(if secure { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });
     parts.authority = host.and_then(|host| uri::Authority::try_from(host.as_bytes()).ok());
     if parts.authority.is_none() {
         parts.authority = Some(uri::Authority::from_static("localhost"));

@@ -4,11 +4,12 @@ mod connect;
 mod http1;
 mod http2;
 mod pool;
+mod tls;
 
 pub(crate) use connect::{OwnAddresses, connect};
 pub(crate) use http1::{Answer, Attempt, Failure};
 pub(crate) use http2::{LocalExec, join_cookies};
-pub(crate) use pool::{Checkout, PoolCounts, Pools, Wanted};
+pub(crate) use pool::{Checkout, Negotiated, PoolCounts, Pools, Wanted};
 
 use std::time::Duration;
 

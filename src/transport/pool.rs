@@ -15,13 +15,19 @@ use tokio::time::Instant;
 
 use super::http1::Http1Connection;
 use super::http2::Http2Connection;
+use super::tls::{self, Secured};
 use super::{OwnAddresses, connect};
 use crate::error::{Error, Reason};
+use crate::identity::{ClientTls, Offer};
+use crate::runtime::stream::Stream;
+use crate::telemetry::log::throttle::Throttle;
 use crate::upstream::limit::Permit;
 use crate::upstream::state::{EndpointState, UpstreamState};
 
 /// A connection ends after this long however busy it is, so that load finds new machines behind an address.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// Lines a second about handshakes that fail.
+const LINES: u32 = 10;
 /// Streams on one HTTP/2 connection before another is opened: RFC 9113, section 6.5.2 recommends that servers allow at
 /// least 100.
 const STREAMS: u32 = 100;
@@ -30,13 +36,27 @@ const STREAMS: u32 = 100;
 #[derive(Debug)]
 pub(crate) struct Pools {
     own: Arc<OwnAddresses>,
-    endpoints: RefCell<HashMap<u64, EndpointPool, foldhash::fast::FixedState>>,
+    /// Failed handshakes that are worth a line.
+    log: Throttle,
+    endpoints: RefCell<HashMap<Place, EndpointPool, foldhash::fast::FixedState>>,
+}
+
+/// Which connections are alike: those to one endpoint that were made with the same certificates and demands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    endpoint: u64,
+    /// [`ClientTls::id`]; 0 in the clear.
+    tls: u64,
 }
 
 #[derive(Debug)]
 struct EndpointPool {
     upstream: Arc<UpstreamState>,
     endpoint: Weak<EndpointState>,
+    /// How connections are made, where that is not in the clear.
+    tls: Option<Weak<ClientTls>>,
+    /// What the endpoint has chosen last, where it had the choice.
+    chose_http2: Option<bool>,
     #[expect(clippy::vec_box, reason = "they come and go as the boxes in which requests hold them")]
     idle: Vec<Box<Http1Connection>>,
     /// How long a connection may be idle, as the last request said.
@@ -56,7 +76,7 @@ pub(crate) struct PoolCounts {
 
 /// What a caller wants of a connection.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted {
+pub(crate) struct Wanted<'a> {
     /// When the attempt began: about now.
     pub(crate) now: Instant,
     /// A new one, whatever stands in the pool.
@@ -67,6 +87,8 @@ pub(crate) struct Wanted {
     pub(crate) until: Option<Instant>,
     /// How long idle ones are kept.
     pub(crate) idle: Option<Duration>,
+    /// In the clear without it.
+    pub(crate) tls: Option<&'a Arc<ClientTls>>,
 }
 
 /// A connection, and what it took to have it.
@@ -79,6 +101,13 @@ pub(crate) struct Checkout {
     pub(crate) connected: Duration,
 }
 
+/// A connection that speaks what its endpoint chose.
+#[derive(Debug)]
+pub(crate) enum Negotiated {
+    Http1(Checkout),
+    Http2(Rc<Http2Connection>),
+}
+
 impl Checkout {
     fn at_once(connection: Box<Http1Connection>) -> Self {
         Checkout { connection, queued: Duration::ZERO, connected: Duration::ZERO }
@@ -87,7 +116,7 @@ impl Checkout {
 
 impl Pools {
     pub(crate) fn new(own: Arc<OwnAddresses>) -> Rc<Self> {
-        Rc::new(Pools { own, endpoints: RefCell::default() })
+        Rc::new(Pools { own, log: Throttle::new(LINES), endpoints: RefCell::default() })
     }
 
     /// An HTTP/1 connection, from the pool or new.
@@ -98,7 +127,7 @@ impl Pools {
         &self,
         upstream: &Arc<UpstreamState>,
         endpoint: &Arc<EndpointState>,
-        wanted: Wanted,
+        wanted: Wanted<'_>,
     ) -> Result<Checkout, Error> {
         if !wanted.fresh
             && let Some(connection) = self.pop_idle(upstream, endpoint, wanted)
@@ -116,9 +145,13 @@ impl Pools {
             },
         };
         let queued = began.elapsed();
-        let stream = Box::pin(connect(&endpoint.address, &self.own, wanted.until)).await?;
+        let place = Place::of(endpoint, wanted);
+        let stream = match wanted.tls {
+            None => Box::pin(connect(&endpoint.address, &self.own, wanted.until)).await?,
+            Some(_) => Box::pin(self.secured(endpoint, wanted, Offer::Http1)).await?.stream,
+        };
         let connected = began.elapsed() - queued;
-        Ok(Checkout { connection: Http1Connection::new(stream, permit), queued, connected })
+        Ok(Checkout { connection: Http1Connection::new(stream, permit, place), queued, connected })
     }
 
     /// An HTTP/2 connection with room for a stream.
@@ -129,12 +162,12 @@ impl Pools {
         &self,
         upstream: &Arc<UpstreamState>,
         endpoint: &Arc<EndpointState>,
-        wanted: Wanted,
+        wanted: Wanted<'_>,
     ) -> Result<Rc<Http2Connection>, Error> {
         if let Some(connection) = self.pick_http2(upstream, endpoint, wanted) {
             return Ok(connection);
         }
-        let connecting = self.with(upstream, endpoint, |pool| pool.connecting.clone());
+        let connecting = self.with(upstream, endpoint, wanted, |pool| pool.connecting.clone());
         let making = async {
             let _turn = connecting.lock().await;
             if let Some(connection) = self.pick_http2(upstream, endpoint, wanted) {
@@ -148,24 +181,109 @@ impl Pools {
                     Waited::Permit(permit) => permit,
                 },
             };
-            let stream = connect(&endpoint.address, &self.own, None).await?;
-            let connection = Rc::new(Http2Connection::handshake(stream, permit).await?);
-            self.with(upstream, endpoint, |pool| pool.http2.push(connection.clone()));
-            Ok(connection)
+            let stream = match wanted.tls {
+                None => connect(&endpoint.address, &self.own, None).await?,
+                Some(_) => self.secured(endpoint, wanted, Offer::Http2).await?.stream,
+            };
+            self.add_http2(upstream, endpoint, wanted, stream, permit).await
         };
-        match wanted.until {
-            None => making.await,
-            Some(until) => tokio::time::timeout_at(until, making)
-                .await
-                .unwrap_or_else(|_| Err(Error::upstream(Reason::ConnectTimeout).unsent())),
+        within(wanted.until, making).await
+    }
+
+    /// A connection that speaks what the endpoint likes best, under TLS.
+    ///
+    /// # Errors
+    /// As [`Pools::http1`], and `tls_error`.
+    pub(crate) async fn negotiated(
+        &self,
+        upstream: &Arc<UpstreamState>,
+        endpoint: &Arc<EndpointState>,
+        wanted: Wanted<'_>,
+    ) -> Result<Negotiated, Error> {
+        if let Some(found) = self.pick_negotiated(upstream, endpoint, wanted) {
+            return Ok(found);
         }
+        let began = Instant::now();
+        let connecting = self.with(upstream, endpoint, wanted, |pool| pool.connecting.clone());
+        let making = async {
+            // Where a connection may take a hundred requests, or that is not known yet, one is made at a time.
+            let turn = connecting.lock().await;
+            if let Some(found) = self.pick_negotiated(upstream, endpoint, wanted) {
+                return Ok(found);
+            }
+            let one_each = self.with(upstream, endpoint, wanted, |pool| pool.chose_http2) == Some(false);
+            let turn = (!one_each).then_some(turn);
+            let permit = match upstream.connections.try_acquire() {
+                Some(permit) => permit,
+                None => match self.wait(upstream, endpoint, wanted).await? {
+                    Waited::Connection(connection) => {
+                        let checkout = Checkout { queued: began.elapsed(), ..Checkout::at_once(connection) };
+                        return Ok(Negotiated::Http1(checkout));
+                    }
+                    Waited::Permit(permit) => permit,
+                },
+            };
+            let queued = began.elapsed();
+            let place = Place::of(endpoint, wanted);
+            let Secured { stream, http2 } = self.secured(endpoint, wanted, Offer::Either).await?;
+            self.with(upstream, endpoint, wanted, |pool| pool.chose_http2 = Some(http2));
+            let made = if http2 {
+                Negotiated::Http2(self.add_http2(upstream, endpoint, wanted, stream, permit).await?)
+            } else {
+                let connected = began.elapsed() - queued;
+                let connection = Http1Connection::new(stream, permit, place);
+                Negotiated::Http1(Checkout { connection, queued, connected })
+            };
+            drop(turn);
+            Ok(made)
+        };
+        Box::pin(within(wanted.until, making)).await
+    }
+
+    fn pick_negotiated(
+        &self,
+        upstream: &Arc<UpstreamState>,
+        endpoint: &Arc<EndpointState>,
+        wanted: Wanted<'_>,
+    ) -> Option<Negotiated> {
+        if let Some(connection) = self.pick_http2(upstream, endpoint, wanted) {
+            return Some(Negotiated::Http2(connection));
+        }
+        let idle = if wanted.fresh { None } else { self.pop_idle(upstream, endpoint, wanted) };
+        idle.map(|connection| Negotiated::Http1(Checkout::at_once(connection)))
+    }
+
+    /// A new connection under TLS.
+    async fn secured(&self, endpoint: &EndpointState, wanted: Wanted<'_>, offer: Offer) -> Result<Secured, Error> {
+        let stream = connect(&endpoint.address, &self.own, wanted.until).await?;
+        let Some(tls) = wanted.tls else { return Ok(Secured { stream, http2: offer == Offer::Http2 }) };
+        let secured = tls::secure(stream, tls, offer, &endpoint.address, wanted.until).await;
+        if let Err(error) = &secured
+            && self.log.admit()
+        {
+            tracing::warn!(endpoint = &*endpoint.label, %error, "TLS handshake with an endpoint failed");
+        }
+        secured
+    }
+
+    async fn add_http2(
+        &self,
+        upstream: &Arc<UpstreamState>,
+        endpoint: &Arc<EndpointState>,
+        wanted: Wanted<'_>,
+        stream: Stream,
+        permit: Permit,
+    ) -> Result<Rc<Http2Connection>, Error> {
+        let connection = Rc::new(Http2Connection::handshake(stream, permit, wanted.tls.is_some()).await?);
+        self.with(upstream, endpoint, wanted, |pool| pool.http2.push(connection.clone()));
+        Ok(connection)
     }
 
     /// Takes a connection back from a request that is done with it.
-    pub(crate) fn put_back(&self, endpoint: u64, mut connection: Box<Http1Connection>) {
+    pub(super) fn put_back(&self, mut connection: Box<Http1Connection>) {
         let mut endpoints = self.endpoints.borrow_mut();
-        // Without its pool, the endpoint has been removed meanwhile.
-        let Some(pool) = endpoints.get_mut(&endpoint) else { return };
+        // Without its pool, the endpoint has been removed meanwhile, or its certificates have changed.
+        let Some(pool) = endpoints.get_mut(&connection.place) else { return };
         if !pool.waiters.is_empty() && !connection.is_usable(Instant::now(), None, LIFETIME, false) {
             return; // Its place goes to somebody who waits.
         }
@@ -183,7 +301,7 @@ impl Pools {
 
     /// Ends what is idle for too long, dead, or of an endpoint that is gone.
     pub(crate) fn sweep(&self, now: Instant) {
-        self.endpoints.borrow_mut().retain(|_, pool| {
+        self.endpoints.borrow_mut().retain(|place, pool| {
             let wanted = pool.upstream.connections.is_wanted();
             let bound = pool.idle_bound;
             pool.idle.retain_mut(|connection| {
@@ -191,7 +309,7 @@ impl Pools {
                 !wanted && connection.is_usable(now, bound, LIFETIME, false)
             });
             pool.http2.retain(|connection| connection.is_usable(now, bound, LIFETIME));
-            pool.endpoint.strong_count() > 0
+            pool.endpoint.strong_count() > 0 && pool.is_current(*place)
         });
     }
 
@@ -240,10 +358,10 @@ impl Pools {
         &self,
         upstream: &Arc<UpstreamState>,
         endpoint: &Arc<EndpointState>,
-        wanted: Wanted,
+        wanted: Wanted<'_>,
     ) -> Option<Box<Http1Connection>> {
         let now = wanted.now;
-        self.with(upstream, endpoint, |pool| {
+        self.with(upstream, endpoint, wanted, |pool| {
             pool.idle_bound = wanted.idle;
             while let Some(mut connection) = pool.idle.pop() {
                 if connection.is_usable(now, wanted.idle, LIFETIME, wanted.careful) {
@@ -258,9 +376,9 @@ impl Pools {
         &self,
         upstream: &Arc<UpstreamState>,
         endpoint: &Arc<EndpointState>,
-        wanted: Wanted,
+        wanted: Wanted<'_>,
     ) -> Option<Rc<Http2Connection>> {
-        self.with(upstream, endpoint, |pool| {
+        self.with(upstream, endpoint, wanted, |pool| {
             pool.idle_bound = wanted.idle;
             pool.http2.retain(|connection| connection.is_open());
             let with_room = pool
@@ -275,7 +393,7 @@ impl Pools {
         &self,
         upstream: &Arc<UpstreamState>,
         endpoint: &Arc<EndpointState>,
-        wanted: Wanted,
+        wanted: Wanted<'_>,
     ) -> Result<Waited, Error> {
         let overflow = || Error::local(Reason::Overflow);
         let _waiting = upstream.waiting.try_acquire().ok_or_else(overflow)?;
@@ -287,7 +405,7 @@ impl Pools {
                 return Ok(Waited::Permit(permit));
             }
             let (sender, returned) = oneshot::channel();
-            self.with(upstream, endpoint, |pool| {
+            self.with(upstream, endpoint, wanted, |pool| {
                 pool.waiters.retain(|waiter| !waiter.is_closed());
                 pool.waiters.push_back(sender);
             });
@@ -305,12 +423,15 @@ impl Pools {
         &self,
         upstream: &Arc<UpstreamState>,
         endpoint: &Arc<EndpointState>,
+        wanted: Wanted<'_>,
         use_pool: impl FnOnce(&mut EndpointPool) -> T,
     ) -> T {
         let mut endpoints = self.endpoints.borrow_mut();
-        let pool = endpoints.entry(endpoint.id).or_insert_with(|| EndpointPool {
+        let pool = endpoints.entry(Place::of(endpoint, wanted)).or_insert_with(|| EndpointPool {
             upstream: upstream.clone(),
             endpoint: Arc::downgrade(endpoint),
+            tls: wanted.tls.map(Arc::downgrade),
+            chose_http2: None,
             idle: Vec::new(),
             idle_bound: None,
             waiters: VecDeque::new(),
@@ -318,6 +439,31 @@ impl Pools {
             connecting: Rc::default(),
         });
         use_pool(pool)
+    }
+}
+
+impl Place {
+    fn of(endpoint: &EndpointState, wanted: Wanted<'_>) -> Self {
+        Place { endpoint: endpoint.id, tls: wanted.tls.map_or(0, |tls| tls.id()) }
+    }
+}
+
+impl EndpointPool {
+    /// False once nobody wants connections like these any more.
+    fn is_current(&self, place: Place) -> bool {
+        match &self.tls {
+            None => true,
+            Some(tls) => tls.upgrade().is_some_and(|tls| tls.id() == place.tls),
+        }
+    }
+}
+
+async fn within<T>(until: Option<Instant>, making: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match until {
+        None => making.await,
+        Some(until) => tokio::time::timeout_at(until, making)
+            .await
+            .unwrap_or_else(|_| Err(Error::upstream(Reason::ConnectTimeout).unsent())),
     }
 }
 

@@ -38,5 +38,6 @@ mod takeover;
 mod timeouts;
 mod tls;
 mod tls_files;
+mod tls_upstream;
 mod trace;
 mod upgrade;

@@ -135,7 +135,7 @@ pub(crate) fn succeeds(name: &str, command: &mut Command, directory: &Directory)
 
 /// The port that a server prints first.
 #[track_caller]
-fn port_of(server: &mut Process) -> u16 {
+pub(crate) fn port_of(server: &mut Process) -> u16 {
     let port = within(START, || {
         let text = server.stdout();
         let line = text.strip_suffix('\n').map(str::to_owned);

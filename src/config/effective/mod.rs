@@ -14,7 +14,7 @@ use super::given::{Given, Named, Spanned};
 use super::model::Direction;
 use super::raw::listener::{Listener, ListenerLimits};
 use super::raw::route::Route;
-use super::raw::tls::ListenerTls;
+use super::raw::tls::{ListenerTls, UpstreamTls};
 use super::raw::upstream::{Defaults, Endpoint, Timeouts, Upstream, UpstreamLimits};
 use super::raw::{Configuration, MetricsForm};
 use super::scalar::{OrNone, Scalar};
@@ -158,6 +158,16 @@ impl Long<'_> {
             ("no_route", self.said(&listener.no_route, "404")),
             ("routes", Yaml::List(routes)),
         ]);
+        map(entries)
+    }
+
+    fn upstream_tls(&self, tls: &UpstreamTls) -> Yaml {
+        let mut entries = Vec::new();
+        self.optional(&mut entries, "ca_file", &tls.ca_file);
+        self.optional(&mut entries, "server_name", &tls.server_name);
+        self.optional(&mut entries, "cert_file", &tls.cert_file);
+        self.optional(&mut entries, "key_file", &tls.key_file);
+        self.optional(&mut entries, "allow", &tls.allow);
         map(entries)
     }
 
@@ -317,6 +327,9 @@ impl Long<'_> {
         ];
         if source_name != "static" {
             entries.push(("on_empty", on_empty));
+        }
+        if let Some(tls) = long.and_then(|long| long.tls.get()) {
+            entries.push(("tls", self.upstream_tls(tls)));
         }
         map(entries)
     }

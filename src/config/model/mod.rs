@@ -23,7 +23,7 @@ pub use consul::{
 
 mod tls;
 
-pub use tls::{CertificateFiles, ClientCertificates, ListenerTls, TlsVersion};
+pub use tls::{CertificateFiles, ClientCertificates, IdentityPattern, ListenerTls, TlsName, TlsVersion, UpstreamTls};
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -457,6 +457,8 @@ pub struct Upstream {
     pub on_empty: OnEmpty,
     /// What is spoken to it.
     pub protocol: UpstreamProtocol,
+    /// Without it, its endpoints are spoken to in the clear.
+    pub tls: Option<UpstreamTls>,
     /// Its timeouts, with the defaults merged in.
     pub timeouts: Timeouts,
     /// Its limits.

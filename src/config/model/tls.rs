@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+use rustls::pki_types::ServerName;
+
+pub use crate::config::identity::IdentityPattern;
+
 /// `listeners.*.tls`
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ListenerTls {
@@ -33,6 +37,35 @@ pub enum ClientCertificates {
     Optional(PathBuf),
     /// A certificate of these authorities.
     Required(PathBuf),
+}
+
+/// `upstreams.*.tls`
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UpstreamTls {
+    /// Whom endpoints' certificates have to come from. `None`: public authorities.
+    pub authorities: Option<PathBuf>,
+    /// Whom endpoints have to be, and are asked for. `None`: their IP address.
+    pub server_name: Option<TlsName>,
+    /// What endpoints are shown, where they ask.
+    pub certificate: Option<CertificateFiles>,
+    /// Where it is not empty, endpoints have to be one of these instead of `server_name`.
+    pub allow: Vec<IdentityPattern>,
+}
+
+/// A host or an IP address that a certificate can name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TlsName(ServerName<'static>);
+
+impl TlsName {
+    /// `None` where the text is neither.
+    pub fn parse(text: &str) -> Option<Self> {
+        ServerName::try_from(text.to_owned()).ok().map(TlsName)
+    }
+
+    /// For rustls.
+    pub fn as_server_name(&self) -> &ServerName<'static> {
+        &self.0
+    }
 }
 
 /// A version of TLS.

@@ -1,9 +1,11 @@
-//! `tls:` of listeners.
+//! `tls:` of listeners and upstreams.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::route::OneOrMany;
 use crate::config::given::Given;
+use crate::config::model::{IdentityPattern, TlsName};
 use crate::config::units::Text;
 
 /// TLS from clients. Every file is read again when it changes.
@@ -38,6 +40,23 @@ pub(crate) struct Certificate {
     pub(crate) key_file: Given<Text>,
 }
 
+/// TLS to endpoints; `{}` is all that a public service needs. Every file is read again when it changes.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct UpstreamTls {
+    /// The authorities, PEM, that endpoints' certificates have to come from. Default: the platform's, or where there are
+    /// none, those that are built in.
+    pub(crate) ca_file: Given<Text>,
+    /// Whom endpoints have to be, a host or an IP address; it is also asked for (SNI). Default: the endpoint's address.
+    pub(crate) server_name: Given<TlsName>,
+    /// The certificate chain, PEM, that endpoints are shown where they ask.
+    pub(crate) cert_file: Given<Text>,
+    /// Its key, PEM.
+    pub(crate) key_file: Given<Text>,
+    /// SPIFFE IDs or hosts: an endpoint has to be one of them, in place of `server_name`.
+    pub(crate) allow: Given<OneOrMany<IdentityPattern>>,
+}
+
 /// Whether clients have to show a certificate.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -70,7 +89,26 @@ mod words {
 
     use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-    use super::TlsVersion;
+    use super::{TlsName, TlsVersion};
+    use crate::config::scalar::{Invalid, Scalar, scalar};
+    use crate::config::text::quote;
+
+    impl Scalar for TlsName {
+        const EXPECTED: &'static str = "a host or an IP address";
+        const SCHEMA_NAME: &'static str = "ServerName";
+
+        fn parse(text: &str) -> Result<Self, Invalid> {
+            TlsName::parse(text).ok_or_else(|| {
+                Invalid::new(format!("{} is neither a host nor an IP address", quote(text)))
+                    .hint("write it without a port, as in `payments.internal`")
+            })
+        }
+
+        fn schema() -> Schema {
+            json_schema!({ "type": "string" })
+        }
+    }
+    scalar!(TlsName);
 
     impl JsonSchema for TlsVersion {
         fn schema_name() -> Cow<'static, str> {

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::balancing::LoadBalancer;
 use super::consul::{ConsulForm, OnEmptyForm};
+use super::tls::UpstreamTls;
 use crate::config::given::{Given, Spanned};
 use crate::config::model::EndpointAddress;
 use crate::config::scalar::OrNone;
@@ -47,6 +48,8 @@ pub(crate) struct UpstreamLong {
     pub(crate) slow_start: Given<OrNone<Period>>,
     /// Endpoints of the proxy's own `zone` come first. Default false.
     pub(crate) prefer_zone: Given<Flag>,
+    /// TLS to its endpoints.
+    pub(crate) tls: Given<UpstreamTls>,
     /// How long things may take.
     pub(crate) timeouts: Given<Timeouts>,
     /// How much there may be at once.

@@ -1,10 +1,10 @@
-//! `tls:` of listeners.
+//! `tls:` of listeners and upstreams.
 
 use std::path::PathBuf;
 
 use super::Validator;
 use crate::config::given::{Given, Spanned};
-use crate::config::model::{CertificateFiles, ClientCertificates, ListenerTls, TlsVersion};
+use crate::config::model::{CertificateFiles, ClientCertificates, ListenerTls, TlsVersion, UpstreamTls};
 use crate::config::raw::tls as raw;
 use crate::config::tree::NodeId;
 use crate::config::units::Text;
@@ -37,8 +37,22 @@ impl Validator<'_> {
         })
     }
 
+    pub(super) fn upstream_tls(&mut self, given: &Given<raw::UpstreamTls>) -> Option<UpstreamTls> {
+        let Spanned { node, value: tls } = given.spanned()?;
+        let allow = tls.allow.get();
+        if let Some(list) = tls.allow.spanned().filter(|list| list.value.iter().next().is_none()) {
+            self.error("missing-value", list.node, "this list allows nobody", "write who may be called, or remove it");
+        }
+        Some(UpstreamTls {
+            authorities: tls.ca_file.spanned().map(|file| self.file(file)),
+            server_name: tls.server_name.get().cloned(),
+            certificate: self.pair(*node, &tls.cert_file, &tls.key_file),
+            allow: allow.into_iter().flat_map(|list| list.iter()).map(|identity| identity.value.clone()).collect(),
+        })
+    }
+
     /// Both files of a certificate, or none of them.
-    pub(super) fn pair(&mut self, mapping: NodeId, cert: &Given<Text>, key: &Given<Text>) -> Option<CertificateFiles> {
+    fn pair(&mut self, mapping: NodeId, cert: &Given<Text>, key: &Given<Text>) -> Option<CertificateFiles> {
         match (cert, key) {
             (Given::Value(_), Given::Absent) => self.missing(mapping, "`cert_file` needs a `key_file`", "write both"),
             (Given::Absent, Given::Value(_)) => self.missing(mapping, "`key_file` needs a `cert_file`", "write both"),

@@ -294,7 +294,8 @@ impl<'a> Validator<'a> {
 
     fn upstream(&mut self, name: String, source: EndpointSource, long: Option<&raw::UpstreamLong>) -> Upstream {
         let balancing = self.balancing(long);
-        let defaults = self.raw.defaults.get();
+        let raw = self.raw;
+        let defaults = raw.defaults.get();
         let protocol =
             long.and_then(|long| long.protocol.get()).or_else(|| defaults.and_then(|defaults| defaults.protocol.get()));
         Upstream {
@@ -310,6 +311,7 @@ impl<'a> Validator<'a> {
                 long.and_then(|long| long.timeouts.get()),
                 defaults.and_then(|defaults| defaults.timeouts.get()),
             ),
+            tls: long.and_then(|long| self.upstream_tls(&long.tls)),
             limits: merged_limits(
                 long.and_then(|long| long.limits.get()),
                 defaults.and_then(|defaults| defaults.limits.get()),

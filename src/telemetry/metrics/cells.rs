@@ -66,6 +66,8 @@ pub enum UpstreamCounter {
     ConnectFailure,
     /// No connection was made in time.
     ConnectTimeout,
+    /// The endpoint was not who it should be.
+    TlsError,
     /// Body bytes to endpoints.
     SentBytes,
     /// Body bytes from endpoints.
@@ -147,10 +149,11 @@ impl ListenerCounter {
 }
 
 impl UpstreamCounter {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Connected,
         Self::ConnectFailure,
         Self::ConnectTimeout,
+        Self::TlsError,
         Self::SentBytes,
         Self::ReceivedBytes,
         Self::StaleConnectionReplays,
@@ -161,6 +164,7 @@ impl UpstreamCounter {
             Self::Connected => (&family::UPSTREAM_CONNECTS, Some("success")),
             Self::ConnectFailure => (&family::UPSTREAM_CONNECTS, Some(Reason::ConnectFailure.as_str())),
             Self::ConnectTimeout => (&family::UPSTREAM_CONNECTS, Some(Reason::ConnectTimeout.as_str())),
+            Self::TlsError => (&family::UPSTREAM_CONNECTS, Some(Reason::TlsError.as_str())),
             Self::SentBytes => (&family::UPSTREAM_SENT_BYTES, None),
             Self::ReceivedBytes => (&family::UPSTREAM_RECEIVED_BYTES, None),
             Self::StaleConnectionReplays => (&family::STALE_CONNECTION_REPLAYS, None),

@@ -7,7 +7,14 @@ import time
 import grpc
 
 # One connection of its own, not shared within the process; no proxy from the environment.
-channel = grpc.insecure_channel(sys.argv[1], options=[("grpc.enable_http_proxy", 0)])
+options = [("grpc.enable_http_proxy", 0)]
+if len(sys.argv) == 3:
+    # Authorities that the server's certificate has to come from, for the name app.test.
+    credentials = grpc.ssl_channel_credentials(open(sys.argv[2], "rb").read())
+    options.append(("grpc.ssl_target_name_override", "app.test"))
+    channel = grpc.secure_channel(sys.argv[1], credentials, options=options)
+else:
+    channel = grpc.insecure_channel(sys.argv[1], options=options)
 unary = channel.unary_unary("/test.Peer/Unary")
 server_stream = channel.unary_stream("/test.Peer/ServerStream")
 client_stream = channel.stream_unary("/test.Peer/ClientStream")

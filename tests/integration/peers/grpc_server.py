@@ -1,5 +1,6 @@
 """All four kinds of calls on raw bytes, so that no generated code is needed. Prints its port."""
 
+import sys
 import threading
 from concurrent import futures
 
@@ -43,6 +44,12 @@ handlers = {
     "Both": raw(grpc.stream_stream_rpc_method_handler, both),
 }
 server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Peer", handlers),))
-print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+if len(sys.argv) == 3:
+    # A certificate and its key.
+    certificate, key = (open(path, "rb").read() for path in sys.argv[1:])
+    credentials = grpc.ssl_server_credentials([(key, certificate)])
+    print(server.add_secure_port("127.0.0.1:0", credentials), flush=True)
+else:
+    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
 server.start()
 server.wait_for_termination()

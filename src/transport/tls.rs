@@ -1,0 +1,77 @@
+//! The handshake with an endpoint, before any HTTP.
+
+use rustls::Error as TlsError;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+
+use crate::config::model::EndpointAddress;
+use crate::error::{Error, Reason};
+use crate::identity::{ClientTls, Offer};
+use crate::runtime::stream::Stream;
+use crate::runtime::tls_stream::TlsStream;
+
+/// A connection to an endpoint that is who it should be.
+pub(super) struct Secured {
+    pub(super) stream: Stream,
+    /// The endpoint has chosen HTTP/2.
+    pub(super) http2: bool,
+}
+
+/// Shakes hands before `until`.
+///
+/// # Errors
+/// `tls_error`, or `connect_timeout`.
+pub(super) async fn secure(
+    stream: Stream,
+    tls: &ClientTls,
+    offer: Offer,
+    address: &EndpointAddress,
+    until: Option<Instant>,
+) -> Result<Secured, Error> {
+    let ip = match address {
+        EndpointAddress::Tcp(address) => Some(address.ip()),
+        EndpointAddress::Unix(_) => None,
+    };
+    let shaking = TlsConnector::from(tls.config(offer)).connect(tls.server_name(ip), stream);
+    let shaken = match until {
+        None => shaking.await,
+        Some(until) => match tokio::time::timeout_at(until, shaking).await {
+            Ok(shaken) => shaken,
+            Err(_) => return Err(Error::upstream(Reason::ConnectTimeout).unsent().because("in the TLS handshake")),
+        },
+    };
+    let failed =
+        |error: Box<dyn std::error::Error + Send + Sync>| Error::upstream(Reason::TlsError).unsent().because(error);
+    let secured = shaken.map_err(|error| match error.downcast::<TlsError>() {
+        Ok(error) => failed(error.into()),
+        Err(error) => failed(format!("the endpoint ended the TLS handshake: {error}").into()),
+    })?;
+    let http2 = match (secured.get_ref().1.alpn_protocol(), offer) {
+        (Some(chosen), _) => chosen == b"h2",
+        // Whoever knows no ALPN speaks what the configuration says, or what all understand.
+        (None, offer) => offer == Offer::Http2,
+    };
+    let mut stream = Stream::Tls(Box::new(TlsStream::new(secured)));
+    if http2 && tls.shows_certificate() {
+        // In TLS 1.3 we are done before the endpoint has seen our certificate. HTTP/2 endpoints speak at once (RFC 9113,
+        // section 3.4), or say why they do not.
+        let waiting = std::future::poll_fn(|cx| stream.poll_readable(cx));
+        let heard = match until {
+            None => waiting.await,
+            Some(until) => tokio::time::timeout_at(until, waiting).await.unwrap_or(Ok(())),
+        };
+        heard.map_err(|error| failed(error.into()))?;
+    }
+    Ok(Secured { stream, http2 })
+}
+
+/// What a failure to read is: `tls_error` where the endpoint does not like our certificate, which with TLS 1.3 comes to
+/// light only here. It has then not looked at the request.
+pub(super) fn refusal(error: &std::io::Error) -> Option<Error> {
+    match error.get_ref()?.downcast_ref::<TlsError>()? {
+        TlsError::AlertReceived(alert) => {
+            Some(Error::upstream(Reason::TlsError).unsent().because(TlsError::AlertReceived(*alert)))
+        }
+        _ => None,
+    }
+}
