@@ -18,6 +18,7 @@ pub enum Reason {
     NoRoute,
     ConnectNotAllowed,
     LoopDetected,
+    Denied,
     Overflow,
     ConnectFailure,
     ConnectTimeout,
@@ -38,7 +39,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Reason; 25] = [
+    pub const ALL: [Reason; 26] = [
         Reason::BadRequest,
         Reason::UriTooLong,
         Reason::HeaderTooLarge,
@@ -48,6 +49,7 @@ impl Reason {
         Reason::NoRoute,
         Reason::ConnectNotAllowed,
         Reason::LoopDetected,
+        Reason::Denied,
         Reason::Overflow,
         Reason::ConnectFailure,
         Reason::ConnectTimeout,
@@ -91,6 +93,7 @@ impl Reason {
                 "CONNECT works only on a loopback outbound listener, to a host that a route names",
             ),
             Reason::LoopDetected => ("loop_detected", 508, 12, "the request would come back to this proxy"),
+            Reason::Denied => ("denied", 403, 7, "the caller is not one of those that may come this way"),
             Reason::Overflow => ("overflow", 503, 14, "a limit of the upstream or listener was reached"),
             Reason::ConnectFailure => ("connect_failure", 503, 14, "no connection to the endpoint could be made"),
             Reason::ConnectTimeout => {

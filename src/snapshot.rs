@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::model::{
-    self, Balancing, Direction, EndpointSource, ListenerLimits, PathMatch, TimeoutOverrides, Timeouts, Trust,
+    self, Balancing, Direction, EndpointSource, IdentityPattern, ListenerLimits, PathMatch, TimeoutOverrides, Timeouts, Trust,
     UpstreamIndex, UpstreamProtocol,
 };
 use crate::identity::{self, ClientTls, FileError, ServerTls};
@@ -40,6 +40,8 @@ pub(crate) struct Listener {
     pub(crate) edge: bool,
     pub(crate) trust: Trust,
     pub(crate) tls: Option<Arc<ServerTls>>,
+    /// Who may call; empty: everybody.
+    pub(crate) allow: Vec<IdentityPattern>,
     pub(crate) limits: ListenerLimits,
     pub(crate) table: Table,
     pub(crate) routes: Vec<Route>,
@@ -49,6 +51,8 @@ pub(crate) struct Listener {
 pub(crate) struct Route {
     pub(crate) name: Arc<str>,
     pub(crate) id: RouteId,
+    /// Who may come this way; empty: everybody whom the listener lets in.
+    pub(crate) allow: Vec<IdentityPattern>,
     pub(crate) action: Action,
     /// What the path was matched by; a rewrite of prefixes needs it.
     pub(crate) path: PathMatch,
@@ -156,6 +160,7 @@ fn compile_listener(listener: &model::Listener, config: &model::Config, names: &
     let routes = listener.routes.iter().map(|route| Route {
         name: route.name.as_str().into(),
         id: names.route(id, &route.name),
+        allow: route.allow.clone(),
         action: compile_action(route, config, splits),
         path: route.matcher.path.clone(),
         names_host: !route.matcher.hosts.is_empty(),
@@ -171,6 +176,7 @@ fn compile_listener(listener: &model::Listener, config: &model::Config, names: &
         edge: listener.edge,
         trust: listener.trust.clone(),
         tls: None,
+        allow: listener.allow.clone(),
         limits: listener.limits,
         table: Table::compile(&listener.routes),
         routes: routes.collect(),

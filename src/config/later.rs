@@ -8,7 +8,7 @@ pub(crate) fn keys(mapping: &str) -> &'static [&'static str] {
         "Metrics" => &["probes"],
         "Telemetry" => &["traces"],
         "AccessLog" => &["queries"],
-        "Listener" => &["allow", "rate_limit", "concurrency"],
+        "Listener" => &["rate_limit", "concurrency"],
         "ListenerLimits" => &["shadow"],
         "Route" => &["discover", "mirror", "fault", "retries", "rate_limit", "concurrency"],
         "Match" => &["port"],

@@ -26,6 +26,10 @@ pub enum Variable {
     ClientAddress,
     /// `%{client.port}`: the port of the connection's peer.
     ClientPort,
+    /// `%{client.identity}`: whom the client's certificate names, or nothing.
+    ClientIdentity,
+    /// `%{client.tls}`: the version of TLS that the client speaks, or nothing.
+    ClientTls,
     /// `%{request.id}`
     RequestId,
     /// `%{request.method}`
@@ -53,9 +57,11 @@ pub enum Variable {
 }
 
 /// Variables without a parameter, by their names.
-const VARIABLES: [(&str, Variable); 13] = [
+const VARIABLES: [(&str, Variable); 15] = [
     ("client.address", Variable::ClientAddress),
     ("client.port", Variable::ClientPort),
+    ("client.identity", Variable::ClientIdentity),
+    ("client.tls", Variable::ClientTls),
     ("request.id", Variable::RequestId),
     ("request.method", Variable::RequestMethod),
     ("request.host", Variable::RequestHost),

@@ -10,6 +10,7 @@
 mod certificate;
 mod client;
 mod files;
+mod forwarded;
 mod peer;
 mod roots;
 mod server;

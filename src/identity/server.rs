@@ -39,6 +39,16 @@ impl ServerTls {
         self.current.load().config.clone()
     }
 
+    /// True where the app is told of the client's certificate.
+    pub(super) fn forwards_client_cert(&self) -> bool {
+        self.definition.forward_client_cert
+    }
+
+    /// The URI in our own certificate.
+    pub(super) fn own_uri(&self) -> Option<String> {
+        self.current.load().certificates.first().and_then(|own| own.uris.first().cloned())
+    }
+
     /// True where clients may also speak without TLS.
     pub(crate) fn allows_plaintext(&self) -> bool {
         self.definition.plaintext

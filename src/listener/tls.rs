@@ -132,7 +132,7 @@ async fn shake_hands(
         Ok(secured) => {
             let (_, session) = secured.get_ref();
             let http2 = session.alpn_protocol() == Some(b"h2");
-            connection.secure(Rc::new(Peer::of(session)));
+            connection.secure(Rc::new(Peer::of(session, tls)));
             Ok(Opened { stream: Stream::Tls(Box::new(TlsStream::new(secured))), http2 })
         }
         Err((error, stream)) => {

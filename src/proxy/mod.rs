@@ -39,6 +39,7 @@ use crate::route::rewrite::{redirect_location, rewrite_path};
 use crate::snapshot::{self, Action, Listener, Route};
 use crate::telemetry::metrics::ListenerId;
 
+const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 const HTTPS: HeaderValue = HeaderValue::from_static("https");
 /// Ports of a Host that names none.
@@ -210,6 +211,10 @@ impl Connection {
     ) -> Result<Response<Body>, Error> {
         let generation = record.generation().clone();
         let listener = &generation.snapshot.listeners[record.listener_position()];
+        let caller = self.secured.as_deref();
+        if !identity::Peer::is_allowed(caller, &listener.allow) {
+            return Err(Error::local(Reason::Denied));
+        }
         let hop = hop_by_hop::strip(request.headers_mut());
         let client = Client::find(&listener.trust, self.peer.address(), request.headers());
         let port = if self.secured.is_some() { HTTPS_PORT } else { HTTP_PORT };
@@ -222,6 +227,9 @@ impl Connection {
             return Err(Error::local(Reason::ConnectNotAllowed));
         }
         let route = route.ok_or_else(|| Error::local(Reason::NoRoute))?;
+        if !identity::Peer::is_allowed(caller, &route.allow) {
+            return Err(Error::local(Reason::Denied));
+        }
         let captured = route.response_headers.capture(request.headers());
         let mut response = match decide(route, record, &generation, request, self.scheme())? {
             Decision::Answer(response) => *response,
@@ -272,6 +280,9 @@ impl Connection {
         if edge {
             drop_own_fields(headers);
         }
+        if edge || listener.tls.is_some() {
+            self.forward_client_cert(headers);
+        }
         let scheme = if self.secured.is_some() { &HTTPS } else { &HTTP };
         forwarded::write(headers, edge, client, &self.peer, scheme, record.host());
         self.worker.via.append(headers, version);
@@ -287,6 +298,14 @@ impl Connection {
             route.request_headers.apply_to_request(request.headers_mut(), &variables);
         }
         Ok(())
+    }
+
+    /// What the app is told of its caller's certificate is ours to say, or nobody's.
+    fn forward_client_cert(&self, headers: &mut HeaderMap) {
+        match self.secured.as_ref().and_then(|peer| peer.forwarded.as_ref()) {
+            Some(value) => headers.insert(X_FORWARDED_CLIENT_CERT, value.clone()),
+            None => headers.remove(X_FORWARDED_CLIENT_CERT),
+        };
     }
 
     fn variables<'a>(&self, record: &'a Record, client: Client) -> RequestVariables<'a> {

@@ -170,6 +170,16 @@ impl Record {
         }
     }
 
+    /// The version of TLS that the client speaks.
+    pub(crate) fn client_tls(&self) -> Option<&'static str> {
+        self.client.as_ref().map(|client| client.version.as_str())
+    }
+
+    /// Whom the client's certificate names.
+    pub(crate) fn client_identity(&self) -> Option<&str> {
+        self.client.as_ref().and_then(|client| client.identity.as_deref())
+    }
+
     /// The response's head is there.
     pub(crate) fn answered(&mut self, code: StatusCode, headers: &HeaderMap) {
         self.code = code;
@@ -242,8 +252,8 @@ impl Record {
             connect: self.connect,
             first_byte: self.first_byte.map(|first| first - self.received),
             total,
-            tls: self.client.as_ref().map(|client| client.version.as_str()),
-            identity: self.client.as_ref().and_then(|client| client.identity.as_deref()),
+            tls: self.client_tls(),
+            identity: self.client_identity(),
             trace_id: self.trace.trace_id(),
             request_id: self.request_id.as_str(),
             generation: self.generation.snapshot.generation,

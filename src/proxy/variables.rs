@@ -29,6 +29,10 @@ impl Variables for RequestVariables<'_> {
                     value.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
                 }
             }
+            Variable::ClientIdentity => {
+                value.extend_from_slice(record.client_identity().unwrap_or_default().as_bytes());
+            }
+            Variable::ClientTls => value.extend_from_slice(record.client_tls().unwrap_or_default().as_bytes()),
             Variable::RequestId => value.extend_from_slice(record.request_id.as_str().as_bytes()),
             Variable::RequestMethod => value.extend_from_slice(record.method().as_str().as_bytes()),
             Variable::RequestHost => {

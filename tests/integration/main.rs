@@ -24,6 +24,7 @@ mod http2;
 mod http2_extended_connect;
 mod http2_malformed;
 mod http2_upstream;
+mod identities;
 mod informational;
 mod listener_limits;
 mod loops;

@@ -153,6 +153,7 @@ impl Long<'_> {
         if let Some(tls) = listener.tls.get() {
             entries.push(("tls", self.listener_tls(tls)));
         }
+        self.optional(&mut entries, "allow", &listener.allow);
         entries.extend([
             ("limits", self.listener_limits(listener.limits.get())),
             ("no_route", self.said(&listener.no_route, "404")),
@@ -180,6 +181,7 @@ impl Long<'_> {
         if !tls.client_ca_file.is_absent() {
             entries.push(("client", self.said(&tls.client, "require")));
         }
+        entries.push(("forward_client_cert", self.said(&tls.forward_client_cert, "false")));
         entries.push(("plaintext", self.said(&tls.plaintext, "refuse")));
         entries.push(("min_version", self.said(&tls.min_version, "1.2")));
         map(entries)
@@ -236,6 +238,7 @@ impl Long<'_> {
             default(&mut respond, "content_type", builtin::RESPOND_CONTENT_TYPE);
             entries.push(("respond", Yaml::Map(respond)));
         }
+        self.optional(&mut entries, "allow", &route.allow);
         self.optional(&mut entries, "rewrite", &route.rewrite);
         self.optional(&mut entries, "request_headers", &route.request_headers);
         self.optional(&mut entries, "response_headers", &route.response_headers);

@@ -201,6 +201,8 @@ pub struct Listener {
     pub trust: Trust,
     /// Without it, clients speak in the clear.
     pub tls: Option<ListenerTls>,
+    /// Who may call; empty: everybody.
+    pub allow: Vec<IdentityPattern>,
     /// Bounds.
     pub limits: ListenerLimits,
     /// First match in written order.
@@ -258,6 +260,8 @@ pub struct Route {
     pub name: String,
     /// Everything must hold.
     pub matcher: Match,
+    /// Who may come this way; empty: everybody whom the listener lets in.
+    pub allow: Vec<IdentityPattern>,
     /// What to do.
     pub action: Action,
     /// What to change in the target before sending.

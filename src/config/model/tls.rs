@@ -13,6 +13,8 @@ pub struct ListenerTls {
     pub certificates: Vec<CertificateFiles>,
     /// What it asks of clients.
     pub client: ClientCertificates,
+    /// True where the app is told of the client's certificate. Default false.
+    pub forward_client_cert: bool,
     /// True where clients may also speak without TLS. Default false.
     pub plaintext: bool,
     /// Default 1.2.

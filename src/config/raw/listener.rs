@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::route::{OneOrMany, Route};
 use super::tls::ListenerTls;
 use crate::config::given::Given;
-use crate::config::model;
+use crate::config::model::{self, IdentityPattern};
 use crate::config::scalar::OrNone;
 use crate::config::units::{Flag, Number, Period, Size, Text};
 
@@ -35,6 +35,8 @@ pub(crate) struct Listener {
     pub(crate) trust: Given<Trust>,
     /// TLS from clients.
     pub(crate) tls: Given<ListenerTls>,
+    /// SPIFFE IDs or hosts of the clients that may call here; others get 403 `denied`. Needs `tls.client_ca_file`.
+    pub(crate) allow: Given<OneOrMany<IdentityPattern>>,
     /// What a client may ask for.
     pub(crate) limits: Given<ListenerLimits>,
 }

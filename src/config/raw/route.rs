@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::upstream::Timeouts;
 use crate::config::given::{Given, Named, Pairs, Spanned};
+use crate::config::model::IdentityPattern;
 use crate::config::units::{Flag, Name, Number, Text};
 
 /// A match and what to do: exactly one of `upstream`, `split`, `redirect` and `respond`.
@@ -24,6 +25,8 @@ pub(crate) struct Route {
     pub(crate) redirect: Given<Redirect>,
     /// Answer at once.
     pub(crate) respond: Given<Respond>,
+    /// SPIFFE IDs or hosts of the clients that may come this way; others get 403 `denied`.
+    pub(crate) allow: Given<OneOrMany<IdentityPattern>>,
     /// What to change in the target before sending.
     pub(crate) rewrite: Given<Rewrite>,
     /// Changes of request headers: removed first, then set, then added.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::route::OneOrMany;
 use crate::config::given::Given;
 use crate::config::model::{IdentityPattern, TlsName};
-use crate::config::units::Text;
+use crate::config::units::{Flag, Text};
 
 /// TLS from clients. Every file is read again when it changes.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -25,6 +25,8 @@ pub(crate) struct ListenerTls {
     pub(crate) client: Given<ClientCertificate>,
     /// Whether clients may also speak without TLS on this port. Default `refuse`.
     pub(crate) plaintext: Given<Plaintext>,
+    /// True where the app is told of the client's certificate, in `X-Forwarded-Client-Cert`. Default false.
+    pub(crate) forward_client_cert: Given<Flag>,
     /// The oldest version that is spoken: 1.2 (the default) or 1.3.
     pub(crate) min_version: Given<TlsVersion>,
 }

@@ -77,7 +77,7 @@ impl<'a> Validator<'a> {
                 );
                 Vec::new()
             }
-            (Given::Absent, Given::Value(routes)) => self.routes(&routes.value, routes.node),
+            (Given::Absent, Given::Value(routes)) => self.routes(&routes.value, routes.node, listener),
             (Given::Value(upstream), Given::Absent) => {
                 self.only_route(&upstream.value.0, upstream.node).into_iter().collect()
             }
@@ -88,7 +88,7 @@ impl<'a> Validator<'a> {
                 if let Given::Value(upstream) = upstream {
                     self.resolve(&upstream.value.0, upstream.node);
                 }
-                routes.spanned().map_or_else(Vec::new, |routes| self.routes(&routes.value, routes.node))
+                routes.spanned().map_or_else(Vec::new, |routes| self.routes(&routes.value, routes.node, listener))
             }
             _ => Vec::new(),
         };
@@ -103,6 +103,7 @@ impl<'a> Validator<'a> {
             edge: listener.edge.get().is_some_and(|edge| edge.0),
             trust: self.trust(&listener.trust),
             tls: self.listener_tls(&listener.tls),
+            allow: self.callers(&listener.allow, listener),
             limits: self.listener_limits(&listener.limits),
             routes,
         }
@@ -113,6 +114,7 @@ impl<'a> Validator<'a> {
         Some(Route {
             name: self.tree.written(node).to_owned(),
             matcher: Match::default(),
+            allow: Vec::new(),
             action: crate::config::model::Action::Upstream(upstream),
             rewrite: Rewrite::default(),
             request_headers: HeaderRules::default(),

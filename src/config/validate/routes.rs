@@ -15,6 +15,7 @@ use crate::config::given::{Given, Named, Spanned};
 use crate::config::model::{
     Action, PathMatch, PathRewrite, Redirect, Respond, Rewrite, Route, TimeoutOverrides, UpstreamIndex,
 };
+use crate::config::raw::listener as raw_listener;
 use crate::config::raw::route as raw;
 use crate::config::raw::upstream::Timeouts;
 use crate::config::scalar::OrNone;
@@ -23,7 +24,12 @@ use crate::config::tree::NodeId;
 use crate::config::units::{Number, Period, Text};
 
 impl<'a> Validator<'a> {
-    pub(super) fn routes(&mut self, given: &'a [Given<raw::Route>], node: NodeId) -> Vec<Route> {
+    pub(super) fn routes(
+        &mut self,
+        given: &'a [Given<raw::Route>],
+        node: NodeId,
+        listener: &'a raw_listener::Listener,
+    ) -> Vec<Route> {
         if given.is_empty() {
             self.error(
                 "missing-value",
@@ -49,6 +55,7 @@ impl<'a> Validator<'a> {
                 request_headers: self.header_rules(&route.request_headers, Template::parse_for_request),
                 response_headers: self.header_rules(&route.response_headers, Template::parse_for_response),
                 timeouts: overrides(route.timeouts.get()),
+                allow: self.callers(&route.allow, listener),
                 name,
                 matcher,
                 action,

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use super::Validator;
 use crate::config::given::{Given, Spanned};
-use crate::config::model::{CertificateFiles, ClientCertificates, ListenerTls, TlsVersion, UpstreamTls};
+use crate::config::model::{CertificateFiles, ClientCertificates, IdentityPattern, ListenerTls, TlsVersion, UpstreamTls};
+use crate::config::raw::listener::Listener;
+use crate::config::raw::route::OneOrMany;
 use crate::config::raw::tls as raw;
 use crate::config::tree::NodeId;
 use crate::config::units::Text;
@@ -29,6 +31,7 @@ impl Validator<'_> {
         Some(ListenerTls {
             certificates,
             client: self.client_certificates(tls),
+            forward_client_cert: self.forwards_client_cert(tls),
             plaintext: matches!(tls.plaintext.get(), Some(raw::Plaintext::Allow)),
             min_version: match tls.min_version.get() {
                 None | Some(raw::TlsVersion::V1_2) => TlsVersion::V1_2,
@@ -39,16 +42,48 @@ impl Validator<'_> {
 
     pub(super) fn upstream_tls(&mut self, given: &Given<raw::UpstreamTls>) -> Option<UpstreamTls> {
         let Spanned { node, value: tls } = given.spanned()?;
-        let allow = tls.allow.get();
-        if let Some(list) = tls.allow.spanned().filter(|list| list.value.iter().next().is_none()) {
-            self.error("missing-value", list.node, "this list allows nobody", "write who may be called, or remove it");
-        }
+        let allow = tls.allow.spanned().map(|list| self.identities(list)).unwrap_or_default();
         Some(UpstreamTls {
             authorities: tls.ca_file.spanned().map(|file| self.file(file)),
             server_name: tls.server_name.get().cloned(),
             certificate: self.pair(*node, &tls.cert_file, &tls.key_file),
-            allow: allow.into_iter().flat_map(|list| list.iter()).map(|identity| identity.value.clone()).collect(),
+            allow,
         })
+    }
+
+    /// Who may call a listener, or come by a route of it.
+    pub(super) fn callers(
+        &mut self,
+        given: &Given<OneOrMany<IdentityPattern>>,
+        listener: &Listener,
+    ) -> Vec<IdentityPattern> {
+        let Some(list) = given.spanned() else { return Vec::new() };
+        let asks = match &listener.tls {
+            Given::Absent => false,
+            Given::Invalid(_) => true,
+            Given::Value(tls) => !tls.value.client_ca_file.is_absent(),
+        };
+        if !asks {
+            let reason = "nobody is known here by name: this listener asks for no certificate of its clients";
+            self.error("missing-key", list.node, reason, "write `tls` with a `client_ca_file`");
+        }
+        self.identities(list)
+    }
+
+    fn identities(&mut self, list: &Spanned<OneOrMany<IdentityPattern>>) -> Vec<IdentityPattern> {
+        if matches!(&list.value, OneOrMany::Many(many) if many.is_empty()) {
+            self.error("missing-value", list.node, "this list allows nobody", "write who it is for, or remove it");
+        }
+        list.value.iter().map(|identity| identity.value.clone()).collect()
+    }
+
+    fn forwards_client_cert(&mut self, tls: &raw::ListenerTls) -> bool {
+        let Some(flag) = tls.forward_client_cert.spanned().filter(|flag| flag.value.0) else { return false };
+        if tls.client_ca_file.is_absent() {
+            let reason = "clients are asked for no certificate, so there is none to forward";
+            self.error("missing-key", flag.node, reason, "write a `client_ca_file`");
+        }
+        true
     }
 
     /// Both files of a certificate, or none of them.
