@@ -21,6 +21,7 @@ fn route(matcher: Match) -> Route {
     Route {
         name: String::new(),
         matcher,
+        allow: Vec::new(),
         action: Action::Upstream(UpstreamIndex(0)),
         rewrite: Rewrite::default(),
         request_headers: model::HeaderRules::default(),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::model::{
-    self, Balancing, Direction, EndpointSource, IdentityPattern, ListenerLimits, PathMatch, TimeoutOverrides, Timeouts, Trust,
-    UpstreamIndex, UpstreamProtocol,
+    self, Balancing, Direction, EndpointSource, IdentityPattern, ListenerLimits, Mode, PathMatch, TimeoutOverrides,
+    Timeouts, Trust, UpstreamIndex, UpstreamProtocol,
 };
 use crate::identity::{self, ClientTls, FileError, ServerTls};
 use crate::proxy::header_rules::Rules;
@@ -36,6 +36,7 @@ pub(crate) struct Listener {
     pub(crate) id: ListenerId,
     /// Stands for requests that match no route.
     pub(crate) no_route: RouteId,
+    pub(crate) mode: Mode,
     pub(crate) direction: Direction,
     pub(crate) edge: bool,
     pub(crate) trust: Trust,
@@ -172,6 +173,7 @@ fn compile_listener(listener: &model::Listener, config: &model::Config, names: &
         name: listener.name.as_str().into(),
         id,
         no_route: names.no_route(id),
+        mode: listener.mode,
         direction: listener.direction,
         edge: listener.edge,
         trust: listener.trust.clone(),

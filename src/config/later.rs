@@ -23,7 +23,7 @@ pub(crate) fn keys(mapping: &str) -> &'static [&'static str] {
 /// Words that a value can take one day. Values go by the names of their raw types.
 pub(crate) fn words(value: &str) -> &'static [&'static str] {
     match value {
-        "Mode" => &["tcp", "transparent"],
+        "Mode" => &["transparent"],
         "NoRoute" => &["passthrough"],
         "AccessLogFormat" => &["text"],
         _ => &[],

@@ -28,6 +28,8 @@ pub(crate) enum Offer {
     Http2,
     /// HTTP/2 where the endpoint has it.
     Either,
+    /// No HTTP.
+    Nothing,
 }
 
 /// What an upstream's endpoints have to show, and what they are shown. The same for as long as the configuration says
@@ -43,7 +45,7 @@ struct Current {
     /// Never used twice: a connection that was made with other files is another one.
     id: u64,
     /// By [`Offer`].
-    configs: [Arc<ClientConfig>; 3],
+    configs: [Arc<ClientConfig>; 4],
     own: Option<Certificate>,
 }
 
@@ -125,7 +127,7 @@ impl Current {
             // Whoever we were when the session began is not who we are after a rotation.
             config.resumption = Resumption::disabled();
         }
-        let configs = [&[&b"http/1.1"[..]][..], &[b"h2"], &[b"h2", b"http/1.1"]].map(|alpn| {
+        let configs = [&[&b"http/1.1"[..]][..], &[b"h2"], &[b"h2", b"http/1.1"], &[]].map(|alpn| {
             let mut config = config.clone();
             config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
             Arc::new(config)

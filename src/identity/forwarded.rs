@@ -7,7 +7,11 @@ use rustls::pki_types::CertificateDer;
 use super::certificate::Certificate;
 
 /// The field's value. `by` is whom our own certificate names.
-pub(super) fn client_cert(der: &CertificateDer<'_>, certificate: &Certificate, by: Option<&str>) -> Option<HeaderValue> {
+pub(super) fn client_cert(
+    der: &CertificateDer<'_>,
+    certificate: &Certificate,
+    by: Option<&str>,
+) -> Option<HeaderValue> {
     let mut value = Vec::with_capacity(192);
     let mut pair = |key: &str, text: &str| {
         if !value.is_empty() {
@@ -73,8 +77,7 @@ mod tests {
         let value = client_cert(&CertificateDer::from_slice(b"abc"), &certificate, Some("spiffe://mesh/b")).unwrap();
         // `printf abc | sha256sum`
         let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        let expected =
-            format!(r#"By=spiffe://mesh/b;Hash={hash};URI="spiffe://mesh/a;By=\"x";DNS=web.internal"#);
+        let expected = format!(r#"By=spiffe://mesh/b;Hash={hash};URI="spiffe://mesh/a;By=\"x";DNS=web.internal"#);
         assert_eq!(value, expected);
     }
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
-use rustls::{CommonState, ProtocolVersion};
+use rustls::ProtocolVersion;
+use rustls::server::ServerConnection;
 
 use super::certificate::Certificate;
-use super::server::ServerTls;
 use super::forwarded;
+use super::server::ServerTls;
 use crate::config::model::{IdentityPattern, TlsVersion};
 
 /// The other end of a TLS connection.
@@ -16,13 +17,15 @@ pub(crate) struct Peer {
     pub(crate) version: TlsVersion,
     /// Whom its certificate names, where it showed one that was verified.
     pub(crate) identity: Option<Arc<str>>,
+    /// Whom the client asked for (SNI).
+    pub(crate) server_name: Option<Box<str>>,
     /// What the app is told of the certificate, where it is to be told.
     pub(crate) forwarded: Option<HeaderValue>,
 }
 
 impl Peer {
     /// To be called after the handshake.
-    pub(crate) fn of(connection: &CommonState, tls: &ServerTls) -> Self {
+    pub(crate) fn of(connection: &ServerConnection, tls: &ServerTls) -> Self {
         let der = connection.peer_certificates().and_then(|chain| chain.first());
         let certificate = der.and_then(|der| Certificate::parse(der).ok());
         let forwarded = match (der, &certificate) {
@@ -37,6 +40,7 @@ impl Peer {
                 _ => TlsVersion::V1_3,
             },
             identity: certificate.and_then(|certificate| certificate.identity().map(Arc::from)),
+            server_name: connection.server_name().map(Box::from),
             forwarded,
         }
     }

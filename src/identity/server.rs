@@ -117,7 +117,9 @@ impl Current {
                 config
             }
         };
-        config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+        if definition.http {
+            config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+        }
         Ok(Current { config: Arc::new(config), certificates: pairs.into_iter().map(|pair| pair.certificate).collect() })
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::{LayerFn, serve, socket};
 use crate::body::Body;
+use crate::config::model::Mode;
 use crate::error::{Error, Reason};
 use crate::http1::{self, Framing};
 use crate::proxy::Connection;
@@ -168,8 +169,8 @@ impl Door {
     /// Tells a client that there is no room, as far as that goes without waiting.
     fn refuse(&self, stream: &Stream) {
         let connection = Connection::new(self.worker.clone(), self.listener, stream.peer(), self.local);
-        if connection.tls().is_some() {
-            return; // A handshake would be room, too.
+        if connection.tls().is_some() || connection.mode() == Mode::Tcp {
+            return; // What can be said is not HTTP, and a handshake would be room, too.
         }
         let response = connection.refuse(Request::new(Body::empty()), Error::local(Reason::Overflow));
         let mut bytes = Vec::new();

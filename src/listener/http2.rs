@@ -127,7 +127,7 @@ async fn answer(session: &Rc<Session>, mut request: Request<Incoming>, open: Ope
             if let Ok(client) = upgrade.await {
                 let (client, mut timer) = (TokioIo::new(client), Timer::default());
                 let none = Bytes::new();
-                tunnel::join(client, none.clone(), none, tunnel, observer, &mut ticket, &mut timer).await;
+                let _ = tunnel::join(client, none.clone(), none, tunnel, observer, &mut ticket, &mut timer).await;
             }
         });
         return response.map(|_| Body::empty());

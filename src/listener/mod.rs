@@ -5,6 +5,7 @@ mod http1;
 mod http2;
 mod session;
 pub(crate) mod socket;
+mod tcp;
 mod tls;
 
 pub(crate) use accept::{Door, Loads, StreamIn, listen, take_over};
@@ -15,6 +16,7 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 
+use crate::config::model::Mode;
 use crate::proxy::Connection;
 use crate::runtime::stream::Stream;
 use crate::telemetry::metrics::{ListenerCounter, ListenerGauge};
@@ -30,6 +32,11 @@ async fn serve(stream: Stream, mut connection: Connection, layers: Option<LayerF
             None => return,
         },
     };
+    if connection.mode() == Mode::Tcp {
+        worker.metrics.count_listener(connection.listener(), ListenerCounter::TcpConnections);
+        let _held = worker.metrics.hold_listener(connection.listener(), ListenerGauge::TcpConnections);
+        return Box::pin(tcp::serve(stream, connection, ticket)).await;
+    }
     let session = Rc::new(Session::new(connection, layers.as_ref()));
     if http2 {
         return serve_http2(stream, BytesMut::new(), session).await;

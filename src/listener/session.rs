@@ -124,7 +124,7 @@ impl Session {
 }
 
 /// Stands for a request that was never read.
-struct Unread(Instant);
+pub(super) struct Unread(pub(super) Instant);
 
 impl crate::body::Downstream for Unread {
     fn received(&self) -> Instant {

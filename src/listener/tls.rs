@@ -12,6 +12,7 @@ use rustls::Error as TlsError;
 use tokio::io::AsyncWrite as _;
 use tokio_rustls::TlsAcceptor;
 
+use super::tcp::HANDSHAKE;
 use crate::identity::{Peer, ServerTls};
 use crate::proxy::{Connection, Terms};
 use crate::runtime::drain::{Phase, Ticket};
@@ -20,8 +21,6 @@ use crate::runtime::timer::{Timer, after};
 use crate::runtime::tls_stream::TlsStream;
 use crate::telemetry::metrics::ListenerCounter;
 
-/// How a TLS record that begins a handshake begins (RFC 8446, section 5.1). No request of HTTP does.
-const HANDSHAKE: u8 = 0x16;
 /// After a handshake that failed, what the client still sends is read for this long, so that it sees the alert and not
 /// a reset.
 const LINGER: Duration = Duration::from_secs(1);

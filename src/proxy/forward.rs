@@ -17,7 +17,7 @@ use super::record::Record;
 use super::upgrade;
 use super::worker::Generation;
 use crate::body::{Body, Downstream, Tunnel};
-use crate::config::model::UpstreamProtocol;
+use crate::config::model::{Mode, UpstreamProtocol};
 use crate::error::{Error, Reason, Source};
 use crate::identity::Offer;
 use crate::outcome::Outcome;
@@ -133,8 +133,9 @@ async fn attempt(
         careful,
         until: earlier(deadlines.connect.map(|bound| began + bound), deadlines.request),
         idle: deadlines.idle,
-        // What goes through a tunnel is the client's own, TLS too.
-        tls: upstream.tls.as_ref().filter(|_| !tunnel),
+        // What goes through a CONNECT is the client's own, TLS too.
+        tls: upstream.tls.as_ref().filter(|_| !tunnel || record.listener().mode == Mode::Tcp),
+        tunnel,
     };
     let guard = endpoint.begin();
     let unsent = |mut error: Error| {
@@ -148,7 +149,7 @@ async fn attempt(
     let offer = if only_http1 { Offer::Http1 } else { offer(upstream, endpoint, record.grpc) };
     // On the heap what most requests do not need: their path need not have room for the largest.
     let found = match offer {
-        Offer::Http1 => pools.http1(&upstream.state, endpoint, wanted).await.map(Negotiated::Http1),
+        Offer::Http1 | Offer::Nothing => pools.http1(&upstream.state, endpoint, wanted).await.map(Negotiated::Http1),
         Offer::Http2 => Box::pin(pools.http2(&upstream.state, endpoint, wanted)).await.map(Negotiated::Http2),
         Offer::Either => Box::pin(pools.negotiated(&upstream.state, endpoint, wanted)).await,
     };

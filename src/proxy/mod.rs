@@ -31,7 +31,7 @@ use self::reply::Audience;
 use self::variables::RequestVariables;
 use self::worker::{Generation, Worker};
 use crate::body::{Body, Downstream};
-use crate::config::model::{Direction, ListenerLimits, PathRewrite, TlsVersion};
+use crate::config::model::{Direction, ListenerLimits, Mode, PathRewrite, TlsVersion};
 use crate::error::{Error, Reason};
 use crate::identity::{self, ServerTls};
 use crate::route::Target;
@@ -101,6 +101,23 @@ impl Connection {
     pub(crate) fn tls(&self) -> Option<Arc<ServerTls>> {
         let (generation, listener) = self.current();
         generation.snapshot.listeners[listener].tls.clone()
+    }
+
+    /// What the listener speaks now.
+    pub(crate) fn mode(&self) -> Mode {
+        let (generation, listener) = self.current();
+        generation.snapshot.listeners[listener].mode
+    }
+
+    /// True where the listener has to know whom its clients ask for.
+    pub(crate) fn routes_by_host(&self) -> bool {
+        let (generation, listener) = self.current();
+        generation.snapshot.listeners[listener].routes.iter().any(|route| route.names_host)
+    }
+
+    /// Whom the client's TLS, which ends here, asked for.
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        self.secured.as_ref().and_then(|peer| peer.server_name.as_deref())
     }
 
     /// From now on the connection is with this peer.
@@ -223,7 +240,10 @@ impl Connection {
         let route = position.map(|position| &listener.routes[position]);
         let connect =
             request.method() == Method::CONNECT && request.extensions().get::<hyper::ext::Protocol>().is_none();
-        if connect && !(self.connect_allowed && route.is_some_and(|route| route.names_host)) {
+        if connect
+            && listener.mode == Mode::Http
+            && !(self.connect_allowed && route.is_some_and(|route| route.names_host))
+        {
             return Err(Error::local(Reason::ConnectNotAllowed));
         }
         let route = route.ok_or_else(|| Error::local(Reason::NoRoute))?;
@@ -280,11 +300,11 @@ impl Connection {
         if edge {
             drop_own_fields(headers);
         }
+        let scheme = if self.secured.is_some() { &HTTPS } else { &HTTP };
+        forwarded::write(headers, edge, client, &self.peer, scheme, record.host());
         if edge || listener.tls.is_some() {
             self.forward_client_cert(headers);
         }
-        let scheme = if self.secured.is_some() { &HTTPS } else { &HTTP };
-        forwarded::write(headers, edge, client, &self.peer, scheme, record.host());
         self.worker.via.append(headers, version);
         record.request_id.send(headers);
         if let Some(host) = &route.rewrite.host {

@@ -22,7 +22,8 @@ const HALF_CLOSED: Duration = Duration::from_secs(10);
 /// Bytes of each direction in memory.
 const BUFFER: usize = 16 * 1024;
 
-/// Joins the client's end to the endpoint's. `greeting` goes to the client first, `early` to the endpoint.
+/// Joins the client's end to the endpoint's. `greeting` goes to the client first, `early` to the endpoint. Returns how it
+/// ended.
 pub(crate) async fn join(
     mut client: impl Duplex,
     greeting: Bytes,
@@ -31,7 +32,7 @@ pub(crate) async fn join(
     mut observer: Option<Box<dyn Observer>>,
     ticket: &mut Ticket,
     timer: &mut Timer,
-) {
+) -> Result<(), Reason> {
     let mut endpoint = tunnel.endpoint;
     let mut down = Pipe::new(greeting, tunnel.early);
     let mut up = Pipe::new(early, Bytes::new());
@@ -67,6 +68,7 @@ pub(crate) async fn join(
         observer.received(up.moved);
         observer.end(outcome);
     }
+    outcome
 }
 
 /// Joins a client that spoke HTTP/1 so far.
@@ -79,7 +81,7 @@ pub(crate) async fn join_http1(
     ticket: &mut Ticket,
     timer: &mut Timer,
 ) {
-    join(Borrowed(client), greeting, early, tunnel, observer, ticket, timer).await;
+    let _ = join(Borrowed(client), greeting, early, tunnel, observer, ticket, timer).await;
 }
 
 /// One direction.

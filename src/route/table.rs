@@ -84,6 +84,7 @@ mod tests {
         Route {
             name: String::new(),
             matcher,
+            allow: Vec::new(),
             action: Action::Upstream(UpstreamIndex(0)),
             rewrite: Rewrite::default(),
             request_headers: HeaderRules::default(),

@@ -89,6 +89,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) idle: Option<Duration>,
     /// In the clear without it.
     pub(crate) tls: Option<&'a Arc<ClientTls>>,
+    /// For something other than HTTP.
+    pub(crate) tunnel: bool,
 }
 
 /// A connection, and what it took to have it.
@@ -148,7 +150,10 @@ impl Pools {
         let place = Place::of(endpoint, wanted);
         let stream = match wanted.tls {
             None => Box::pin(connect(&endpoint.address, &self.own, wanted.until)).await?,
-            Some(_) => Box::pin(self.secured(endpoint, wanted, Offer::Http1)).await?.stream,
+            Some(_) => {
+                let offer = if wanted.tunnel { Offer::Nothing } else { Offer::Http1 };
+                Box::pin(self.secured(endpoint, wanted, offer)).await?.stream
+            }
         };
         let connected = began.elapsed() - queued;
         Ok(Checkout { connection: Http1Connection::new(stream, permit, place), queued, connected })

@@ -43,9 +43,7 @@ fn ask(proxy: &Proxy, authority: &Authority, own: Option<&Issued>, request: &str
 }
 
 fn get(path: &str) -> String {
-    format!(
-        "GET {path} HTTP/1.1\r\nHost: app.test\r\nX-Forwarded-Client-Cert: By=forged\r\nConnection: close\r\n\r\n"
-    )
+    format!("GET {path} HTTP/1.1\r\nHost: app.test\r\nX-Forwarded-Client-Cert: By=forged\r\nConnection: close\r\n\r\n")
 }
 
 #[test]

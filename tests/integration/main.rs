@@ -36,6 +36,7 @@ mod routes;
 mod stale_connections;
 mod support;
 mod takeover;
+mod tcp;
 mod timeouts;
 mod tls;
 mod tls_files;

@@ -193,6 +193,8 @@ pub struct Listener {
     pub name: String,
     /// Where.
     pub address: BindAddress,
+    /// What it speaks.
+    pub mode: Mode,
     /// Which way its traffic goes: decides what a drain does with it.
     pub direction: Direction,
     /// Strangers call here: their trace and request ids, forwarded headers and `x-outrigger-*` are dropped, reasons are not shown.
@@ -207,6 +209,15 @@ pub struct Listener {
     pub limits: ListenerLimits,
     /// First match in written order.
     pub routes: Vec<Route>,
+}
+
+/// What a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// HTTP, in all its versions.
+    Http,
+    /// Anything; bytes are passed on as they are.
+    Tcp,
 }
 
 /// Which way a listener's traffic goes.

@@ -9,6 +9,8 @@ pub use crate::config::identity::IdentityPattern;
 /// `listeners.*.tls`
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ListenerTls {
+    /// True where HTTP is spoken under it, so that the client can choose the version.
+    pub http: bool,
     /// What the listener shows, at least one. The first is for clients that name no host, or one that is in none.
     pub certificates: Vec<CertificateFiles>,
     /// What it asks of clients.

@@ -20,7 +20,7 @@ pub(crate) struct Listener {
     /// Which way its traffic goes: inbound is drained early, outbound works to the end. Default `outbound` where the
     /// listener's name is or begins with that word, else `inbound`.
     pub(crate) direction: Given<Direction>,
-    /// What it speaks. Default `http`.
+    /// What it speaks: `http` (the default), or `tcp`, which passes bytes on as they are.
     pub(crate) mode: Given<Mode>,
     /// Short for one route that matches all: the name of an upstream, or an address.
     pub(crate) upstream: Given<Text>,
@@ -53,7 +53,10 @@ pub(crate) enum Direction {
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Mode {
+    /// HTTP, in all its versions.
     Http,
+    /// Anything: bytes are passed on as they are.
+    Tcp,
 }
 
 /// What a request gets that no route matches.

@@ -5,7 +5,7 @@ use crate::config::builtin;
 use crate::config::findings::Finding;
 use crate::config::given::{Given, Spanned};
 use crate::config::model::{
-    BindAddress, Direction, HeaderRules, Listener, ListenerLimits, Match, Rewrite, Route, TimeoutOverrides, Trust,
+    BindAddress, Direction, HeaderRules, Listener, ListenerLimits, Match, Mode, Rewrite, Route, TimeoutOverrides, Trust,
 };
 use crate::config::raw::listener as raw;
 use crate::config::scalar::OrNone;
@@ -92,9 +92,17 @@ impl<'a> Validator<'a> {
             }
             _ => Vec::new(),
         };
+        let mode = match listener.mode.get() {
+            None | Some(raw::Mode::Http) => Mode::Http,
+            Some(raw::Mode::Tcp) => Mode::Tcp,
+        };
+        if mode == Mode::Tcp {
+            self.only_bytes(listener);
+        }
         Listener {
             name: name.value.clone(),
             address,
+            mode,
             direction: match listener.direction.get() {
                 Some(raw::Direction::Inbound) => Direction::Inbound,
                 Some(raw::Direction::Outbound) => Direction::Outbound,
@@ -102,7 +110,7 @@ impl<'a> Validator<'a> {
             },
             edge: listener.edge.get().is_some_and(|edge| edge.0),
             trust: self.trust(&listener.trust),
-            tls: self.listener_tls(&listener.tls),
+            tls: self.listener_tls(&listener.tls, mode),
             allow: self.callers(&listener.allow, listener),
             limits: self.listener_limits(&listener.limits),
             routes,

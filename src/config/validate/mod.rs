@@ -15,6 +15,7 @@ mod names;
 mod patterns;
 mod proxy;
 mod routes;
+mod tcp;
 mod tls;
 mod upstreams;
 

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use super::Validator;
 use crate::config::given::{Given, Spanned};
-use crate::config::model::{CertificateFiles, ClientCertificates, IdentityPattern, ListenerTls, TlsVersion, UpstreamTls};
+use crate::config::model::{
+    CertificateFiles, ClientCertificates, IdentityPattern, ListenerTls, Mode, TlsVersion, UpstreamTls,
+};
 use crate::config::raw::listener::Listener;
 use crate::config::raw::route::OneOrMany;
 use crate::config::raw::tls as raw;
@@ -12,7 +14,7 @@ use crate::config::tree::NodeId;
 use crate::config::units::Text;
 
 impl Validator<'_> {
-    pub(super) fn listener_tls(&mut self, given: &Given<raw::ListenerTls>) -> Option<ListenerTls> {
+    pub(super) fn listener_tls(&mut self, given: &Given<raw::ListenerTls>, mode: Mode) -> Option<ListenerTls> {
         let Spanned { node, value: tls } = given.spanned()?;
         let mut certificates = Vec::new();
         certificates.extend(self.pair(*node, &tls.cert_file, &tls.key_file));
@@ -29,6 +31,7 @@ impl Validator<'_> {
             self.missing(*node, reason, "write `cert_file` and `key_file`");
         }
         Some(ListenerTls {
+            http: mode == Mode::Http,
             certificates,
             client: self.client_certificates(tls),
             forward_client_cert: self.forwards_client_cert(tls),

@@ -16,6 +16,8 @@ pub enum ListenerGauge {
     Http1Connections,
     /// Open HTTP/2 connections from clients.
     Http2Connections,
+    /// Open connections whose bytes are passed on as they are.
+    TcpConnections,
 }
 
 /// Things that happen at a listener.
@@ -25,6 +27,8 @@ pub enum ListenerCounter {
     Http1Connections,
     /// An HTTP/2 connection.
     Http2Connections,
+    /// A connection whose bytes are passed on as they are.
+    TcpConnections,
     /// `limits.connections` was reached.
     RejectedConnectionLimit,
     /// The first request's headers did not arrive within `limits.header_timeout`.
@@ -80,13 +84,15 @@ pub enum UpstreamCounter {
 pub(super) type Row = (&'static Family, Option<&'static str>);
 
 impl ListenerGauge {
-    pub(super) const ALL: [Self; 3] = [Self::RequestsInFlight, Self::Http1Connections, Self::Http2Connections];
+    pub(super) const ALL: [Self; 4] =
+        [Self::RequestsInFlight, Self::Http1Connections, Self::Http2Connections, Self::TcpConnections];
 
     pub(super) const fn row(self) -> Row {
         match self {
             Self::RequestsInFlight => (&family::REQUESTS_IN_FLIGHT, None),
             Self::Http1Connections => (&family::DOWNSTREAM_CONNECTIONS_OPEN, Some("h1")),
             Self::Http2Connections => (&family::DOWNSTREAM_CONNECTIONS_OPEN, Some("h2")),
+            Self::TcpConnections => (&family::DOWNSTREAM_CONNECTIONS_OPEN, Some("tcp")),
         }
     }
 }
@@ -105,9 +111,10 @@ impl ListenerCounter {
         self as usize >= Self::Tls1_2 as usize
     }
 
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::Http1Connections,
         Self::Http2Connections,
+        Self::TcpConnections,
         Self::RejectedConnectionLimit,
         Self::RejectedHeaderTimeout,
         Self::RejectedNoDescriptor,
@@ -129,6 +136,7 @@ impl ListenerCounter {
         match self {
             Self::Http1Connections => (&family::DOWNSTREAM_CONNECTIONS, Some("h1")),
             Self::Http2Connections => (&family::DOWNSTREAM_CONNECTIONS, Some("h2")),
+            Self::TcpConnections => (&family::DOWNSTREAM_CONNECTIONS, Some("tcp")),
             Self::RejectedConnectionLimit => (&family::DOWNSTREAM_REJECTS, Some("connection_limit")),
             Self::RejectedHeaderTimeout => (&family::DOWNSTREAM_REJECTS, Some("header_timeout")),
             Self::RejectedNoDescriptor => (&family::DOWNSTREAM_REJECTS, Some("no_descriptor")),

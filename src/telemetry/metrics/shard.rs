@@ -254,6 +254,6 @@ mod tests {
         assert_eq!(shard.snapshot().requests_in_flight(listener), 1);
         assert_eq!(shard.snapshot().requests_in_flight(ListenerId(4)), 0);
         drop(held);
-        assert_eq!(shard.snapshot().listeners[0].1.gauges, [0, 0, 0]);
+        assert_eq!(shard.snapshot().listeners[0].1.gauges, [0, 0, 0, 0]);
     }
 }

@@ -54,6 +54,12 @@ impl TlsClient {
         self.0.flush()
     }
 
+    /// Says that nothing more comes from here.
+    pub fn finish(&mut self) -> io::Result<()> {
+        self.0.conn.send_close_notify();
+        self.0.flush()
+    }
+
     /// Everything up to a proper end; an end without goodbye is an error.
     pub fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         let mut read = Vec::new();

@@ -1,0 +1,49 @@
+//! Listeners that pass bytes on: keys that speak of HTTP have no meaning there.
+
+use super::Validator;
+use crate::config::raw::listener::Listener;
+use crate::config::raw::route::Route;
+use crate::config::tree::NodeId;
+
+impl Validator<'_> {
+    /// Says of each such key that it can do nothing.
+    pub(super) fn only_bytes(&mut self, listener: &Listener) {
+        let of_listener =
+            [("edge", listener.edge.node()), ("trust", listener.trust.node()), ("no_route", listener.no_route.node())];
+        self.without_http(&of_listener);
+        if let Some(flag) = listener.tls.get().and_then(|tls| tls.forward_client_cert.node()) {
+            self.without_http(&[("forward_client_cert", Some(flag))]);
+        }
+        for route in listener.routes.get().into_iter().flatten().filter_map(|route| route.get()) {
+            self.without_http(&of_route(route));
+        }
+    }
+
+    fn without_http(&mut self, keys: &[(&str, Option<NodeId>)]) {
+        for (name, node) in keys {
+            if let Some(node) = node {
+                let reason = format!("`{name}` speaks of HTTP, and this listener passes bytes on as they are");
+                self.error("conflict", *node, reason, "remove it, or the listener's `mode: tcp`");
+            }
+        }
+    }
+}
+
+fn of_route(route: &Route) -> Vec<(&'static str, Option<NodeId>)> {
+    let mut keys = vec![
+        ("redirect", route.redirect.node()),
+        ("respond", route.respond.node()),
+        ("rewrite", route.rewrite.node()),
+        ("request_headers", route.request_headers.node()),
+        ("response_headers", route.response_headers.node()),
+    ];
+    if let Some(matcher) = route.matcher.get() {
+        keys.extend([
+            ("path", matcher.path.node()),
+            ("method", matcher.method.node()),
+            ("headers", matcher.headers.node()),
+            ("query", matcher.query.node()),
+        ]);
+    }
+    keys
+}
