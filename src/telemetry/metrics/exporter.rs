@@ -188,9 +188,6 @@ impl Collector for Proxy {
         let ends = ends.map(|end| family::CERTIFICATE_NOT_AFTER.sample(&[&end.file], end.not_after as f64));
         families.push(family::CERTIFICATE_NOT_AFTER.of(ends.collect()));
         families.extend(self.discoveries(&latest.scrape.discoveries));
-        let ends = latest.scrape.certificates.iter();
-        let ends = ends.map(|end| family::CERTIFICATE_NOT_AFTER.sample(&[&end.file], end.not_after as f64));
-        families.push(family::CERTIFICATE_NOT_AFTER.of(ends.collect()));
         families.push(single(&family::ACCESS_LOG_LINES_DROPPED, &[], latest.scrape.access_log_lines_dropped as f64));
         families.push(single(&family::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0));
         if let Some(config) = &latest.scrape.config {
