@@ -31,6 +31,7 @@ use crate::listener::socket;
 use crate::listener::{Door, LayerFn, Loads, Proxy, StreamIn, listen, take_over};
 use crate::proxy::via::Pseudonym;
 use crate::proxy::worker::Worker;
+use crate::registration;
 use crate::runtime::address::BoundAddress;
 use crate::runtime::drain::Phase;
 use crate::runtime::worker;
@@ -75,6 +76,9 @@ pub enum StartError {
     /// A certificate, key or bundle of authorities cannot be used.
     #[error(transparent)]
     Identity(#[from] identity::FileError),
+    /// What the environment says of Consul cannot be used.
+    #[error("{0}")]
+    Consul(String),
     /// A thread or runtime could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -166,6 +170,10 @@ impl Builder {
             own.add(&address);
         }
 
+        discovery::check(&config).map_err(StartError::Consul)?;
+        let addresses: Vec<_> = bound.iter().map(|bound| bound.address.clone()).collect();
+        let registration = registration::Wanted::new(&config, &addresses).map_err(StartError::Consul)?;
+
         let names = Arc::new(Names::new());
         let registry = Registry::default();
         let identities = identity::Store::default();
@@ -208,6 +216,7 @@ impl Builder {
             access_log: std::sync::Mutex::new(Some(access_log)),
             phase: watch::Sender::new(Phase::Serving),
             discovered: watch::Sender::new(false),
+            registered: watch::Sender::new(false),
             inbound_drained: watch::Sender::new(false),
             closing,
             drain: config.drain,
@@ -230,6 +239,10 @@ impl Builder {
                     let control = control.clone();
                     async move { control.discover(config.wait_for_discovery).await }
                 });
+                if let Some(wanted) = registration {
+                    let control = control.clone();
+                    tokio::task::spawn_local(async move { registration::keep(wanted, &control).await });
+                }
                 let admin = admin.serve(control.clone(), Handle { wishes });
                 let ending = conduct(&control, wished).await;
                 admin.finish().await;
@@ -381,6 +394,7 @@ async fn conduct(control: &Arc<Control>, mut wishes: mpsc::UnboundedReceiver<Wis
 
 async fn drained(control: Arc<Control>, delay: Duration, outbound_too: bool) -> bool {
     tokio::time::sleep(delay).await;
+    control.out_of_registries().await;
     control.drain_inbound(control.drain.timeout, outbound_too).await
 }
 

@@ -28,6 +28,8 @@ const STUCK_AFTER: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Closing listeners take in who is at the door for 100 ms; after this, they have.
 const LAST_CALL_OVER: Duration = Duration::from_millis(150);
+/// Registries get a little less to take this proxy out.
+const OUT_OF_REGISTRIES: Duration = Duration::from_millis(2_500);
 /// For the last answers to reach the kernel after time is up.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 /// A client's idle connection is kept for this long after the drain began, so that a request which is on its way is
@@ -137,6 +139,8 @@ pub(crate) struct Control {
     pub(crate) phase: watch::Sender<Phase>,
     /// True once every source of endpoints has answered, or was waited for long enough.
     pub(crate) discovered: watch::Sender<bool>,
+    /// True while this proxy is registered somewhere, or may be.
+    pub(crate) registered: watch::Sender<bool>,
     /// True once the drain of inbound is over, successful or not.
     pub(crate) inbound_drained: watch::Sender<bool>,
     /// True once inbound listeners (the first) or all (the second) take nothing new.
@@ -295,6 +299,13 @@ impl Control {
     /// Unready from now on, and nothing else yet.
     pub(crate) fn announce(&self) {
         self.enter(Phase::Announced);
+    }
+
+    /// Returns when this proxy stands in no registry any more, or cannot be taken out.
+    pub(crate) async fn out_of_registries(&self) {
+        let mut registered = self.registered.subscribe();
+        let out = registered.wait_for(|registered| !*registered);
+        let _ = tokio::time::timeout(OUT_OF_REGISTRIES, out).await;
     }
 
     /// Inbound listeners take nothing new, and their connections end with the request that they are at. Returns when

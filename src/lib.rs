@@ -45,6 +45,7 @@ pub mod cli;
 mod consul;
 mod control;
 mod discovery;
+mod registration;
 
 // The ground.
 pub mod config;

@@ -31,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "identity",
             "listener",
             "proxy",
+            "registration",
             "runtime",
             "snapshot",
             "telemetry",
@@ -44,6 +45,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("admin", &["app", "config", "control", "listener", "runtime", "snapshot", "telemetry", "transport", "upstream"]),
     // What feeds the request's way.
     ("discovery", &["config", "consul", "upstream"]),
+    // registration → control: it follows the phases, and a proxy whose workers are stuck says nothing.
+    ("registration", &["config", "consul", "control", "runtime"]),
     // control → listener: a connection that one worker hands to another is a command.
     // control → upstream: metrics count endpoints by their states.
     // control → identity: it shows when certificates end, and has their files read again.

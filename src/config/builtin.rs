@@ -36,6 +36,13 @@ pub(crate) const UPSTREAM_LIMITS: UpstreamLimits =
 
 /// Registries say for a moment that there is nobody, where a deployment replaces everybody at once.
 pub(crate) const KEEP_ON_EMPTY: Duration = Duration::from_secs(30);
+/// A service that says nothing for so long is taken for ill.
+pub(crate) const REGISTER_TTL: Duration = Duration::from_secs(10);
+/// Checks that the agent makes: as often as the default of a TTL, and quick.
+pub(crate) const REGISTER_EVERY: Duration = Duration::from_secs(10);
+pub(crate) const REGISTER_TIMEOUT: Duration = Duration::from_secs(2);
+/// The least that Consul takes.
+pub(crate) const DEREGISTER_AFTER: Duration = Duration::from_secs(60);
 /// Most registries answer within milliseconds; a pod whose registry is down becomes ready all the same.
 pub(crate) const WAIT_FOR_DISCOVERY: Duration = Duration::from_secs(5);
 

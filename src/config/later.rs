@@ -3,7 +3,7 @@
 /// Keys of a mapping that are known and not there yet. Mappings go by the names of their raw types.
 pub(crate) fn keys(mapping: &str) -> &'static [&'static str] {
     match mapping {
-        "Configuration" => &["dns", "register"],
+        "Configuration" => &["dns"],
         "Consul" => &["tls"],
         "Metrics" => &["probes"],
         "Telemetry" => &["traces"],

@@ -6,7 +6,6 @@
 //! (`health`, `kv`, `agent`), or a new file.
 
 mod address;
-#[expect(dead_code, reason = "`register:` comes next")]
 mod agent;
 mod client;
 mod connection;
@@ -19,6 +18,7 @@ mod question;
 mod token;
 mod watch;
 
+pub(crate) use agent::Registration;
 pub(crate) use client::{Client, Settings};
 pub(crate) use error::Error;
 pub(crate) use health::{Instance, Status};

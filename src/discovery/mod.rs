@@ -11,7 +11,7 @@ mod sink;
 
 use std::sync::Arc;
 
-use crate::config::model::{EndpointSource, Upstream};
+use crate::config::model::{Config, EndpointSource, Upstream};
 use crate::upstream::endpoints::Endpoints;
 pub(crate) use sink::Sink;
 
@@ -20,6 +20,20 @@ pub(crate) trait Source: 'static {
     /// Follows them for as long as it is let; it is dropped when nobody needs its answers any more. Never returns on an
     /// error: it says so and tries again.
     fn run(self, sink: Sink) -> impl Future<Output = ()>;
+}
+
+/// Whether every source of this configuration can be followed in this environment.
+///
+/// # Errors
+/// A sentence, where the environment says something that cannot be used.
+pub(crate) fn check(config: &Config) -> Result<(), String> {
+    for upstream in &config.upstreams {
+        match &upstream.source {
+            EndpointSource::Static(_) => {}
+            EndpointSource::Consul(source) => consul::Service::new(source).map(|_| ())?,
+        }
+    }
+    Ok(())
 }
 
 /// Starts the source of endpoints that a new generation has brought, on the current thread.

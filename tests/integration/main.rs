@@ -11,6 +11,8 @@ mod balancing;
 mod bodies;
 mod connect;
 mod consul_failures;
+mod consul_queries;
+mod consul_register;
 mod consul_watch;
 mod descriptors;
 mod drain;

@@ -4,7 +4,7 @@ use super::{Long, Yaml, map, text};
 use crate::config::builtin;
 use crate::config::given::Given;
 use crate::config::raw::Configuration;
-use crate::config::raw::consul::{ConsulForm, OnEmptyForm};
+use crate::config::raw::consul::{ConsulForm, OnEmptyForm, Register};
 use crate::config::units::write_period;
 
 impl Long<'_> {
@@ -18,6 +18,36 @@ impl Long<'_> {
             self.optional(&mut entries, "datacenter", &consul.datacenter);
             self.optional(&mut entries, "namespace", &consul.namespace);
             self.optional(&mut entries, "partition", &consul.partition);
+        }
+        map(entries)
+    }
+
+    pub(super) fn register(&self, raw: &Configuration, register: &Register) -> Yaml {
+        let name = if register.name.is_absent() { raw.service.node() } else { register.name.node() };
+        let mut entries = vec![("name", name.map_or_else(|| text(""), |node| self.copy(node)))];
+        self.optional(&mut entries, "id", &register.id);
+        self.optional(&mut entries, "address", &register.address);
+        let port = register.port.node().map(|node| self.copy(node));
+        entries.push(("port", port.unwrap_or(Yaml::Comment("that of the first inbound listener".to_owned()))));
+        self.optional(&mut entries, "tags", &register.tags);
+        self.optional(&mut entries, "meta", &register.meta);
+        entries.push(("check", self.register_check(register)));
+        let after = write_period(builtin::DEREGISTER_AFTER);
+        entries.push(("deregister_after", self.said(&register.deregister_after, after)));
+        map(entries)
+    }
+
+    fn register_check(&self, register: &Register) -> Yaml {
+        let Some(check) = register.check.get() else {
+            return map([("ttl", text(write_period(builtin::REGISTER_TTL)))]);
+        };
+        let mut entries = Vec::new();
+        self.optional(&mut entries, "ttl", &check.ttl);
+        self.optional(&mut entries, "http", &check.http);
+        self.optional(&mut entries, "tcp", &check.tcp);
+        if check.ttl.is_absent() {
+            entries.push(("every", self.said(&check.every, write_period(builtin::REGISTER_EVERY))));
+            entries.push(("timeout", self.said(&check.timeout, write_period(builtin::REGISTER_TIMEOUT))));
         }
         map(entries)
     }

@@ -57,6 +57,9 @@ impl Long<'_> {
         if raw.consul.node().is_some() {
             entries.push(("consul", self.consul(raw)));
         }
+        if let Some(register) = raw.register.get() {
+            entries.push(("register", self.register(raw, register)));
+        }
         let wait = write_period(builtin::WAIT_FOR_DISCOVERY);
         entries.push(("wait_for_discovery", self.said(&raw.wait_for_discovery, wait)));
         let drain = raw.drain.get();

@@ -38,6 +38,8 @@ pub struct Config {
     pub metrics: Option<BindAddress>,
     /// How Consul's agents are reached.
     pub consul: Consul,
+    /// This proxy as a service in Consul; `None` unless written.
+    pub register: Option<Register>,
     /// Readiness waits this long for the first answer of each registry that endpoints come from. Default 5 s.
     pub wait_for_discovery: Duration,
     /// How the proxy ends.

@@ -4,10 +4,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::route::OneOrMany;
-use crate::config::given::{Given, Spanned};
+use crate::config::given::{Given, Pairs, Spanned};
 use crate::config::model::AgentAddress;
+use crate::config::scalar::OrNone;
 use crate::config::short_form::ShortConsul;
-use crate::config::units::{Flag, Period, Text};
+use crate::config::units::{Flag, Number, Period, Text};
 
 /// How Consul's agents are reached.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -117,4 +118,42 @@ pub(crate) enum OnEmptyWord {
 pub(crate) struct OnEmpty {
     /// For this long. Default 30s.
     pub(crate) keep: Given<Period>,
+}
+
+/// This proxy as a service in Consul.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Register {
+    /// The service's name. Default: `service`.
+    pub(crate) name: Given<Text>,
+    /// Unique at its agent. Default: name, address and port.
+    pub(crate) id: Given<Text>,
+    /// Where others reach it: an IP address. Default: the agent's.
+    pub(crate) address: Given<Text>,
+    /// Default: that of the first inbound listener.
+    pub(crate) port: Given<Number<1, 65_535>>,
+    /// Its tags.
+    pub(crate) tags: Given<OneOrMany<Text>>,
+    /// Its metadata.
+    pub(crate) meta: Given<Pairs<Text>>,
+    /// How Consul knows that it is well: `ttl`, `http` or `tcp`. Default `{ ttl: 10s }`.
+    pub(crate) check: Given<RegisterCheck>,
+    /// Consul forgets it after its check has failed for this long, at least 1m. Default 1m; `none`: never.
+    pub(crate) deregister_after: Given<OrNone<Period>>,
+}
+
+/// How Consul knows that a service is well: one of `ttl`, `http` and `tcp`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RegisterCheck {
+    /// The proxy says so three times within this time.
+    pub(crate) ttl: Given<Period>,
+    /// The agent asks this URL.
+    pub(crate) http: Given<Text>,
+    /// The agent connects to this host and port.
+    pub(crate) tcp: Given<Text>,
+    /// Between two checks by the agent. Default 10s.
+    pub(crate) every: Given<Period>,
+    /// Of one check by the agent. Default 2s.
+    pub(crate) timeout: Given<Period>,
 }

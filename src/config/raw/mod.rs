@@ -18,7 +18,7 @@ use super::given::{Given, Named};
 use super::model;
 use super::scalar::OrNone;
 use super::units::{Name, Number, Period, Ratio, Text};
-use consul::Consul;
+use consul::{Consul, Register};
 use listener::Listener;
 use upstream::{Defaults, Upstream};
 
@@ -41,6 +41,8 @@ pub(crate) struct Configuration {
     pub(crate) metrics: Given<MetricsForm>,
     /// How Consul's agents are reached.
     pub(crate) consul: Given<Consul>,
+    /// This proxy as a service in Consul: registered once it is ready, taken out when a drain begins. Off unless written.
+    pub(crate) register: Given<Register>,
     /// Readiness waits this long for the first answer of each registry that endpoints come from. Default 5s.
     pub(crate) wait_for_discovery: Given<Period>,
     /// How the proxy ends.

@@ -85,12 +85,12 @@ impl<'a> Validator<'a> {
         }
     }
 
-    fn word(&mut self, given: &Given<Text>) -> Option<String> {
+    pub(super) fn word(&mut self, given: &Given<Text>) -> Option<String> {
         let spanned = given.spanned()?;
         self.filled(&spanned.value, spanned.node)
     }
 
-    fn words(&mut self, given: &Given<OneOrMany<Text>>) -> Vec<String> {
+    pub(super) fn words(&mut self, given: &Given<OneOrMany<Text>>) -> Vec<String> {
         let words = given.get().into_iter().flat_map(OneOrMany::iter);
         words.filter_map(|spanned| self.filled(&spanned.value, spanned.node)).collect()
     }

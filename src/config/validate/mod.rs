@@ -14,6 +14,7 @@ mod matches;
 mod names;
 mod patterns;
 mod proxy;
+mod register;
 mod routes;
 mod tcp;
 mod tls;
@@ -75,6 +76,7 @@ pub(crate) fn validate(raw: &Configuration, tree: &Tree, findings: &mut Findings
         workers: validator.workers(),
         admin,
         metrics,
+        register: validator.register(&listeners),
         wait_for_discovery: raw.wait_for_discovery.get().map_or(builtin::WAIT_FOR_DISCOVERY, |period| period.0),
         consul: validator.consul.clone(),
         drain: validator.drain(),

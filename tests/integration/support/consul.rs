@@ -22,18 +22,29 @@ const START: Duration = Duration::from_secs(30);
 pub struct Consul {
     process: Option<Process>,
     ip: Ipv4Addr,
+    /// Sent with what a test itself asks.
+    token: Option<&'static str>,
+    arguments: Vec<String>,
     directory: Directory,
 }
 
 impl Consul {
     #[track_caller]
     pub fn start() -> Self {
+        Consul::start_with(&[], None)
+    }
+
+    /// With more arguments of `consul agent`, and a token for what the test itself asks.
+    #[track_caller]
+    pub fn start_with(arguments: &[&str], token: Option<&'static str>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         // Linux takes all of 127.0.0.0/8 for this machine, so each agent has its usual ports at an address of its own.
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let process = std::process::id();
         let ip = Ipv4Addr::new(127, 1 + (process / 250 % 250) as u8, (process % 250) as u8, number as u8);
-        let mut consul = Consul { process: None, ip, directory: Directory::new() };
+        let directory = Directory::new();
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut consul = Consul { process: None, ip, token, arguments, directory };
         consul.start_again();
         consul
     }
@@ -54,7 +65,7 @@ impl Consul {
     pub fn start_unready(&mut self) {
         let ip = self.ip.to_string();
         let mut command = Command::new(program());
-        command.args(["agent", "-dev", "-log-level=warn", "-bind", &ip, "-client", &ip]);
+        command.args(["agent", "-dev", "-log-level=warn", "-bind", &ip, "-client", &ip]).args(&self.arguments);
         // What is for a Consul of the machine's own is not for this one.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CONSUL")) {
             command.env_remove(name);
@@ -104,8 +115,9 @@ impl Consul {
     }
 
     fn exchange(&self, client: &mut Client, method: &str, path: &str, body: &str) -> (u16, String) {
+        let token = self.token.map(|token| format!("X-Consul-Token: {token}\r\n")).unwrap_or_default();
         let response = client.exchange(format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{token}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             self.address(),
             body.len()
         ));

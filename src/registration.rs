@@ -1,0 +1,156 @@
+//! This proxy as a service in Consul: put in once it is ready, taken out before its listeners close.
+//!
+//! The local agent is told again and again that the service is well, or asked whether it still knows it; one that has
+//! forgotten it is told anew.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::config::model::{Config, Direction, RegisterCheck};
+use crate::consul::{Client, Error, Registration, Settings, Watch};
+use crate::control::Control;
+use crate::runtime::address::BoundAddress;
+use crate::runtime::drain::Phase;
+
+/// Between two looks at whether the agent still knows a service whose check it makes itself.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// An agent that does not take a service out within this time is left to find out by itself.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+/// A failure that lasts is logged again after this long.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
+
+/// What is to be in the agent.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    settings: Settings,
+    registration: Registration,
+}
+
+impl Wanted {
+    /// What the configuration wants, with the listeners' addresses as they were bound.
+    ///
+    /// # Errors
+    /// A sentence, where the environment says something of Consul that cannot be used.
+    pub(crate) fn new(config: &Config, bound: &[BoundAddress]) -> Result<Option<Self>, String> {
+        let Some(register) = &config.register else { return Ok(None) };
+        let settings = Settings::new(&config.consul, |name| std::env::var(name).ok())?;
+        let mut inbound = config.listeners.iter().zip(bound).filter_map(|(listener, bound)| match bound {
+            BoundAddress::Tcp(address) if listener.direction == Direction::Inbound => Some(address.port()),
+            _ => None,
+        });
+        let port = register.port.or_else(|| inbound.next()).unwrap_or_default();
+        let parts = [Some(register.name.clone()), register.address.clone(), Some(port.to_string())];
+        let id = register.id.clone().unwrap_or_else(|| parts.into_iter().flatten().collect::<Vec<_>>().join("-"));
+        let registration = Registration {
+            id,
+            name: register.name.clone(),
+            address: register.address.clone(),
+            port,
+            tags: register.tags.clone(),
+            meta: register.meta.clone(),
+            check: register.check.clone(),
+            deregister_after: register.deregister_after,
+        };
+        Ok(Some(Wanted { settings, registration }))
+    }
+}
+
+/// Keeps the service in the agent from the end of the start until a drain is announced, then takes it out.
+pub(crate) async fn keep(wanted: Wanted, control: &Control) {
+    let mut phase = control.phase.subscribe();
+    let mut discovered = control.discovered.subscribe();
+    let drain = async {
+        let _ = phase.wait_for(|phase| *phase > Phase::Serving).await;
+    };
+    let member = Member { client: Client::new(wanted.settings), registration: wanted.registration };
+    tokio::select! {
+        () = drain => {}
+        () = async {
+            let _ = discovered.wait_for(|discovered| *discovered).await;
+            control.registered.send_replace(true);
+            member.stay(control).await;
+        } => {}
+    }
+    // What was begun may have reached the agent, confirmed or not.
+    if *control.registered.borrow() {
+        member.leave().await;
+    }
+    control.registered.send_replace(false);
+}
+
+/// A service at its agent.
+struct Member {
+    client: Rc<Client>,
+    registration: Registration,
+}
+
+impl Member {
+    /// Never ends by itself.
+    async fn stay(&self, control: &Control) {
+        let mut pace = Watch::new();
+        let mut complained: Option<Instant> = None;
+        let id = &*self.registration.id;
+        loop {
+            pace.turn().await;
+            match self.client.register(&self.registration).await {
+                Ok(()) => {
+                    complained = None;
+                    tracing::info!(id, service = self.registration.name, "registered in Consul");
+                    self.until_forgotten(control).await;
+                }
+                Err(error) => {
+                    pace.failed(&error);
+                    if complained.is_none_or(|complained| complained.elapsed() >= REMIND_EVERY) {
+                        complained = Some(Instant::now());
+                        tracing::warn!(id, "cannot register in Consul: {error}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns when the agent does not know the service any more.
+    async fn until_forgotten(&self, control: &Control) {
+        loop {
+            let outcome = match self.registration.check {
+                RegisterCheck::Ttl(ttl) => {
+                    // Three times, so that one that is lost costs nothing.
+                    sleep(ttl / 3).await;
+                    // Where a worker is stuck, the silence tells.
+                    if !control.stuck_workers().is_empty() {
+                        continue;
+                    }
+                    self.client.pass(&self.registration).await.map(|()| true)
+                }
+                RegisterCheck::Http { .. } | RegisterCheck::Tcp { .. } => {
+                    sleep(LOOK_EVERY).await;
+                    self.client.knows(&self.registration.id).await
+                }
+            };
+            match outcome {
+                Ok(true) => {}
+                // Consul's versions refuse a check that they do not know in different words.
+                Ok(false) | Err(Error::Refused { .. }) => {
+                    tracing::warn!(
+                        id = self.registration.id,
+                        "Consul has forgotten this service; it is registered again"
+                    );
+                    return;
+                }
+                Err(error) => tracing::debug!(id = self.registration.id, "{error}"),
+            }
+        }
+    }
+
+    async fn leave(&self) {
+        let id = &*self.registration.id;
+        let left = timeout(LEAVE_WITHIN, self.client.deregister(id)).await;
+        match left {
+            Ok(Ok(())) => tracing::info!(id, "deregistered from Consul"),
+            Ok(Err(error)) => tracing::warn!(id, "cannot deregister from Consul: {error}"),
+            Err(_) => tracing::warn!(id, "cannot deregister from Consul: its agent did not answer within 2 s"),
+        }
+    }
+}
