@@ -40,7 +40,7 @@ pub fn start(listen: &str, upstream: &str, key: &str) -> Result<Running, Box<dyn
     let nothing = |_: &str| None;
     let loaded = load(Document { name: "flags", bytes: text.as_bytes() }, &nothing, &LoadOptions::default())?;
     let layers = ServiceBuilder::new().layer(Timing).layer(RequireKey(HeaderValue::try_from(key)?)).into_inner();
-    Ok(Builder::new(loaded.config, "flags").layer(layers).start()?)
+    Ok(Builder::new(loaded, "flags").layer(layers).start()?)
 }
 
 /// A response on its way. It stays on the worker that serves the connection, so it need not be `Send`.

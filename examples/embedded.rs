@@ -44,7 +44,7 @@ pub fn start(upstream: &str) -> Result<Running, Box<dyn Error>> {
     let variables = |name: &str| (name == "UPSTREAM").then(|| upstream.to_owned());
     let document = Document { name: "embedded.rs", bytes: CONFIG.as_bytes() };
     let loaded = load(document, &variables, &LoadOptions::default())?;
-    Ok(Builder::new(loaded.config, "embedded").start()?)
+    Ok(Builder::new(loaded, "embedded").start()?)
 }
 
 /// Lets requests in flight finish, and waits for the end. The handle could be sent to another thread.

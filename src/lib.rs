@@ -46,6 +46,7 @@ mod consul;
 mod control;
 mod discovery;
 mod registration;
+mod reload;
 
 // The ground.
 pub mod config;

@@ -129,6 +129,11 @@ impl Snapshot {
         Ok(Snapshot { generation, service: config.service.clone(), listeners, upstreams })
     }
 
+    /// Where the listener of this name stands, if it is there. Numbers of metrics are shared beyond their bound.
+    pub(crate) fn position_of(&self, listener: &str) -> Option<usize> {
+        self.listeners.iter().position(|candidate| *candidate.name == *listener)
+    }
+
     pub(crate) fn upstream(&self, index: UpstreamIndex) -> &Upstream {
         &self.upstreams[index.0]
     }

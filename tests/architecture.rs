@@ -32,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "listener",
             "proxy",
             "registration",
+            "reload",
             "runtime",
             "snapshot",
             "telemetry",
@@ -42,18 +43,51 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What looks at the running proxy from outside.
     // admin → listener: it binds its sockets as listeners do. admin → app: see CIRCLES.
     // admin → snapshot, transport, upstream: `/upstreams` shows endpoints, their pools and their limits as they are.
-    ("admin", &["app", "config", "control", "listener", "runtime", "snapshot", "telemetry", "transport", "upstream"]),
+    // admin → reload: `/config` shows, lays over and goes back.
+    (
+        "admin",
+        &[
+            "app",
+            "config",
+            "control",
+            "listener",
+            "reload",
+            "runtime",
+            "snapshot",
+            "telemetry",
+            "transport",
+            "upstream",
+        ],
+    ),
+    // What changes what is in force: it binds as listeners do, compiles into the snapshot, starts sources of endpoints,
+    // and tells the workers through control.
+    (
+        "reload",
+        &[
+            "config",
+            "control",
+            "discovery",
+            "identity",
+            "listener",
+            "runtime",
+            "snapshot",
+            "telemetry",
+            "transport",
+            "upstream",
+        ],
+    ),
     // What feeds the request's way.
     ("discovery", &["config", "consul", "upstream"]),
     // registration → control: it follows the phases, and a proxy whose workers are stuck says nothing.
     ("registration", &["config", "consul", "control", "runtime"]),
     // control → listener: a connection that one worker hands to another is a command.
-    // control → upstream: metrics count endpoints by their states.
+    // control → upstream: metrics count endpoints by their states; the limit of a listener's connections outlives its doors.
     // control → identity: it shows when certificates end, and has their files read again.
     ("control", &["config", "identity", "listener", "runtime", "snapshot", "telemetry", "transport", "upstream"]),
     // The request's way.
     // listener → upstream: a limit is a limit, and `limits.connections` counts as those of upstreams do.
     // listener → route: a Host has to be one before anything is done with it.
+    // listener → snapshot: a door is opened with the generation that has its listener.
     // listener → transport: both sides of HTTP/2 run their tasks on the worker's own thread.
     (
         "listener",
@@ -66,6 +100,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "proxy",
             "route",
             "runtime",
+            "snapshot",
             "telemetry",
             "transport",
             "upstream",

@@ -9,6 +9,8 @@
 //! Everything runs on the control thread. To add a page: its line in [`pages::PAGES`] and its arm there.
 
 mod access;
+mod answer;
+mod configuration;
 mod door;
 mod pages;
 mod token;
@@ -28,7 +30,8 @@ use tokio::task::JoinHandle;
 use crate::app::{Handle, StartError};
 use crate::config::model::{BindAddress, Config};
 use crate::control::Control;
-use crate::listener::socket;
+use crate::listener::socket::{self, BindError};
+use crate::reload::Reload;
 use crate::runtime::address::BoundAddress;
 use access::Way;
 use pages::Pages;
@@ -48,7 +51,7 @@ pub(crate) struct Admin {
 
 /// Binds the admin's addresses and reads its token.
 pub(crate) fn bind(config: &Config) -> Result<Admin, StartError> {
-    let failed = |what: &str, address: &BindAddress, error: io::Error| StartError::Bind {
+    let failed = |what: &str, address: &BindAddress, error: io::Error| BindError {
         what: what.to_owned(),
         address: address.to_string(),
         error,
@@ -82,8 +85,8 @@ fn make_folder(socket: &Path) -> io::Result<()> {
 
 impl Admin {
     /// Everything that was bound.
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = BoundAddress> {
-        self.admin.iter().chain(&self.socket).chain(&self.metrics).map(|bound| bound.address.clone())
+    pub(crate) fn addresses(&self) -> Vec<BoundAddress> {
+        self.admin.iter().chain(&self.socket).chain(&self.metrics).map(|bound| bound.address.clone()).collect()
     }
 
     pub(crate) fn admin_address(&self) -> Option<BoundAddress> {
@@ -95,13 +98,13 @@ impl Admin {
     }
 
     /// Serves on the current thread from now on.
-    pub(crate) fn serve(self, control: Arc<Control>, handle: Handle) -> Serving {
+    pub(crate) fn serve(self, control: Arc<Control>, reload: Rc<Reload>, handle: Handle) -> Serving {
         let closing = watch::Sender::new(false);
         let file = self.socket.as_ref().and_then(|bound| match &bound.address {
             BoundAddress::Unix(path) => Some(path.clone()),
             BoundAddress::Tcp(_) => None,
         });
-        let pages = Rc::new(Pages { control, handle, token: self.token });
+        let pages = Rc::new(Pages { control, reload, handle, token: self.token });
         let admin_way = match &self.admin {
             Some(bound) if !bound.address.is_local() => Way::Network,
             _ => Way::Loopback,

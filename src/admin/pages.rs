@@ -4,29 +4,25 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http::header::{ALLOW, CACHE_CONTROL, HeaderName, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::access::{Exposure, Way, judge};
+use super::answer::{Answer, data, failure, parameter, text, wants_json};
+use super::configuration;
 use super::token::Token;
-use super::view::{Draining, InForce, Readiness, Upstreams};
+use super::view::{Draining, Listeners, Readiness, Upstreams};
 use crate::app::Handle;
 use crate::control::Control;
+use crate::reload::Reload;
 use crate::telemetry::metrics::CONTENT_TYPE as METRICS_TYPE;
 
-/// Nothing here needs a body; clients may send a little one all the same.
+/// Where nothing needs a body, clients may send a little one all the same.
 const BODY_BYTES: u64 = 64 << 10;
 /// For any answer but that of a drain that is waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-
-const GENERATION: HeaderName = HeaderName::from_static("x-outrigger-generation");
-const HASH: HeaderName = HeaderName::from_static("x-outrigger-config-hash");
-const SOURCE: HeaderName = HeaderName::from_static("x-outrigger-config-source");
 
 /// Something that can be asked for.
 struct Page {
@@ -46,6 +42,11 @@ enum What {
     Livez,
     Readyz,
     Config,
+    PutConfig,
+    DeleteOverride,
+    History,
+    Rollback,
+    Listeners,
     Upstreams,
     Drain,
 }
@@ -69,6 +70,11 @@ const PAGES: &[Page] = &[
     page!(GET "/readyz" Public, everywhere: true, Readyz, "200 until a drain begins, then 503; warnings"),
     page!(GET "/metrics" Numbers, everywhere: true, Metrics, "Prometheus' text format"),
     page!(GET "/config" Private, everywhere: false, Config, "the configuration in force, as YAML; ?format=json"),
+    page!(PUT "/config" Private, everywhere: false, PutConfig, "lays a configuration over the source; ?dry_run=true, ?for=10m, If-Match"),
+    page!(DELETE "/config/override" Private, everywhere: false, DeleteOverride, "what the source says holds again"),
+    page!(GET "/config/history" Private, everywhere: false, History, "the last generations"),
+    page!(POST "/config/rollback" Private, everywhere: false, Rollback, "goes back to the generation before; ?to=NUMBER"),
+    page!(GET "/listeners" Private, everywhere: false, Listeners, "listeners, where they are bound, and their connections"),
     page!(GET "/upstreams" Private, everywhere: false, Upstreams, "upstreams, their endpoints, limits and connections"),
     page!(POST "/drain" Private, everywhere: false, Drain, "unready, then no new work inbound; ?wait=true answers at its end"),
 ];
@@ -76,17 +82,16 @@ const PAGES: &[Page] = &[
 /// Everything that the pages show.
 pub(super) struct Pages {
     pub(super) control: Arc<Control>,
+    pub(super) reload: Rc<Reload>,
     pub(super) handle: Handle,
     pub(super) token: Option<Token>,
 }
-
-type Answer = Response<Full<Bytes>>;
 
 impl Pages {
     /// Answers a request that came this way.
     pub(super) async fn answer(self: Rc<Self>, way: Way, request: Request<Incoming>) -> Answer {
         let mut answer = match self.choose(way, &request) {
-            Ok(page) => self.perform(page, &request).await,
+            Ok(page) => self.perform(page, request).await,
             Err(denial) => denial.into_answer(),
         };
         let headers = answer.headers_mut();
@@ -97,44 +102,59 @@ impl Pages {
 
     fn choose<B: http_body::Body>(&self, way: Way, request: &Request<B>) -> Result<What, Denial> {
         let path = request.uri().path();
-        let mut pages = PAGES.iter().filter(|page| way != Way::Metrics || page.everywhere);
-        let Some(page) = pages.find(|page| page.path == path) else {
+        let here: Vec<&Page> =
+            PAGES.iter().filter(|page| page.path == path && (way != Way::Metrics || page.everywhere)).collect();
+        if here.is_empty() {
             let there = if way == Way::Metrics { "/metrics, /livez and /readyz are" } else { "GET / lists what is" };
             return Err(Denial::new(StatusCode::NOT_FOUND, format!("this is not here; {there}")));
+        }
+        let fits = |page: &&&Page| {
+            request.method() == page.method || (page.method == Method::GET && request.method() == Method::HEAD)
         };
-        let fits = request.method() == page.method || (page.method == Method::GET && request.method() == Method::HEAD);
-        if !fits {
-            let allowed = if page.method == Method::GET { "GET, HEAD" } else { "POST" };
+        let Some(page) = here.iter().find(fits) else {
+            let allowed: Vec<&str> = here
+                .iter()
+                .map(|page| if page.method == Method::GET { "GET, HEAD" } else { page.method.as_str() })
+                .collect();
+            let allowed = allowed.join(", ");
             let denial = Denial::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {allowed}"));
             return Err(denial.with(ALLOW, allowed));
-        }
+        };
         judge(way, page.exposure, request, self.token.as_ref()).map_err(|refusal| {
             let denial = Denial::new(refusal.status(), refusal.message().to_owned());
             match refusal.status() {
-                StatusCode::UNAUTHORIZED => denial.with(WWW_AUTHENTICATE, "Bearer realm=\"outrigger\""),
+                StatusCode::UNAUTHORIZED => denial.with(WWW_AUTHENTICATE, "Bearer realm=\"outrigger\"".to_owned()),
                 _ => denial,
             }
         })?;
-        if request.body().size_hint().lower() > BODY_BYTES {
+        if request.body().size_hint().lower() > BODY_BYTES && !matches!(page.what, What::PutConfig) {
             return Err(Denial::new(StatusCode::PAYLOAD_TOO_LARGE, "this takes no body".to_owned()));
         }
         Ok(page.what)
     }
 
-    async fn perform(&self, what: What, request: &Request<Incoming>) -> Answer {
+    async fn perform(&self, what: What, request: Request<Incoming>) -> Answer {
         let bound = match what {
-            What::Drain => ANSWER_WITHIN + self.control.drain.delay + self.control.drain.timeout,
+            What::Drain => {
+                let drain = self.control.drain();
+                ANSWER_WITHIN + drain.delay + drain.timeout
+            }
             _ => ANSWER_WITHIN,
         };
         let answer = async {
             match what {
-                What::Index => index(request),
+                What::Index => index(&request),
                 What::Metrics => self.metrics().await,
                 What::Livez => self.livez(),
                 What::Readyz => self.readyz(),
-                What::Config => self.config(request),
+                What::Config => configuration::show(&self.reload, &request),
+                What::PutConfig => configuration::put(&self.reload, request).await,
+                What::DeleteOverride => configuration::end_override(&self.reload, &request).await,
+                What::History => configuration::history(&self.reload),
+                What::Rollback => configuration::roll_back(&self.reload, &request).await,
+                What::Listeners => data(StatusCode::OK, &Listeners::of(&self.control)),
                 What::Upstreams => data(StatusCode::OK, &Upstreams::of(&self.control).await),
-                What::Drain => self.drain(request).await,
+                What::Drain => self.drain(&request).await,
             }
         };
         let late = || failure(StatusCode::SERVICE_UNAVAILABLE, "the workers did not answer in time");
@@ -142,7 +162,7 @@ impl Pages {
     }
 
     async fn metrics(&self) -> Answer {
-        match self.control.scrape().await {
+        match self.control.scrape(self.reload.facts()).await {
             Ok(metrics) => text(METRICS_TYPE, metrics),
             Err(error) => {
                 failure(StatusCode::INTERNAL_SERVER_ERROR, &format!("the metrics cannot be written: {error}"))
@@ -157,7 +177,7 @@ impl Pages {
     }
 
     fn readyz(&self) -> Answer {
-        let mut readiness = Readiness::of(&self.control);
+        let mut readiness = Readiness::of(&self.control, &self.reload);
         readiness.warnings.extend(self.control.identities.warnings());
         if self.token.as_ref().is_some_and(Token::is_stale) {
             let warning = "the file of the admin token cannot be read; the token read last holds";
@@ -165,23 +185,6 @@ impl Pages {
         }
         let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         data(status, &readiness)
-    }
-
-    fn config(&self, request: &Request<Incoming>) -> Answer {
-        let crate::control::InForce { source, hash, effective } = &self.control.in_force;
-        let generation = self.control.snapshot.load().generation;
-        if wants_json(request) {
-            return data(StatusCode::OK, &InForce { generation, hash, source, effective });
-        }
-        let mut answer = text("application/yaml", effective.clone());
-        let headers = answer.headers_mut();
-        headers.insert(GENERATION, HeaderValue::from(generation));
-        for (name, value) in [(HASH, hash), (SOURCE, source)] {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(name, value);
-            }
-        }
-        answer
     }
 
     async fn drain(&self, request: &Request<Incoming>) -> Answer {
@@ -205,7 +208,7 @@ impl Pages {
 struct Denial {
     status: StatusCode,
     message: String,
-    field: Option<(HeaderName, &'static str)>,
+    field: Option<(HeaderName, String)>,
 }
 
 impl Denial {
@@ -213,14 +216,16 @@ impl Denial {
         Denial { status, message, field: None }
     }
 
-    fn with(self, name: HeaderName, value: &'static str) -> Self {
+    fn with(self, name: HeaderName, value: String) -> Self {
         Denial { field: Some((name, value)), ..self }
     }
 
     fn into_answer(self) -> Answer {
         let mut answer = failure(self.status, &self.message);
-        if let Some((name, value)) = self.field {
-            answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        if let Some((name, value)) = self.field
+            && let Ok(value) = HeaderValue::try_from(value)
+        {
+            answer.headers_mut().insert(name, value);
         }
         answer
     }
@@ -236,41 +241,7 @@ fn index(request: &Request<Incoming>) -> Answer {
     }
     let mut list = format!("Outrigger {}\n\n", env!("CARGO_PKG_VERSION"));
     for page in PAGES {
-        list.push_str(&format!("{:4} {:<11} {}\n", page.method.as_str(), page.path, page.about));
+        list.push_str(&format!("{:6} {:<17} {}\n", page.method.as_str(), page.path, page.about));
     }
     text("text/plain; charset=utf-8", list)
-}
-
-fn wants_json<B>(request: &Request<B>) -> bool {
-    match parameter(request, "format") {
-        Some(format) => format == "json",
-        None => {
-            request.headers().get_all(ACCEPT).iter().any(|accept| accept.as_bytes().starts_with(b"application/json"))
-        }
-    }
-}
-
-/// The value of a query's parameter; empty where it has none.
-fn parameter<'r, B>(request: &'r Request<B>, name: &str) -> Option<&'r str> {
-    let pairs = request.uri().query()?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
-}
-
-fn text(content_type: &'static str, body: String) -> Answer {
-    let mut answer = Response::new(Full::from(body));
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    answer
-}
-
-fn data(status: StatusCode, value: &impl Serialize) -> Answer {
-    // Nothing here has a map with keys that are no strings, which is all that could fail.
-    let mut body = serde_json::to_string(value).unwrap_or_default();
-    body.push('\n');
-    let mut answer = text("application/json", body);
-    *answer.status_mut() = status;
-    answer
-}
-
-fn failure(status: StatusCode, message: &str) -> Answer {
-    data(status, &json!({ "error": message }))
 }

@@ -3,8 +3,9 @@
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::config::model::UpstreamProtocol;
+use crate::config::model::{Direction, UpstreamProtocol};
 use crate::control::Control;
+use crate::reload::Reload;
 use crate::snapshot;
 use crate::transport::PoolCounts;
 use crate::upstream::endpoints::Status;
@@ -32,13 +33,19 @@ pub(super) struct Draining {
     requests_in_flight: usize,
 }
 
-/// `/config`
+/// `/listeners`
 #[derive(Debug, Serialize)]
-pub(super) struct InForce<'c> {
-    pub(super) generation: u64,
-    pub(super) hash: &'c str,
-    pub(super) source: &'c str,
-    pub(super) effective: &'c str,
+pub(super) struct Listeners {
+    listeners: Vec<Listener>,
+}
+
+#[derive(Debug, Serialize)]
+struct Listener {
+    name: String,
+    /// Where it is really bound.
+    address: String,
+    direction: &'static str,
+    connections: Usage,
 }
 
 /// `/upstreams`
@@ -110,8 +117,8 @@ struct Usage {
 }
 
 impl Readiness {
-    pub(super) fn of(control: &Control) -> Self {
-        let mut warnings = Vec::new();
+    pub(super) fn of(control: &Control, reload: &Reload) -> Self {
+        let mut warnings = reload.warnings();
         let stuck = control.stuck_workers();
         if !stuck.is_empty() {
             warnings.push(format!("workers that are stuck: {stuck:?}"));
@@ -159,6 +166,22 @@ impl Draining {
             inbound_connections: standing.inbound_connections,
             requests_in_flight: standing.in_flight,
         }
+    }
+}
+
+impl Listeners {
+    pub(super) fn of(control: &Control) -> Self {
+        let doors = control.doors();
+        let listeners = doors.open().iter().map(|door| Listener {
+            name: door.listener.clone(),
+            address: door.bound.to_string(),
+            direction: match door.direction {
+                Direction::Inbound => "inbound",
+                Direction::Outbound => "outbound",
+            },
+            connections: Usage::of(&door.entrance.connections),
+        });
+        Listeners { listeners: listeners.collect() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod admin;
+mod beginning;
 pub mod check;
 pub mod completions;
 pub mod demo;

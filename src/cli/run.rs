@@ -1,16 +1,15 @@
 //! `outrigger run`: the proxy.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 
+use super::beginning::{self, Origin};
 use super::exit;
 use super::signals;
 use crate::app::{Builder, Running, StartError};
-use crate::config::render::{Format, render};
-use crate::config::{Document, LoadOptions, Loaded, flags, load};
+use crate::config::flags;
 use crate::control::Ending;
 use crate::telemetry::log;
 
@@ -21,7 +20,9 @@ use crate::telemetry::log;
   outrigger run --listen :15006 --upstream 127.0.0.1:8080
   outrigger run --listen 127.0.0.1:8080 --upstream consul://web
 
-Signals: TERM drains and ends; INT (Ctrl-C) does the same without drain.delay; a second one ends at once.
+FILE is followed: what is saved there is checked and swapped in.
+Signals: HUP reads FILE again; TERM drains and ends; INT (Ctrl-C) does the same without drain.delay; a second one
+ends at once.
 Exit codes: 0 every request was answered, 1 the configuration or the machine is at fault, 2 usage, 3 requests were cut")]
 pub struct RunArgs {
     /// The configuration
@@ -44,6 +45,14 @@ pub struct RunArgs {
     #[arg(long)]
     pub reuse_port: bool,
 
+    /// Keep the last accepted configuration in this file, and start with it where FILE is none
+    #[arg(long, value_name = "PATH")]
+    pub last_good: Option<PathBuf>,
+
+    /// Let configurations that come over the network use this variable (may be given more than once)
+    #[arg(long, value_name = "NAME")]
+    pub allow_env: Vec<String>,
+
     /// Once ready, write the addresses that were bound to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
@@ -51,21 +60,21 @@ pub struct RunArgs {
 
 /// Runs the proxy until it is told to end; the answer is the exit code.
 pub fn run(args: &RunArgs) -> u8 {
-    let (name, bytes) = match source(args) {
-        Ok(source) => source,
+    let origin = match origin(args) {
+        Ok(origin) => origin,
         Err(message) => return exit::fault(&message),
     };
-    let loaded = match read(&name, &bytes) {
-        Ok(loaded) => loaded,
+    let builder = match beginning::builder(&origin, args.last_good.as_deref()) {
+        Ok(builder) => builder,
         Err(code) => return code,
     };
-    log::init(&loaded.config.telemetry.log);
+    let log = log::init(&builder.config().telemetry.log);
     // Signals that come from here on are kept for the proxy.
     let signals = match signals::Signals::catch() {
         Ok(signals) => signals,
         Err(error) => return exit::fault(&format!("cannot catch signals: {error}")),
     };
-    let running = match start(&name, loaded, args.reuse_port) {
+    let running = match start(builder.log(log), args) {
         Ok(running) => running,
         Err(error) => return exit::fault(&error.to_string()),
     };
@@ -83,41 +92,23 @@ pub fn run(args: &RunArgs) -> u8 {
     }
 }
 
-fn source(args: &RunArgs) -> Result<(String, Vec<u8>), String> {
+fn origin(args: &RunArgs) -> Result<Origin, String> {
     if let Some(upstream) = &args.upstream {
-        return Ok(("flags".to_owned(), flags::text(&args.listen, upstream).into_bytes()));
+        return Ok(Origin::Flags(flags::text(&args.listen, upstream)));
     }
-    let Some(path) = args.file.as_ref().or(args.config.as_ref()) else {
-        return Err("say what to run: `outrigger run FILE`, or `--listen ADDRESS --upstream ADDRESS`".to_owned());
-    };
-    let bytes = super::check::read(path, &mut std::io::stdin())
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    Ok((path.display().to_string(), bytes))
+    let path =
+        args.file.as_ref().or(args.config.as_ref()).ok_or_else(|| {
+            "say what to run: `outrigger run FILE`, or `--listen ADDRESS --upstream ADDRESS`".to_owned()
+        })?;
+    Ok(Origin::File(path.clone()))
 }
 
-fn read(name: &str, bytes: &[u8]) -> Result<Loaded, u8> {
-    let environment = |variable: &str| std::env::var(variable).ok();
-    let options = LoadOptions { file_exists: Some(&Path::exists), ..LoadOptions::default() };
-    let mut stderr = std::io::stderr();
-    let colours = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let document = Document { name, bytes };
-    load(document, &environment, &options)
-        .inspect(|loaded| {
-            if !loaded.warnings.is_empty() {
-                let _ = stderr.write_all(render(&loaded.warnings, Format::Text, colours).as_bytes());
-            }
-        })
-        .map_err(|diagnostics| {
-            let _ = std::io::stderr().write_all(render(&diagnostics, Format::Text, colours).as_bytes());
-            exit::FAULT
-        })
-}
-
-fn start(name: &str, loaded: Loaded, reuse_port: bool) -> Result<Running, StartError> {
-    let running = Builder::new(loaded.config, name)
-        .shown_as(loaded.effective, loaded.hash.to_string())
-        .reuse_port(reuse_port)
-        .start()?;
+fn start(builder: Builder, args: &RunArgs) -> Result<Running, StartError> {
+    let mut builder = builder.reuse_port(args.reuse_port).allow_variables(args.allow_env.iter().cloned());
+    if let Some(path) = &args.last_good {
+        builder = builder.keep_last_good(path);
+    }
+    let running = builder.start()?;
     for (listener, address) in running.listeners() {
         tracing::info!(listener, %address, "listening");
     }

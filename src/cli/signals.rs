@@ -11,6 +11,8 @@ use crate::app::Handle;
 /// What the signals mean that are caught.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// SIGHUP: read the configuration again.
+    Hangup,
     /// SIGTERM: the machine wants it.
     Terminate,
     /// SIGINT: a person does.
@@ -20,6 +22,7 @@ pub(super) enum Kind {
 /// Signals that are caught from now on.
 pub(super) struct Signals {
     runtime: Runtime,
+    hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -28,14 +31,16 @@ impl Signals {
     pub(super) fn catch() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         let _inside = runtime.enter();
+        let hangup = signal(SignalKind::hangup())?;
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         drop(_inside);
-        Ok(Signals { runtime, terminate, interrupt })
+        Ok(Signals { runtime, hangup, terminate, interrupt })
     }
 
     /// Passes them on for as long as the process lives.
     pub(super) fn direct(self, handle: Handle) {
         self.each(move |kind| match kind {
+            Kind::Hangup => handle.reload(),
             Kind::Terminate => handle.end(),
             Kind::Interrupt => handle.end_soon(),
         });
@@ -47,6 +52,7 @@ impl Signals {
             self.runtime.block_on(async move {
                 loop {
                     tokio::select! {
+                        Some(()) = self.hangup.recv() => act(Kind::Hangup),
                         Some(()) = self.terminate.recv() => act(Kind::Terminate),
                         Some(()) = self.interrupt.recv() => act(Kind::Interrupt),
                         else => return,

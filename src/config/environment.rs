@@ -17,6 +17,11 @@ const MAX_EXPANDED_BYTES: usize = 4 << 20;
 pub trait Environment {
     /// What a variable holds; `None` where it is not set.
     fn variable(&self, name: &str) -> Option<String>;
+
+    /// Why this variable must not be used: the reason and a hint.
+    fn refusal(&self, _name: &str) -> Option<(String, String)> {
+        None
+    }
 }
 
 impl<F: Fn(&str) -> Option<String>> Environment for F {
@@ -115,6 +120,9 @@ impl<'e> Expander<'e> {
             let reason = format!("{} does not name an environment variable", quote(&format!("${{{inside}}}")));
             let hint = "it is `${NAME}` or `${NAME:-default}`; for a literal `${` write `$${`";
             return Err(Unexpanded::Wrong(reason, hint.to_owned()));
+        }
+        if let Some((reason, hint)) = self.environment.refusal(name) {
+            return Err(Unexpanded::Wrong(reason, hint));
         }
         match (self.environment.variable(name), default) {
             (Some(value), None) => Ok(Cow::Owned(value)),

@@ -7,6 +7,7 @@
 //! `effective`, and a line in `config/reference.yaml`. Where `later` names it, its line there goes.
 
 pub mod diagnostics;
+pub mod diff;
 pub mod environment;
 pub mod flags;
 pub mod model;
@@ -46,6 +47,11 @@ use tree::Tree;
 pub(crate) use agent_address::parse_agent_address;
 pub use tree::MAX_BYTES;
 
+/// Reads a duration as it is written in the file, such as `1m30s`.
+pub fn read_duration(text: &str) -> Option<std::time::Duration> {
+    <units::Period as scalar::Scalar>::parse(text).ok().map(|period| period.0)
+}
+
 /// A file's name and bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Document<'a> {
@@ -84,6 +90,8 @@ pub struct Loaded {
     pub warnings: Diagnostics,
     /// All of it in the long form, every default written out. Loading this gives the same `config`.
     pub effective: String,
+    /// As it was written.
+    pub text: String,
     /// Names the text: the same text has the same hash, in every version.
     pub hash: ContentHash,
 }
@@ -133,7 +141,9 @@ pub fn load(
     let report = examine(document, environment, options);
     match (report.config, report.effective) {
         (Some(config), Some(effective)) => {
-            Ok(Loaded { config, warnings: report.diagnostics, effective, hash: ContentHash::of(document.bytes) })
+            // What is no text has made no configuration.
+            let text = String::from_utf8_lossy(document.bytes).into_owned();
+            Ok(Loaded { config, warnings: report.diagnostics, effective, text, hash: ContentHash::of(document.bytes) })
         }
         _ => Err(report.diagnostics),
     }

@@ -13,18 +13,19 @@ use std::time::Duration;
 use http::Request;
 use socket2::{SockRef, Socket};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::watch;
 
+use super::entrance::Entrance;
 use super::{LayerFn, serve, socket};
 use crate::body::Body;
 use crate::config::model::Mode;
 use crate::error::{Error, Reason};
 use crate::http1::{self, Framing};
 use crate::proxy::Connection;
+use crate::proxy::entry::Entry;
 use crate::proxy::worker::Worker;
 use crate::runtime::stream::Stream;
-use crate::telemetry::metrics::{ListenerCounter, ListenerId};
-use crate::upstream::limit::{Limit, Permit};
+use crate::telemetry::metrics::ListenerCounter;
+use crate::upstream::limit::Permit;
 
 /// A worker with this share more connections than the emptiest gives new ones away. Below, a hand-over costs more than
 /// the difference.
@@ -61,8 +62,7 @@ impl Drop for Load {
 #[derive(Debug)]
 pub(crate) struct StreamIn {
     stream: Accepted,
-    listener: ListenerId,
-    local: bool,
+    entrance: Arc<Entrance>,
     load: Load,
     permit: Permit,
 }
@@ -79,16 +79,12 @@ pub(crate) struct Door {
     pub(crate) worker: Rc<Worker>,
     pub(crate) index: usize,
     pub(crate) loads: Loads,
-    pub(crate) listener: ListenerId,
-    /// `limits.connections`, all workers together.
-    pub(crate) connections: Arc<Limit>,
-    /// Only this machine can call here.
-    pub(crate) local: bool,
+    pub(crate) entrance: Arc<Entrance>,
+    /// What the worker knows of the entrance.
+    pub(crate) entry: Rc<Entry>,
     pub(crate) layers: Option<LayerFn>,
     /// Gives a connection to another worker.
     pub(crate) hand_over: Rc<dyn Fn(usize, StreamIn)>,
-    /// True once nothing new is to be taken in.
-    pub(crate) closing: watch::Receiver<bool>,
 }
 
 /// Takes connections in until the door is closed.
@@ -99,13 +95,15 @@ pub(crate) async fn listen(socket: Socket, door: Door) -> io::Result<()> {
     } else {
         Listener::Tcp(TcpListener::from_std(socket.into())?)
     };
-    let mut closing = door.closing.clone();
     let mut spare = Spare::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => door.take(accepted, &listener, &mut spare).await,
-            _ = closing.wait_for(|closing| *closing) => break,
+            () = door.entrance.closed() => break,
         }
+    }
+    if door.entrance.is_passed_on() {
+        return Ok(());
     }
     if let Listener::Tcp(tcp) = &listener {
         // Without the filter (an old kernel, a sandbox), at worst a connection that comes this moment is reset.
@@ -127,7 +125,7 @@ impl Door {
         match accepted {
             Ok(stream) => self.admit(stream),
             Err(error) if is_exhausted(&error) => {
-                self.worker.metrics.count_listener(self.listener, ListenerCounter::RejectedNoDescriptor);
+                self.worker.metrics.count_listener(self.entry.listener, ListenerCounter::RejectedNoDescriptor);
                 self.worker.pools.give_up_all_idle();
                 spare.shed(listener, self).await;
                 tokio::time::sleep(BREATH).await;
@@ -142,8 +140,8 @@ impl Door {
     }
 
     fn admit(&self, stream: Stream) {
-        let Some(permit) = self.connections.try_acquire() else {
-            self.worker.metrics.count_listener(self.listener, ListenerCounter::RejectedConnectionLimit);
+        let Some(permit) = self.entrance.connections.try_acquire() else {
+            self.worker.metrics.count_listener(self.entry.listener, ListenerCounter::RejectedConnectionLimit);
             self.refuse(&stream);
             return;
         };
@@ -161,14 +159,13 @@ impl Door {
             Stream::Tls(_) | Stream::Replayed(..) => return,
         };
         if let Ok(stream) = accepted {
-            let local = self.local;
-            (self.hand_over)(emptiest, StreamIn { stream, listener: self.listener, local, load, permit });
+            (self.hand_over)(emptiest, StreamIn { stream, entrance: self.entrance.clone(), load, permit });
         }
     }
 
     /// Tells a client that there is no room, as far as that goes without waiting.
     fn refuse(&self, stream: &Stream) {
-        let connection = Connection::new(self.worker.clone(), self.listener, stream.peer(), self.local);
+        let connection = Connection::new(self.worker.clone(), self.entry.clone(), stream.peer());
         if connection.tls().is_some() || connection.mode() == Mode::Tcp {
             return; // What can be said is not HTTP, and a handshake would be room, too.
         }
@@ -189,7 +186,7 @@ impl Door {
     }
 
     fn serve(&self, stream: Stream, load: Load, permit: Permit) {
-        start(stream, &self.worker, self.listener, self.local, self.layers.as_ref(), load, permit);
+        start(stream, &self.worker, self.entry.clone(), self.layers.as_ref(), load, permit);
     }
 }
 
@@ -199,26 +196,20 @@ pub(crate) fn take_over(given: StreamIn, worker: &Rc<Worker>, layers: Option<&La
         Accepted::Tcp(tcp) => TcpStream::from_std(tcp).map(Stream::Tcp),
         Accepted::Unix(unix) => UnixStream::from_std(unix).map(Stream::Unix),
     };
+    // Without an entry, the listener was removed before this worker heard of it.
+    let Some(entry) = given.entrance.on(worker, None) else { return };
     match stream {
-        Ok(stream) => start(stream, worker, given.listener, given.local, layers, given.load, given.permit),
+        Ok(stream) => start(stream, worker, entry, layers, given.load, given.permit),
         Err(error) => tracing::debug!(%error, "a connection was lost between workers"),
     }
 }
 
-fn start(
-    stream: Stream,
-    worker: &Rc<Worker>,
-    listener: ListenerId,
-    local: bool,
-    layers: Option<&LayerFn>,
-    load: Load,
-    permit: Permit,
-) {
+fn start(stream: Stream, worker: &Rc<Worker>, entry: Rc<Entry>, layers: Option<&LayerFn>, load: Load, permit: Permit) {
     if let Stream::Tcp(tcp) = &stream {
         let _ = tcp.set_nodelay(true);
     }
     let peer = stream.peer();
-    let connection = Connection::new(worker.clone(), listener, peer, local);
+    let connection = Connection::new(worker.clone(), entry, peer);
     let layers = layers.cloned();
     let serving = async move {
         let _counted = (load, permit);

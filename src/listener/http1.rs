@@ -14,9 +14,10 @@ use tokio::time::Instant;
 
 use super::Session;
 use crate::body::{Body, Downstream};
+use crate::config::model::ListenerLimits;
 use crate::error::{Error, Reason};
 use crate::http1::{self, BodyDecoder, BodyLength, BodySender, Decoded, Framing, HeadError, SendError};
-use crate::proxy::{Terms, hop_by_hop, tunnel};
+use crate::proxy::{hop_by_hop, tunnel};
 use crate::runtime::drain::{Phase, Ticket};
 use crate::runtime::stream::{Outgoing, Stream};
 use crate::runtime::timer::{Timer, after};
@@ -119,8 +120,8 @@ pub(super) async fn serve(stream: Stream, session: &Session, mut ticket: Ticket)
     let mut timer = Timer::default();
     let mut first = true;
     loop {
-        let terms = session.terms();
-        match next_head(&shared, session, terms, &mut ticket, &mut timer, first).await {
+        let limits = session.limits();
+        match next_head(&shared, session, limits, &mut ticket, &mut timer, first).await {
             Next::Closed => return Outcome::Closed,
             Next::Http2 => {
                 let Some(shared) = Rc::into_inner(shared) else { return Outcome::Closed };
@@ -129,14 +130,14 @@ pub(super) async fn serve(stream: Stream, session: &Session, mut ticket: Ticket)
             Next::Failed(error) => {
                 let response = session.refuse(error, shared.received.get());
                 let asked = Asked { method: Method::GET, version: Version::HTTP_11, keep_alive: false };
-                Box::pin(respond(&shared, terms, asked, response, &mut ticket, &mut timer)).await;
+                Box::pin(respond(&shared, asked, response, &mut ticket, &mut timer)).await;
                 linger(&shared, &mut timer).await;
                 return Outcome::Closed;
             }
             Next::Request(head) => {
                 first = false;
                 // On the heap, so that a connection that waits for its next request holds no room for one.
-                match Box::pin(exchange(&shared, session, terms, head, &mut ticket, &mut timer)).await {
+                match Box::pin(exchange(&shared, session, limits, head, &mut ticket, &mut timer)).await {
                     After::Another => {}
                     After::Close => {
                         linger(&shared, &mut timer).await;
@@ -156,7 +157,7 @@ pub(super) async fn serve(stream: Stream, session: &Session, mut ticket: Ticket)
 async fn next_head(
     shared: &Rc<Shared>,
     session: &Session,
-    Terms { limits, inbound }: Terms,
+    limits: ListenerLimits,
     ticket: &mut Ticket,
     timer: &mut Timer,
     first: bool,
@@ -204,9 +205,7 @@ async fn next_head(
         }
         match ticket.watch(cx.waker()) {
             Phase::Forced => return Poll::Ready(Next::Closed),
-            Phase::ClosingIdle if begun.is_none() && inbound => {
-                return Poll::Ready(Next::Closed);
-            }
+            Phase::ClosingIdle if begun.is_none() => return Poll::Ready(Next::Closed),
             _ => {}
         }
         let deadline = begun.map_or(silent_until, |begun| begun + limits.header_timeout);
@@ -246,14 +245,14 @@ fn head_error(error: HeadError) -> Error {
 async fn exchange(
     shared: &Rc<Shared>,
     session: &Session,
-    terms: Terms,
+    limits: ListenerLimits,
     head: http1::RequestHead,
     ticket: &mut Ticket,
     timer: &mut Timer,
 ) -> After {
     let asked =
         Asked { method: head.request.method().clone(), version: head.request.version(), keep_alive: head.keep_alive };
-    let max_body = terms.limits.body_bytes;
+    let max_body = limits.body_bytes;
     {
         let mut input = shared.input.borrow_mut();
         input.decoder = BodyDecoder::new(head.length);
@@ -292,7 +291,7 @@ async fn exchange(
         response
     };
     shared.takes_interim.set(false);
-    respond(shared, terms, asked, response, ticket, timer).await
+    respond(shared, asked, response, ticket, timer).await
 }
 
 /// Ready when the client has left. Sends what waits, and takes what it sends ahead of time.
@@ -321,7 +320,6 @@ fn poll_client(shared: &Shared, cx: &mut Context<'_>) -> Poll<()> {
 /// Sends the response.
 async fn respond(
     shared: &Rc<Shared>,
-    terms: Terms,
     asked: Asked,
     mut response: Response<Body>,
     ticket: &mut Ticket,
@@ -338,7 +336,7 @@ async fn respond(
     // A response that still streams may be made of the request's body.
     let answered = response.body().is_empty() || response.body().as_full().is_some();
     let body_read = shared.input.borrow_mut().is_read(answered);
-    let draining = ticket.phase() >= Phase::Draining && terms.inbound;
+    let draining = ticket.phase() >= Phase::Draining;
     let framing = response_framing(&asked, &response);
     let keep_alive = asked.keep_alive && body_read && !draining && framing != Framing::UntilClose;
     let connection = if keep_alive { None } else { Some("close") };

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::Session;
 use crate::body::{Body, Downstream};
 use crate::error::{Error, Reason};
-use crate::proxy::{Terms, tunnel};
+use crate::proxy::tunnel;
 use crate::runtime::drain::{Phase, Ticket};
 use crate::runtime::stream::Stream;
 use crate::runtime::timer::Timer;
@@ -46,7 +46,7 @@ struct Activity {
 
 /// Serves the connection to its end.
 pub(super) async fn serve(stream: Stream, early: BytesMut, session: Rc<Session>, mut ticket: Ticket) {
-    let Terms { limits, inbound } = session.terms();
+    let limits = session.limits();
     let activity = Rc::new(Activity { streams: Cell::new(0), idle_since: Cell::new(Instant::now()) });
     let service = {
         let activity = activity.clone();
@@ -81,7 +81,7 @@ pub(super) async fn serve(stream: Stream, early: BytesMut, session: Rc<Session>,
         }
         match ticket.watch(cx.waker()) {
             Phase::Forced => return Poll::Ready(()),
-            Phase::Draining | Phase::ClosingIdle if inbound && !leaving => {
+            Phase::Draining | Phase::ClosingIdle if !leaving => {
                 leaving = true;
                 connection.as_mut().graceful_shutdown();
                 cx.waker().wake_by_ref();
@@ -103,7 +103,7 @@ async fn answer(session: &Rc<Session>, mut request: Request<Incoming>, open: Ope
     let wants_tunnel = request.method() == Method::CONNECT;
     let upgrade = wants_tunnel.then(|| hyper::upgrade::on(&mut request));
     let incoming = Rc::new(Counted { received: Instant::now(), bytes: Cell::new(0) });
-    let max = session.terms().limits.body_bytes;
+    let max = session.limits().body_bytes;
     let announced = request.body().size_hint().lower();
     let ended = request.body().is_end_stream() || wants_tunnel;
     let mut request = request.map(|body| {
@@ -120,7 +120,7 @@ async fn answer(session: &Rc<Session>, mut request: Request<Incoming>, open: Ope
     *response.version_mut() = Version::HTTP_2;
     if let (Some(tunnel), Some(upgrade)) = (response.body_mut().take_tunnel(), upgrade) {
         let observer = response.body_mut().take_observer();
-        let mut ticket = session.worker().drain.join();
+        let mut ticket = session.join_drain();
         tokio::task::spawn_local(async move {
             let _open = open;
             // Without the client's end, the tunnel ends with its observer.

@@ -1,6 +1,7 @@
 //! Sockets in: accept, spread over the workers, tell the protocol, serve.
 
 mod accept;
+pub(crate) mod entrance;
 mod http1;
 mod http2;
 mod session;
@@ -24,7 +25,7 @@ use crate::telemetry::metrics::{ListenerCounter, ListenerGauge};
 /// Serves one client's connection to its end.
 async fn serve(stream: Stream, mut connection: Connection, layers: Option<LayerFn>) {
     let worker = connection.worker().clone();
-    let mut ticket = worker.drain.join();
+    let mut ticket = connection.entry().drain.join();
     let (stream, http2) = match connection.tls() {
         None => (stream, false),
         Some(tls) => match Box::pin(tls::open(stream, &tls, &mut connection, &mut ticket)).await {
@@ -33,8 +34,8 @@ async fn serve(stream: Stream, mut connection: Connection, layers: Option<LayerF
         },
     };
     if connection.mode() == Mode::Tcp {
-        worker.metrics.count_listener(connection.listener(), ListenerCounter::TcpConnections);
-        let _held = worker.metrics.hold_listener(connection.listener(), ListenerGauge::TcpConnections);
+        worker.metrics.count_listener(connection.entry().listener, ListenerCounter::TcpConnections);
+        let _held = worker.metrics.hold_listener(connection.entry().listener, ListenerGauge::TcpConnections);
         return Box::pin(tcp::serve(stream, connection, ticket)).await;
     }
     let session = Rc::new(Session::new(connection, layers.as_ref()));
@@ -54,6 +55,6 @@ async fn serve_http2(stream: Stream, early: BytesMut, session: Rc<Session>) {
     let worker = session.worker().clone();
     worker.metrics.count_listener(session.listener(), ListenerCounter::Http2Connections);
     let _held = worker.metrics.hold_listener(session.listener(), ListenerGauge::Http2Connections);
-    let ticket = worker.drain.join();
+    let ticket = session.join_drain();
     Box::pin(http2::serve(stream, early, session, ticket)).await;
 }

@@ -11,9 +11,11 @@ use tokio::time::Instant;
 use tower::{Service, ServiceExt as _};
 
 use crate::body::Body;
+use crate::config::model::ListenerLimits;
 use crate::error::Error;
+use crate::proxy::Connection;
 use crate::proxy::worker::Worker;
-use crate::proxy::{Connection, Terms};
+use crate::runtime::drain::Ticket;
 use crate::telemetry::metrics::{ListenerCounter, ListenerId};
 
 type ResponseFuture = Pin<Box<dyn Future<Output = Response<Body>>>>;
@@ -111,11 +113,17 @@ impl Session {
     }
 
     pub(super) fn listener(&self) -> ListenerId {
-        self.connection.listener()
+        self.connection.entry().listener
     }
 
-    pub(super) fn terms(&self) -> Terms {
-        self.connection.terms()
+    /// What the listener says now. Asked for once a request.
+    pub(super) fn limits(&self) -> ListenerLimits {
+        self.connection.limits()
+    }
+
+    /// A place among those that hear of the end.
+    pub(super) fn join_drain(&self) -> Ticket {
+        self.connection.entry().drain.join()
     }
 
     pub(super) fn count_header_timeout(&self) {

@@ -14,6 +14,29 @@ use crate::runtime::address::BoundAddress;
 /// Connections that have been made and wait to be accepted. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} for {what}: {error}{}", hint(.error))]
+pub struct BindError {
+    /// `listener inbound`, `admin`, `metrics`.
+    pub what: String,
+    /// As configured.
+    pub address: String,
+    /// What the kernel said.
+    pub error: io::Error,
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another process has it (find it with `ss -ltnp`, or share the port with --reuse-port)"
+        }
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        _ => "",
+    }
+}
+
 /// A bound address with a socket for each worker (one for all where it is a Unix socket).
 #[derive(Debug)]
 pub(crate) struct Bound {

@@ -72,7 +72,7 @@ async fn asked_for(
     ticket: &mut Ticket,
     timer: &mut Timer,
 ) -> Option<String> {
-    let deadline = after(Some(connection.terms().limits.header_timeout));
+    let deadline = after(Some(connection.limits().header_timeout));
     let mut acceptor = Acceptor::default();
     poll_fn(|cx| {
         loop {

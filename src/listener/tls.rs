@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::tcp::HANDSHAKE;
 use crate::identity::{Peer, ServerTls};
-use crate::proxy::{Connection, Terms};
+use crate::proxy::Connection;
 use crate::runtime::drain::{Phase, Ticket};
 use crate::runtime::stream::Stream;
 use crate::runtime::timer::{Timer, after};
@@ -60,11 +60,11 @@ pub(super) async fn open(
         Ok(_) => ListenerCounter::TlsNone,
         Err(failure) => failure.counter(),
     };
-    worker.metrics.count_listener(connection.listener(), counter);
+    worker.metrics.count_listener(connection.entry().listener, counter);
     match outcome {
         Ok(opened) => {
             if let Some(version) = connection.tls_version() {
-                worker.metrics.count_listener(connection.listener(), ListenerCounter::of_tls(version));
+                worker.metrics.count_listener(connection.entry().listener, ListenerCounter::of_tls(version));
             }
             Some(opened)
         }
@@ -87,7 +87,7 @@ async fn shake_hands(
     connection: &mut Connection,
     ticket: &mut Ticket,
 ) -> Result<Opened, Failure> {
-    let Terms { limits, inbound } = connection.terms();
+    let limits = connection.limits();
     let mut timer = Timer::default();
     let deadline = after(Some(limits.header_timeout));
     let first = poll_fn(|cx| {
@@ -96,7 +96,7 @@ async fn shake_hands(
         }
         match ticket.watch(cx.waker()) {
             Phase::Forced => return Poll::Ready(Err(Failure::Closed)),
-            Phase::ClosingIdle if inbound => return Poll::Ready(Err(Failure::Closed)),
+            Phase::ClosingIdle => return Poll::Ready(Err(Failure::Closed)),
             _ => {}
         }
         ready!(timer.poll(cx, deadline));

@@ -4,6 +4,7 @@
 
 mod affinity;
 mod deadline;
+pub(crate) mod entry;
 mod forward;
 pub mod forwarded;
 pub mod header_rules;
@@ -25,6 +26,7 @@ use http::header::{HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tokio::time::Instant;
 
+use self::entry::Entry;
 use self::forwarded::{Client, Peer};
 use self::record::Record;
 use self::reply::Audience;
@@ -37,7 +39,6 @@ use crate::identity::{self, ServerTls};
 use crate::route::Target;
 use crate::route::rewrite::{redirect_location, rewrite_path};
 use crate::snapshot::{self, Action, Listener, Route};
-use crate::telemetry::metrics::ListenerId;
 
 const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const HTTP: HeaderValue = HeaderValue::from_static("http");
@@ -46,50 +47,29 @@ const HTTPS: HeaderValue = HeaderValue::from_static("https");
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
-/// What a listener says of its connections. Asked for once a request.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Terms {
-    pub(crate) limits: ListenerLimits,
-    /// Drained early.
-    pub(crate) inbound: bool,
-}
-
 /// One client's connection, as its requests see it.
 pub(crate) struct Connection {
     worker: Rc<Worker>,
-    listener: ListenerId,
+    entry: Rc<Entry>,
     peer: Peer,
     peer_port: Option<u16>,
     /// Whom TLS says that it is with; `None` in the clear.
     secured: Option<Rc<identity::Peer>>,
-    /// CONNECT is for the app beside us, and for nobody else.
-    connect_allowed: bool,
-    /// In force when the connection began; serves it to its end where its listener is removed.
-    first: Rc<Generation>,
 }
 
 impl Connection {
-    pub(crate) fn new(worker: Rc<Worker>, listener: ListenerId, peer: Option<SocketAddr>, loopback: bool) -> Self {
-        let first = worker.generation();
-        let outbound = find(&first, listener)
-            .is_some_and(|position| first.snapshot.listeners[position].direction == Direction::Outbound);
-        Connection {
-            listener,
-            peer: Peer::new(peer.map(|peer| peer.ip())),
-            peer_port: peer.map(|peer| peer.port()),
-            secured: None,
-            connect_allowed: loopback && outbound,
-            first,
-            worker,
-        }
+    pub(crate) fn new(worker: Rc<Worker>, entry: Rc<Entry>, peer: Option<SocketAddr>) -> Self {
+        let (peer, peer_port) = (Peer::new(peer.map(|peer| peer.ip())), peer.map(|peer| peer.port()));
+        Connection { worker, entry, peer, peer_port, secured: None }
     }
 
     pub(crate) fn worker(&self) -> &Rc<Worker> {
         &self.worker
     }
 
-    pub(crate) fn listener(&self) -> ListenerId {
-        self.listener
+    /// Where it came in.
+    pub(crate) fn entry(&self) -> &Rc<Entry> {
+        &self.entry
     }
 
     pub(crate) fn listener_name(&self) -> Arc<str> {
@@ -134,20 +114,16 @@ impl Connection {
         if self.secured.is_some() { "https" } else { "http" }
     }
 
-    /// What the listener says now.
-    pub(crate) fn terms(&self) -> Terms {
+    /// What the listener says now. Asked for once a request.
+    pub(crate) fn limits(&self) -> ListenerLimits {
         let (generation, listener) = self.current();
-        let Listener { limits, direction, .. } = generation.snapshot.listeners[listener];
-        Terms { limits, inbound: direction == Direction::Inbound }
+        generation.snapshot.listeners[listener].limits
     }
 
     /// The generation that serves the next request, and the listener's position in it.
     fn current(&self) -> (Rc<Generation>, usize) {
-        let generation = self.worker.generation();
-        match find(&generation, self.listener) {
-            Some(position) => (generation, position),
-            None => (self.first.clone(), find(&self.first, self.listener).unwrap_or_default()),
-        }
+        self.worker.catch_up();
+        self.entry.at()
     }
 
     /// Answers a request. Never fails: what goes wrong becomes a response.
@@ -178,6 +154,7 @@ impl Connection {
         let received = downstream.as_ref().map_or_else(Instant::now, |downstream| downstream.received());
         Record::begin(
             &self.worker,
+            &self.entry,
             generation,
             listener,
             downstream,
@@ -240,10 +217,9 @@ impl Connection {
         let route = position.map(|position| &listener.routes[position]);
         let connect =
             request.method() == Method::CONNECT && request.extensions().get::<hyper::ext::Protocol>().is_none();
-        if connect
-            && listener.mode == Mode::Http
-            && !(self.connect_allowed && route.is_some_and(|route| route.names_host))
-        {
+        // CONNECT is for the app beside us, and for nobody else.
+        let connect_allowed = self.entry.local && listener.direction == Direction::Outbound;
+        if connect && listener.mode == Mode::Http && !(connect_allowed && route.is_some_and(|route| route.names_host)) {
             return Err(Error::local(Reason::ConnectNotAllowed));
         }
         let route = route.ok_or_else(|| Error::local(Reason::NoRoute))?;
@@ -364,10 +340,6 @@ fn decide<'a>(
             Decision::Answer(Box::new(reply::fixed(answer.status, &answer.body, &answer.content_type)))
         }
     })
-}
-
-fn find(generation: &Generation, listener: ListenerId) -> Option<usize> {
-    generation.snapshot.listeners.iter().position(|candidate| candidate.id == listener)
 }
 
 fn find_route(listener: &Listener, request: &Request<Body>, default_port: u16) -> Option<usize> {

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use tokio::time::Instant;
 
+use super::entry::Entry;
 use super::worker::{Generation, RequestInFlight, Worker};
 use crate::body::{Body, Downstream, Observer};
 use crate::config::model::UpstreamIndex;
@@ -26,6 +27,7 @@ use crate::upstream::state::EndpointState;
 /// One request. Ends when [`Observer::end`] is called or, where the client has left before, when it is dropped.
 pub(crate) struct Record {
     worker: Rc<Worker>,
+    entry: Rc<Entry>,
     generation: Rc<Generation>,
     listener: usize,
     /// Whom TLS says that it comes from; `None` in the clear.
@@ -68,6 +70,7 @@ impl Record {
     #[allow(clippy::too_many_arguments)] // What a request begins with; a struct would be named once and taken apart.
     pub(crate) fn begin(
         worker: &Rc<Worker>,
+        entry: &Rc<Entry>,
         generation: Rc<Generation>,
         listener: usize,
         downstream: Option<Rc<dyn Downstream>>,
@@ -110,6 +113,7 @@ impl Record {
             permit: None,
             _in_flight: (worker.begin_request(), worker.metrics.hold_listener(id, ListenerGauge::RequestsInFlight)),
             worker: worker.clone(),
+            entry: entry.clone(),
             generation,
         })
     }
@@ -225,14 +229,14 @@ impl Record {
             self.worker.metrics.count_upstream(upstream, UpstreamCounter::SentBytes, bytes_in);
             self.worker.metrics.count_upstream(upstream, UpstreamCounter::ReceivedBytes, self.bytes_out);
         }
-        if self.worker.access_log.wants(code, grpc, self.reason) {
+        if self.worker.access_log.borrow().wants(code, grpc, self.reason) {
             self.write_log(total, bytes_in, grpc);
         }
     }
 
     fn write_log(&self, total: Duration, bytes_in: u64, grpc_code: Option<u8>) {
         let listener = self.listener();
-        self.worker.access_log.write(&access_log::Record {
+        self.worker.access_log.borrow().write(&access_log::Record {
             time: self.worker.clock.unix(self.received.into_std()),
             listener: &listener.name,
             route: self.route.map(|route| &*listener.routes[route].name),
@@ -295,7 +299,7 @@ impl Observer for Record {
 impl Drop for Record {
     fn drop(&mut self) {
         // Nobody dropped it but the end of the proxy, or the client.
-        let forced = self.worker.drain.phase() == Phase::Forced;
+        let forced = self.entry.drain.phase() == Phase::Forced;
         self.finish(Err(if forced { Reason::Draining } else { Reason::ClientCancelled }));
     }
 }

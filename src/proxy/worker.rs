@@ -8,9 +8,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
+use super::entry::Entry;
 use super::via::Pseudonym;
 use crate::config::model::UpstreamIndex;
-use crate::runtime::drain::LocalDrain;
 use crate::snapshot::{self, Snapshot};
 use crate::telemetry::access_log::WorkerLog;
 use crate::telemetry::clock::Clock;
@@ -30,10 +30,11 @@ pub(crate) struct Worker {
     balancers: Rc<Balancers>,
     pub(crate) pools: Rc<Pools>,
     pub(crate) metrics: Rc<Shard>,
-    pub(crate) access_log: WorkerLog,
+    pub(crate) access_log: RefCell<WorkerLog>,
     pub(crate) ids: RefCell<Ids>,
     pub(crate) clock: Clock,
-    pub(crate) drain: Rc<LocalDrain>,
+    /// Where its connections came in, by number.
+    entries: RefCell<HashMap<u64, Weak<Entry>>>,
     pub(crate) via: Pseudonym,
     in_flight: Cell<usize>,
     /// TLS handshakes with clients that are under way.
@@ -123,10 +124,10 @@ impl Worker {
             balancers,
             pools,
             metrics,
-            access_log,
+            access_log: RefCell::new(access_log),
             ids: RefCell::new(Ids::new()),
             clock: Clock::new(),
-            drain: Rc::default(),
+            entries: RefCell::default(),
             via,
             in_flight: Cell::new(0),
             handshakes: Semaphore::new(HANDSHAKES),
@@ -136,17 +137,47 @@ impl Worker {
 
     /// The generation in force. A request asks once and keeps it.
     pub(crate) fn generation(&self) -> Rc<Generation> {
+        self.catch_up();
+        self.current.borrow().clone()
+    }
+
+    /// Takes over what has been published, if that is new.
+    pub(crate) fn catch_up(&self) {
         let published = self.published.load();
-        let mut current = self.current.borrow_mut();
-        if !Arc::ptr_eq(&published, &current.snapshot) {
-            *current = Generation::new(Arc::clone(&published), self.balancers.clone());
+        if !Arc::ptr_eq(&published, &self.current.borrow().snapshot) {
+            self.swap(Arc::clone(&published));
         }
-        current.clone()
+    }
+
+    #[cold]
+    fn swap(&self, snapshot: Arc<Snapshot>) {
+        let generation = Generation::new(snapshot, self.balancers.clone());
+        self.entries.borrow_mut().retain(|_, entry| match entry.upgrade() {
+            Some(entry) => {
+                entry.follow(&generation);
+                true
+            }
+            None => false,
+        });
+        *self.current.borrow_mut() = generation;
+    }
+
+    /// A generation that is no longer in force.
+    pub(super) fn bygone(&self, snapshot: Arc<Snapshot>) -> Rc<Generation> {
+        Generation::new(snapshot, self.balancers.clone())
+    }
+
+    pub(crate) fn entry(&self, number: u64) -> Option<Rc<Entry>> {
+        self.entries.borrow().get(&number).and_then(Weak::upgrade)
+    }
+
+    pub(crate) fn add_entry(&self, number: u64, entry: &Rc<Entry>) {
+        self.entries.borrow_mut().insert(number, Rc::downgrade(entry));
     }
 
     /// Lets go of what is not in force any more, also where no request comes. To be called now and then.
     pub(crate) fn refresh(&self) {
-        self.generation();
+        self.catch_up();
         self.balancers.refresh();
     }
 

@@ -1,4 +1,4 @@
-//! How far the end has come, and how each connection hears of it.
+//! How far the end has come, of the proxy or of one bound address, and how each connection hears of it.
 //!
 //! Connections look at [`LocalDrain::phase`] whenever they decide something, which costs nothing; those that wait are
 //! woken through the waker that they left once, when they began.
@@ -15,15 +15,15 @@ pub(crate) enum Phase {
     Serving,
     /// Unready, but still accepting: those who ask whether we are ready need time to hear of it.
     Announced,
-    /// Inbound connections end with their current request; nothing new is accepted there.
+    /// Connections end with their current request; nothing new is accepted.
     Draining,
-    /// Inbound connections that wait for a request are closed.
+    /// Connections that wait for a request are closed.
     ClosingIdle,
     /// What is still open is cut.
     Forced,
 }
 
-/// One worker's view of the phase.
+/// One worker's view of how far the end of a bound address has come.
 #[derive(Debug, Default)]
 pub(crate) struct LocalDrain {
     phase: Cell<Phase>,
@@ -32,6 +32,11 @@ pub(crate) struct LocalDrain {
 }
 
 impl LocalDrain {
+    /// Begins at this phase.
+    pub(crate) fn at(phase: Phase) -> Rc<Self> {
+        Rc::new(LocalDrain { phase: Cell::new(phase), ..LocalDrain::default() })
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         self.phase.get()
     }
@@ -100,7 +105,7 @@ mod tests {
 
     #[test]
     fn phases_only_move_on_and_places_are_reused() {
-        let drain = Rc::new(LocalDrain::default());
+        let drain = LocalDrain::at(Phase::Serving);
         let mut first = drain.join();
         assert_eq!(first.watch(Waker::noop()), Phase::Serving);
         drop(first);

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use arc_swap::ArcSwap;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
@@ -13,8 +14,11 @@ use crate::runtime::address::BoundAddress;
 use crate::runtime::stream::Stream;
 
 /// Addresses that this proxy itself listens on: a connection to one of them would go round for ever.
+#[derive(Debug, Default)]
+pub(crate) struct OwnAddresses(ArcSwap<Addresses>);
+
 #[derive(Debug, Default, Clone)]
-pub(crate) struct OwnAddresses {
+struct Addresses {
     exact: HashSet<SocketAddr>,
     /// Ports that are bound on every interface.
     wildcard: HashSet<u16>,
@@ -22,7 +26,18 @@ pub(crate) struct OwnAddresses {
 }
 
 impl OwnAddresses {
-    pub(crate) fn add(&mut self, address: &BoundAddress) {
+    /// These are all, from now on.
+    pub(crate) fn set<'a>(&self, all: impl IntoIterator<Item = &'a BoundAddress>) {
+        let mut addresses = Addresses::default();
+        for address in all {
+            addresses.add(address);
+        }
+        self.0.store(addresses.into());
+    }
+}
+
+impl Addresses {
+    fn add(&mut self, address: &BoundAddress) {
         match address {
             BoundAddress::Tcp(address) => self.add_tcp(*address),
             BoundAddress::Unix(path) => {
@@ -61,13 +76,13 @@ pub(crate) async fn connect(
         match address {
             EndpointAddress::Tcp(address) => {
                 let tcp = TcpStream::connect(address).await.map_err(connect_failure)?;
-                if own.holds_tcp(*address, tcp.local_addr().ok().map(|local| local.ip())) {
+                if own.0.load().holds_tcp(*address, tcp.local_addr().ok().map(|local| local.ip())) {
                     return Err(Error::local(Reason::LoopDetected));
                 }
                 tcp.set_nodelay(true).map_err(connect_failure)?;
                 Ok(Stream::Tcp(tcp))
             }
-            EndpointAddress::Unix(path) if own.unix.contains(path) => Err(Error::local(Reason::LoopDetected)),
+            EndpointAddress::Unix(path) if own.0.load().unix.contains(path) => Err(Error::local(Reason::LoopDetected)),
             EndpointAddress::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await.map_err(connect_failure)?)),
         }
     };
@@ -94,7 +109,7 @@ mod tests {
 
     #[test]
     fn own_addresses_are_told_from_others() {
-        let mut own = OwnAddresses::default();
+        let mut own = Addresses::default();
         own.add_tcp("127.0.0.1:1".parse().unwrap());
         own.add_tcp("[::]:2".parse().unwrap());
         let here = Some("10.0.0.1".parse().unwrap());

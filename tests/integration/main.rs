@@ -37,6 +37,7 @@ mod reasons;
 mod routes;
 mod stale_connections;
 mod support;
+mod swap;
 mod takeover;
 mod tcp;
 mod timeouts;

@@ -22,8 +22,8 @@ use super::admin::{Admin, Question};
 use super::exit;
 use super::signals::Signals;
 use crate::BoundAddress;
-use crate::app::{Builder, Running, StartError};
-use crate::config::{Document, LoadOptions, Loaded, flags, load};
+use crate::app::{BindError, Builder, Running, StartError};
+use crate::config::{Document, LoadOptions, flags, load};
 use crate::telemetry::log;
 use screen::Screen;
 use services::Services;
@@ -111,12 +111,12 @@ fn start(services: &Services) -> Result<Running, String> {
             known.map(|(_, address)| address.to_string())
         };
         let document = Document { name: "demo", bytes: CONFIG.as_bytes() };
-        let Loaded { config, effective, hash, .. } = load(document, &lookup, &LoadOptions::default())
+        let loaded = load(document, &lookup, &LoadOptions::default())
             .map_err(|_| "the demo's own configuration has mistakes".to_owned())?;
-        log::init(&config.telemetry.log);
-        let variable = match Builder::new(config, "demo").shown_as(effective, hash.to_string()).start() {
+        let log = log::init(&loaded.config.telemetry.log);
+        let variable = match Builder::new(loaded, "demo").log(log).start() {
             Ok(running) => return Ok(running),
-            Err(StartError::Bind { what, error, .. }) if error.kind() == io::ErrorKind::AddrInUse => {
+            Err(StartError::Bind(BindError { what, error, .. })) if error.kind() == io::ErrorKind::AddrInUse => {
                 if what == "admin" { "DEMO_ADMIN" } else { "DEMO_LISTEN" }
             }
             Err(error) => return Err(error.to_string()),

@@ -16,6 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 pub use record::Record;
+pub use timestamp::rfc3339;
 
 use self::queue::Queue;
 use self::timestamp::Timestamp;

@@ -1,12 +1,18 @@
 //! RFC 3339 in UTC with milliseconds. The text of a second is made once.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// `2026-01-31T12:34:56.789Z`
 const TEXT: [u8; 24] = *b"0000-00-00T00:00:00.000Z";
 
 /// 9999-12-31T23:59:59: RFC 3339 ends here.
 const LAST_SECOND: u64 = 253_402_300_799;
+
+/// One time as text.
+pub fn rfc3339(time: SystemTime) -> String {
+    let unix = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    String::from_utf8_lossy(Timestamp::new().format(unix)).into_owned()
+}
 
 /// Writes times, of which many fall into one second.
 #[derive(Debug)]

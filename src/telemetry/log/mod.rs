@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn libraries_are_quieter_than_we_are() {
         let debug = targets(LogLevel::Debug);
-        assert!(debug.would_enable("outrigger::reload", &Level::DEBUG));
+        assert!(debug.would_enable("outrigger::telemetry", &Level::DEBUG));
         assert!(!debug.would_enable("h2::codec", &Level::DEBUG));
         assert!(debug.would_enable("h2::codec", &Level::WARN));
         assert!(!targets(LogLevel::Info).would_enable("outrigger", &Level::DEBUG));

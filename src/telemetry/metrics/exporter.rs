@@ -98,6 +98,12 @@ pub struct ConfigFacts {
     pub generation: u64,
     /// False while the source holds something that was refused.
     pub last_reload_successful: bool,
+    /// It, and those that requests and streams still run under.
+    pub generations_alive: u64,
+    /// How often a configuration was accepted, the first included.
+    pub accepted: u64,
+    /// And how often refused.
+    pub refused: u64,
 }
 
 /// The registry with the proxy's collectors, and the text that it makes.
@@ -196,6 +202,11 @@ impl Collector for Proxy {
             families.push(single(&family::CONFIG_GENERATION, &[], config.generation as f64));
             let successful = f64::from(u8::from(config.last_reload_successful));
             families.push(single(&family::CONFIG_LAST_RELOAD_SUCCESSFUL, &[], successful));
+            let alive = config.generations_alive as f64;
+            families.push(single(&family::CONFIG_GENERATIONS_ALIVE, &[], alive));
+            let reloads = [("accepted", config.accepted), ("refused", config.refused)];
+            let reloads = reloads.map(|(result, count)| family::CONFIG_RELOADS.sample(&[result], count as f64));
+            families.push(family::CONFIG_RELOADS.of(reloads.to_vec()));
         }
         families
     }
@@ -272,6 +283,9 @@ mod tests {
             overridden: String::new(),
             generation: 7,
             last_reload_successful: true,
+            generations_alive: 2,
+            accepted: 3,
+            refused: 1,
         };
         let scrape = Scrape {
             shards: vec![shard.snapshot()],
@@ -325,6 +339,8 @@ mod tests {
             r#"outrigger_tls_certificate_not_after_timestamp_seconds{file="tls.crt"} 1930003200"#,
             "outrigger_config_generation 7",
             "outrigger_config_last_reload_successful 1",
+            "outrigger_config_generations_alive 2",
+            r#"outrigger_config_reloads_total{result="refused"} 1"#,
             "outrigger_access_log_lines_dropped_total 5",
             &format!(r#"outrigger_build_info{{version="{version}"}} 1"#),
         ] {

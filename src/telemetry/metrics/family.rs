@@ -94,6 +94,10 @@ families! {
         "Number of the configuration in force, counted from 1.";
     CONFIG_LAST_RELOAD_SUCCESSFUL = Gauge "outrigger_config_last_reload_successful" []
         "1 when the configuration read last was accepted, 0 when it was refused.";
+    CONFIG_RELOADS = Counter "outrigger_config_reloads_total" ["result"]
+        "Configurations that were read to be put in force; result is accepted or refused.";
+    CONFIG_GENERATIONS_ALIVE = Gauge "outrigger_config_generations_alive" []
+        "The configuration in force, and those that requests and streams still run under.";
     BUILD_INFO = Gauge "outrigger_build_info" ["version"]
         "This proxy's version; always 1.";
     PROCESS_CPU_SECONDS = Counter "outrigger_process_cpu_seconds_total" []

@@ -88,13 +88,31 @@ impl Setup {
         self
     }
 
+    /// The configuration, with everything filled in.
+    pub fn text(&self) -> &str {
+        &self.config
+    }
+
+    /// A folder beside the configuration.
+    pub fn folder(&mut self, name: &str) -> PathBuf {
+        let path = self.directory.join(name);
+        std::fs::create_dir(&path).unwrap();
+        path
+    }
+
     /// Starts the proxy and waits until it is ready.
     #[track_caller]
     pub fn start(self) -> Proxy {
         let config = self.directory.write("outrigger.yaml", &self.config);
+        self.start_with(&config)
+    }
+
+    /// The same from another file, which somebody else has written.
+    #[track_caller]
+    pub fn start_with(self, config: &Path) -> Proxy {
         let ready = self.directory.join("ready.json");
         let mut command = Command::new(binary());
-        command.arg("run").arg(&config).arg("--ready-file").arg(&ready).args(&self.arguments);
+        command.arg("run").arg(config).arg("--ready-file").arg(&ready).args(&self.arguments);
         command.env("RUST_BACKTRACE", "1").envs(self.environment);
         let mut process = Process::start("outrigger", &mut command, &self.directory);
         let bound = within(START, || match (std::fs::read(&ready), process.ended()) {

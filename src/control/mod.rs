@@ -1,19 +1,24 @@
 //! The control side's view of the workers: what it asks of them, what they report, and how the proxy ends.
 
+pub(crate) mod doors;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use socket2::Socket;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::config::model::Direction;
+use self::doors::Doors;
+use crate::config::model::{Direction, Drain};
 use crate::identity;
 use crate::listener::StreamIn;
+use crate::listener::entrance::Entrance;
 use crate::runtime::drain::Phase;
 use crate::snapshot::Snapshot;
-use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::access_log::{AccessLog, WorkerLog};
 use crate::telemetry::metrics::{
     CertificateEnd, ConfigFacts, DiscoveryFacts, EndpointCount, Exporter, Scrape, ShardSnapshot, UpstreamFacts,
 };
@@ -34,14 +39,22 @@ const OUT_OF_REGISTRIES: Duration = Duration::from_millis(2_500);
 const LAST_WORDS: Duration = Duration::from_millis(250);
 /// A client's idle connection is kept for this long after the drain began, so that a request which is on its way is
 /// answered (with `Connection: close`) instead of meeting a closed connection.
-const KEEP_IDLE: Duration = Duration::from_secs(3);
+pub(crate) const KEEP_IDLE: Duration = Duration::from_secs(3);
 
 /// What the control side asks of a worker.
 pub(crate) enum Command {
     /// Serve a connection that another worker has accepted.
     Serve(StreamIn),
     Report(oneshot::Sender<Report>),
-    Enter(Phase),
+    /// Accept here from now on.
+    Open {
+        entrance: Arc<Entrance>,
+        socket: Socket,
+        /// That has the entrance's listener.
+        snapshot: Arc<Snapshot>,
+    },
+    /// Write access log lines here from now on.
+    Log(WorkerLog),
     /// Let go of everything and end.
     Stop,
 }
@@ -52,8 +65,6 @@ pub(crate) struct Report {
     pub(crate) metrics: ShardSnapshot,
     /// Requests that have begun and not ended.
     pub(crate) in_flight: usize,
-    /// Open connections of clients to inbound listeners.
-    pub(crate) inbound: usize,
     pub(crate) pools: HashMap<Arc<str>, PoolCounts>,
 }
 
@@ -84,17 +95,6 @@ impl Heartbeat {
     fn age(&self) -> Duration {
         self.started.elapsed().saturating_sub(Duration::from_millis(self.millis.load(Ordering::Relaxed)))
     }
-}
-
-/// The configuration in force, as people see it.
-#[derive(Debug, Clone)]
-pub(crate) struct InForce {
-    /// A file's path, or how else it came.
-    pub(crate) source: String,
-    /// Of the source's text.
-    pub(crate) hash: String,
-    /// With every default written out.
-    pub(crate) effective: String,
 }
 
 /// How the proxy ended.
@@ -134,7 +134,7 @@ pub(crate) struct Control {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) identities: identity::Store,
     pub(crate) exporter: Exporter,
-    pub(crate) in_force: InForce,
+    pub(crate) doors: Mutex<Doors>,
     pub(crate) access_log: Mutex<Option<AccessLog>>,
     pub(crate) phase: watch::Sender<Phase>,
     /// True once every source of endpoints has answered, or was waited for long enough.
@@ -143,12 +143,40 @@ pub(crate) struct Control {
     pub(crate) registered: watch::Sender<bool>,
     /// True once the drain of inbound is over, successful or not.
     pub(crate) inbound_drained: watch::Sender<bool>,
-    /// True once inbound listeners (the first) or all (the second) take nothing new.
-    pub(crate) closing: (watch::Sender<bool>, watch::Sender<bool>),
-    pub(crate) drain: crate::config::model::Drain,
+    pub(crate) drain: Mutex<Drain>,
 }
 
 impl Control {
+    /// The doors. Never held across an `await`.
+    pub(crate) fn doors(&self) -> MutexGuard<'_, Doors> {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the proxy is to be drained.
+    pub(crate) fn drain(&self) -> Drain {
+        *self.drain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the workers stand at new doors. What came there since they were bound has waited in the kernel.
+    pub(crate) fn open(&self, opened: Vec<doors::Opened>, snapshot: &Arc<Snapshot>) {
+        for doors::Opened { entrance, sockets } in opened {
+            let mut sockets = sockets.into_iter();
+            self.each_worker(|_| {
+                let (entrance, snapshot) = (entrance.clone(), snapshot.clone());
+                sockets.next().map(|socket| Command::Open { entrance, socket, snapshot })
+            });
+        }
+    }
+
+    /// Asks something of every worker.
+    pub(crate) fn each_worker(&self, mut command: impl FnMut(usize) -> Option<Command>) {
+        for (index, worker) in self.workers.iter().enumerate() {
+            if let Some(command) = command(index) {
+                let _ = worker.commands.send(command);
+            }
+        }
+    }
+
     /// True from the end of the start until a drain is announced.
     pub(crate) fn is_ready(&self) -> bool {
         self.phase() == Phase::Serving && *self.discovered.borrow()
@@ -199,10 +227,19 @@ impl Control {
         Standing {
             whole: reports.len() == self.workers.len(),
             over: *self.inbound_drained.borrow() || self.phase() == Phase::Forced,
-            inbound_connections: reports.iter().map(|report| report.inbound).sum(),
+            inbound_connections: self.inbound_connections(),
             inbound_requests: reports.iter().map(requests).sum(),
             in_flight: reports.iter().map(|report| report.in_flight).sum(),
         }
+    }
+
+    fn inbound_connections(&self) -> usize {
+        let doors = self.doors();
+        let mut limits: Vec<_> = doors.entrances(Direction::Inbound).map(|entrance| &entrance.connections).collect();
+        // A listener whose address has changed has two doors and one limit.
+        limits.sort_by_key(|limit| Arc::as_ptr(limit));
+        limits.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        limits.iter().map(|limit| limit.used() as usize).sum()
     }
 
     /// Connections to endpoints by upstream, all workers together.
@@ -219,7 +256,7 @@ impl Control {
     ///
     /// # Errors
     /// See [`Exporter::render`].
-    pub(crate) async fn scrape(&self) -> prometheus::Result<String> {
+    pub(crate) async fn scrape(&self, config: ConfigFacts) -> prometheus::Result<String> {
         let reports = self.reports().await;
         let pools = sum_pools(&reports);
         let shards = reports.into_iter().map(|report| report.metrics).collect();
@@ -250,13 +287,7 @@ impl Control {
             endpoints: endpoints.collect(),
             upstreams: upstreams.collect(),
             discoveries: discoveries.collect(),
-            config: Some(ConfigFacts {
-                source: self.in_force.source.clone(),
-                hash: self.in_force.hash.clone(),
-                overridden: String::new(),
-                generation: snapshot.generation,
-                last_reload_successful: true,
-            }),
+            config: Some(config),
             certificates: self
                 .identities
                 .expiries()
@@ -312,7 +343,7 @@ impl Control {
     /// no inbound connection is left, nor (where `outbound_too`) any request in flight, or `timeout` is over: then
     /// false if requests are left.
     pub(crate) async fn drain_inbound(&self, timeout: Duration, outbound_too: bool) -> bool {
-        self.closing.0.send_replace(true);
+        self.close(Direction::Inbound);
         self.enter(Phase::Draining);
         let began = Instant::now();
         let drained = loop {
@@ -336,15 +367,15 @@ impl Control {
 
     /// Ends the proxy: what is left after the drain is cut.
     pub(crate) async fn end(&self, drained: bool) -> Ending {
-        self.closing.0.send_replace(true);
-        self.closing.1.send_replace(true);
+        self.close(Direction::Inbound);
+        self.close(Direction::Outbound);
         let mut drained = drained;
         if drained {
             // The app's last connections are taken in, too, and what they ask is answered.
             tokio::time::sleep(LAST_CALL_OVER).await;
             let began = Instant::now();
             while drained && !self.standing().await.is_at_rest() {
-                drained = began.elapsed() < self.drain.timeout;
+                drained = began.elapsed() < self.drain().timeout;
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         }
@@ -358,15 +389,27 @@ impl Control {
         if drained { Ending::Drained } else { Ending::Forced }
     }
 
+    /// Takes nothing new in any more.
+    fn close(&self, direction: Direction) {
+        let mut doors = self.doors();
+        doors.close(direction);
+        doors.enter(direction, Phase::Draining);
+    }
+
     fn enter(&self, phase: Phase) {
         let moved = self.phase.send_if_modified(|current| {
             let forward = phase > *current;
             *current = phase.max(*current);
             forward
         });
-        if moved {
-            for worker in &self.workers {
-                let _ = worker.commands.send(Command::Enter(phase));
+        match phase {
+            _ if !moved => {}
+            Phase::Serving | Phase::Announced => {}
+            Phase::Draining | Phase::ClosingIdle => self.doors().enter(Direction::Inbound, phase),
+            Phase::Forced => {
+                for direction in [Direction::Inbound, Direction::Outbound] {
+                    self.doors().enter(direction, phase);
+                }
             }
         }
     }

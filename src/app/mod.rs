@@ -1,0 +1,295 @@
+//! The composition root: a configuration in, a running proxy out. Everything is built here, in order, and passed on by
+//! name.
+//!
+//! A program that embeds the proxy loads a configuration ([`crate::config::load`]), starts it ([`Builder::start`]),
+//! asks where it listens ([`Running::listeners`]), and ends it from any thread ([`Running::handle`]). The proxy brings
+//! its own threads; it neither needs nor touches a tokio runtime of the program's.
+
+mod conduct;
+mod running;
+mod worker;
+
+use std::convert::Infallible;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use http::{Request, Response};
+use tokio::sync::{mpsc, watch};
+use tower::{Layer, Service};
+
+use crate::admin;
+use crate::body::Body;
+use crate::config::model::{Config, Workers};
+use crate::config::{ContentHash, Loaded};
+pub use crate::control::Ending;
+use crate::control::doors::Doors;
+use crate::control::{Control, Heartbeat, WorkerHandle};
+use crate::discovery;
+use crate::identity;
+pub use crate::listener::socket::BindError;
+use crate::listener::{LayerFn, Loads, Proxy};
+use crate::registration;
+use crate::reload::document::Reading;
+use crate::reload::source::Source;
+use crate::reload::swap::{Parts, Stage};
+use crate::reload::{Beginning, Reload};
+use crate::runtime::drain::Phase;
+use crate::runtime::worker as thread;
+use crate::snapshot::Snapshot;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::log::LogHandle;
+use crate::telemetry::metrics::{Exporter, Names};
+use crate::transport::OwnAddresses;
+use crate::upstream::registry::Registry;
+pub use conduct::Handle;
+use conduct::conduct;
+pub use running::Running;
+use worker::Duty;
+
+/// Why the proxy could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener, or the admin or metrics address, could not be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The access log's file could not be opened.
+    #[error("cannot open the access log: {0}")]
+    AccessLog(io::Error),
+    /// The admin's token could not be read.
+    #[error("cannot read the admin token {path}: {error}", path = .path.display())]
+    Token {
+        /// `admin.token_file`
+        path: PathBuf,
+        /// What the file system said.
+        error: io::Error,
+    },
+    /// A certificate, key or bundle of authorities cannot be used.
+    #[error(transparent)]
+    Identity(#[from] identity::FileError),
+    /// What the environment says of Consul cannot be used.
+    #[error("{0}")]
+    Consul(String),
+    /// A thread or runtime could not be made.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// The metrics registry refused a collector.
+    #[error("cannot set up metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A proxy that is about to start.
+pub struct Builder {
+    loaded: Loaded,
+    name: String,
+    source: Source,
+    refused: Option<(ContentHash, String)>,
+    last_good: Option<PathBuf>,
+    allowed_variables: Vec<String>,
+    log: Option<LogHandle>,
+    layers: Option<LayerFn>,
+    reuse_port: bool,
+}
+
+impl Builder {
+    /// A proxy with this configuration. `source` says where it comes from, for people.
+    pub fn new(loaded: Loaded, source: impl Into<String>) -> Self {
+        Builder {
+            loaded,
+            name: source.into(),
+            source: Source::Fixed,
+            refused: None,
+            last_good: None,
+            allowed_variables: Vec::new(),
+            log: None,
+            layers: None,
+            reuse_port: false,
+        }
+    }
+
+    /// What it will start with.
+    pub fn config(&self) -> &Config {
+        &self.loaded.config
+    }
+
+    /// Swaps the configuration whenever this file holds another one.
+    #[must_use]
+    pub fn follow_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.source = Source::File(path.into());
+        self
+    }
+
+    /// Says that the configuration is not what its source holds, which has this hash and was refused for this reason.
+    #[must_use]
+    pub fn instead_of(mut self, hash: ContentHash, error: String) -> Self {
+        self.refused = Some((hash, error));
+        self
+    }
+
+    /// Keeps what the source held last, of what could be accepted, in this file.
+    #[must_use]
+    pub fn keep_last_good(mut self, path: impl Into<PathBuf>) -> Self {
+        self.last_good = Some(path.into());
+        self
+    }
+
+    /// Lets configurations that come over the network use these variables, and no others.
+    #[must_use]
+    pub fn allow_variables(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.allowed_variables = names.into_iter().collect();
+        self
+    }
+
+    /// Lets a configuration change the log's level.
+    #[must_use]
+    pub fn log(mut self, log: LogHandle) -> Self {
+        self.log = Some(log);
+        self
+    }
+
+    /// Puts a layer of your own around the proxy, at the edge: it sees each request before routing and each response
+    /// after everything else. Several layers are one [`tower::ServiceBuilder`]; a second call replaces the first.
+    ///
+    /// Each connection gets a service of its own from the layer, on the worker that serves it; each request a clone of
+    /// that. Bodies and futures stay on their worker, so they need not be `Send`. What a layer answers by itself does
+    /// not appear in the proxy's metrics and access log. `examples/edge_layer.rs` has one from top to bottom.
+    #[must_use]
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Proxy> + Send + Sync + 'static,
+        L::Service: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + 'static,
+    {
+        self.layers = Some(Arc::new(move |proxy| Box::new(layer.layer(proxy))));
+        self
+    }
+
+    /// Lets another process of the same user listen on the same addresses, so that one can take over from the other.
+    #[must_use]
+    pub fn reuse_port(mut self, reuse_port: bool) -> Self {
+        self.reuse_port = reuse_port;
+        self
+    }
+
+    /// Binds every address and starts the threads. When this returns, connections are accepted.
+    ///
+    /// # Errors
+    /// When an address, file or thread cannot be had. Nothing is left running then.
+    pub fn start(self) -> Result<Running, StartError> {
+        let config = self.loaded.config.clone();
+        let count = workers(&config);
+        let mut doors = Doors::default();
+        let plan = doors.plan(&config.listeners, count, self.reuse_port)?;
+        let admin = admin::bind(&config)?;
+
+        discovery::check(&config).map_err(StartError::Consul)?;
+
+        let names = Arc::new(Names::new());
+        let registry = Arc::new(Registry::default());
+        let own = Arc::new(OwnAddresses::default());
+        let identities = identity::Store::default();
+        let snapshot = Arc::new(Snapshot::compile(&config, 1, &registry, &identities, &names)?);
+        let opened = doors.turn(plan, &config.listeners, &snapshot).opened;
+        own.set(doors.open().iter().map(|door| &door.bound).chain(&admin.addresses()));
+        let addresses: Vec<_> = doors.open().iter().map(|door| (door.listener.clone(), door.bound.clone())).collect();
+        let bound: Vec<_> = addresses.iter().map(|(_, address)| address.clone()).collect();
+        let registration = registration::Wanted::new(&config, &bound).map_err(StartError::Consul)?;
+        let access_log = AccessLog::start(&config.telemetry.access_log).map_err(StartError::AccessLog)?;
+
+        let published = Arc::new(ArcSwap::new(snapshot.clone()));
+        let loads: Loads = (0..count).map(|_| AtomicUsize::new(0)).collect();
+        let channels: Vec<_> = (0..count).map(|_| mpsc::unbounded_channel()).collect();
+        let peers: Vec<_> = channels.iter().map(|(sender, _)| sender.clone()).collect();
+        let mut threads = Vec::with_capacity(count + 1);
+        let mut workers = Vec::with_capacity(count);
+        for (index, (sender, commands)) in channels.into_iter().enumerate() {
+            let heartbeat = Heartbeat::new();
+            workers.push(WorkerHandle { commands: sender, heartbeat: heartbeat.clone() });
+            let duty = Duty {
+                index,
+                commands,
+                heartbeat,
+                peers: peers.clone(),
+                loads: loads.clone(),
+                snapshot: published.clone(),
+                own: own.clone(),
+                access_log: access_log.worker(),
+                layers: self.layers.clone(),
+            };
+            threads.push(thread::start(format!("worker-{index}"), move || duty.run()).map_err(StartError::Thread)?);
+        }
+        let control = Arc::new(Control {
+            workers,
+            snapshot: published,
+            identities,
+            exporter: Exporter::new(names.clone())?,
+            doors: Mutex::new(doors),
+            access_log: Mutex::new(Some(access_log)),
+            phase: watch::Sender::new(Phase::Serving),
+            discovered: watch::Sender::new(false),
+            registered: watch::Sender::new(false),
+            inbound_drained: watch::Sender::new(false),
+            drain: Mutex::new(config.drain),
+        });
+        control.open(opened, &snapshot);
+        let admin_addresses = (admin.admin_address(), admin.metrics_address());
+        let parts = Parts {
+            control: control.clone(),
+            registry,
+            names,
+            own,
+            admin: admin.addresses(),
+            reuse_port: self.reuse_port,
+            log: self.log,
+        };
+        let beginning = Beginning {
+            source: self.name,
+            accepted: self.loaded.into(),
+            failure: self.refused,
+            last_good: self.last_good,
+            reading: Reading { allowed: self.allowed_variables },
+        };
+        let (source, (handle, wished)) = (self.source, Handle::new());
+        let (done, ended) = std::sync::mpsc::channel();
+        let thread = thread::start("control".to_owned(), {
+            let (control, handle) = (control.clone(), handle.clone());
+            move || async move {
+                let reload = Reload::new(Stage::new(parts, &config), beginning);
+                tokio::task::spawn_local({
+                    let control = control.clone();
+                    async move { control.identities.keep_current().await }
+                });
+                tokio::task::spawn_local({
+                    let control = control.clone();
+                    async move { control.discover(config.wait_for_discovery).await }
+                });
+                if let Some(wanted) = registration {
+                    let control = control.clone();
+                    tokio::task::spawn_local(async move { registration::keep(wanted, &control).await });
+                }
+                let admin = admin.serve(control.clone(), reload.clone(), handle);
+                let ending = conduct(&control, &reload, &source, wished).await;
+                admin.finish().await;
+                let _ = done.send(ending);
+            }
+        })
+        .map_err(StartError::Thread)?;
+        threads.push(thread);
+        Ok(Running { addresses, admin_addresses, handle, control, threads, ended })
+    }
+}
+
+/// Threads that carry requests.
+fn workers(config: &Config) -> usize {
+    match config.workers {
+        Workers::Auto => thread::cpus(),
+        Workers::Count(count) => count.get(),
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("source", &self.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,102 @@
+//! What one worker thread does.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use socket2::Socket;
+use tokio::sync::mpsc;
+
+use crate::control::{Command, Heartbeat, Report};
+use crate::listener::entrance::Entrance;
+use crate::listener::{Door, LayerFn, Loads, StreamIn, listen, take_over};
+use crate::proxy::via::Pseudonym;
+use crate::proxy::worker::Worker;
+use crate::snapshot::Snapshot;
+use crate::telemetry::access_log::WorkerLog;
+use crate::telemetry::metrics::Shard;
+use crate::transport::{OwnAddresses, Pools};
+
+/// How often a worker tidies up: log lines go out, its heart beats.
+const TICK: Duration = Duration::from_millis(250);
+/// How often it looks through idle connections.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// What one worker thread begins with.
+pub(super) struct Duty {
+    pub(super) index: usize,
+    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) heartbeat: Arc<Heartbeat>,
+    pub(super) peers: Vec<mpsc::UnboundedSender<Command>>,
+    pub(super) loads: Loads,
+    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) own: Arc<OwnAddresses>,
+    pub(super) access_log: WorkerLog,
+    pub(super) layers: Option<LayerFn>,
+}
+
+impl Duty {
+    /// Follows the commands until the last.
+    pub(super) async fn run(mut self) {
+        let Ok(via) = Pseudonym::new("outrigger") else { return };
+        let pools = Pools::new(self.own);
+        let worker = Worker::new(self.snapshot, pools, Shard::new(self.index), self.access_log, via);
+        let hand_over: Rc<dyn Fn(usize, StreamIn)> = {
+            let peers = self.peers;
+            Rc::new(move |peer, stream| {
+                let _ = peers[peer].send(Command::Serve(stream));
+            })
+        };
+        let open = |entrance: Arc<Entrance>, socket: Socket, snapshot: Arc<Snapshot>| {
+            let Some(entry) = entrance.on(&worker, Some(snapshot)) else { return };
+            let door = Door {
+                worker: worker.clone(),
+                index: self.index,
+                loads: self.loads.clone(),
+                entrance,
+                entry,
+                layers: self.layers.clone(),
+                hand_over: hand_over.clone(),
+            };
+            tokio::task::spawn_local(async move {
+                if let Err(error) = listen(socket, door).await {
+                    tracing::error!(%error, "a listener has failed");
+                }
+            });
+        };
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut swept = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(Command::Serve(stream)) => take_over(stream, &worker, self.layers.as_ref()),
+                    Some(Command::Report(answer)) => {
+                        let _ = answer.send(report(&worker));
+                    }
+                    Some(Command::Open { entrance, socket, snapshot }) => open(entrance, socket, snapshot),
+                    Some(Command::Log(log)) => {
+                        worker.access_log.replace(log);
+                    }
+                    Some(Command::Stop) | None => break,
+                },
+                now = ticks.tick() => {
+                    self.heartbeat.beat();
+                    worker.access_log.borrow().flush();
+                    worker.refresh();
+                    worker.pools.yield_wanted();
+                    if now.duration_since(swept) >= SWEEP_EVERY {
+                        swept = now;
+                        worker.pools.sweep(now);
+                    }
+                }
+            }
+        }
+        worker.access_log.borrow().flush();
+    }
+}
+
+fn report(worker: &Worker) -> Report {
+    Report { metrics: worker.metrics.snapshot(), in_flight: worker.in_flight(), pools: worker.pools.counts() }
+}

@@ -1,0 +1,325 @@
+//! What one configuration changes of another: listeners, routes and upstreams by name, field by field, and what becomes
+//! of the state behind each.
+//!
+//! Long forms are compared, so that a default that is written out is no change, a new default of `defaults` shows at each
+//! upstream that it reaches, and a key that is added to the product one day needs nothing here.
+
+mod effect;
+mod text;
+mod value;
+
+pub use effect::Effect;
+use serde::Serialize;
+use value::Value;
+
+/// Everything that changes, in the order of the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Diff {
+    /// Things that are added, removed or changed.
+    pub changes: Vec<Change>,
+    /// Listeners, routes and upstreams that stay as they are.
+    pub unchanged: usize,
+}
+
+/// One thing that changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// What it is.
+    pub part: Part,
+    /// Its name; that of a route begins with its listener's. Empty for the process.
+    pub name: String,
+    /// What happens to it.
+    pub kind: Kind,
+    /// Field by field, where it is there before and after.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<Field>,
+    /// The strongest of its fields' effects; of what is removed, that it drains.
+    pub effect: Effect,
+    /// Live: connections that would be seen off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u64>,
+}
+
+/// A field of something that changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Field {
+    /// Its keys, such as `timeouts.response`.
+    pub key: String,
+    /// As it was; `None` where it was not there.
+    pub old: Option<String>,
+    /// As it becomes; `None` where it goes.
+    pub new: Option<String>,
+    /// What that does.
+    pub effect: Effect,
+}
+
+/// What a change is a change of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)] // They are the file's own words.
+pub enum Part {
+    Process,
+    Listener,
+    Route,
+    Upstream,
+}
+
+/// How something changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Kind {
+    Added,
+    Removed,
+    Changed,
+}
+
+impl Part {
+    fn as_str(self) -> &'static str {
+        match self {
+            Part::Process => "process",
+            Part::Listener => "listener",
+            Part::Route => "route",
+            Part::Upstream => "upstream",
+        }
+    }
+}
+
+/// Compares two long forms ([`super::Loaded::effective`]).
+pub fn diff(old: &str, new: &str) -> Diff {
+    let (old, new) = (Value::parse(old), Value::parse(new));
+    let mut diff = Diff::default();
+    let process = |document: &Value| {
+        let own = |key: &str| !matches!(key, "version" | "defaults" | "listeners" | "upstreams");
+        Value::Map(document.entries().iter().filter(|(key, _)| own(key)).cloned().collect())
+    };
+    diff.compare(Part::Process, "", &process(&old), &process(&new));
+    let none = Value::Map(Vec::new());
+    let section = |document: &Value, key: &str| document.get(key).cloned().unwrap_or_else(|| none.clone());
+    let (old_listeners, new_listeners) = (section(&old, "listeners"), section(&new, "listeners"));
+    for (name, before, after) in pairs(old_listeners.entries(), new_listeners.entries()) {
+        diff.pair(Part::Listener, name, before.map(without_routes).as_ref(), after.map(without_routes).as_ref());
+        let routes = |listener: Option<&Value>| -> Vec<(String, Value)> {
+            let routes = listener.and_then(|listener| listener.get("routes"));
+            routes.map_or_else(Vec::new, |routes| routes.items().into_iter().map(|(n, v)| (n, v.clone())).collect())
+        };
+        let (before, after) = (routes(before), routes(after));
+        for (route, before, after) in pairs(&before, &after) {
+            diff.pair(Part::Route, &format!("{name}/{route}"), before, after);
+        }
+        diff.order(name, &before, &after);
+    }
+    let (old_upstreams, new_upstreams) = (section(&old, "upstreams"), section(&new, "upstreams"));
+    for (name, before, after) in pairs(old_upstreams.entries(), new_upstreams.entries()) {
+        diff.pair(Part::Upstream, name, before, after);
+    }
+    diff
+}
+
+impl Diff {
+    /// True where nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Keys of the process that hold only from its next start on.
+    pub fn needs_restart(&self) -> Vec<String> {
+        let fields =
+            self.changes.iter().filter(|change| change.part == Part::Process).flat_map(|change| &change.fields);
+        fields.filter(|field| field.effect == Effect::Restart).map(|field| field.key.clone()).collect()
+    }
+
+    fn pair(&mut self, part: Part, name: &str, before: Option<&Value>, after: Option<&Value>) {
+        let whole =
+            |kind, effect| Change { part, name: name.to_owned(), kind, fields: Vec::new(), effect, connections: None };
+        match (before, after) {
+            (Some(before), Some(after)) => self.compare(part, name, before, after),
+            (None, Some(_)) => self.changes.push(whole(Kind::Added, Effect::InPlace)),
+            (Some(_), None) => self.changes.push(whole(Kind::Removed, Effect::Drains)),
+            (None, None) => {}
+        }
+    }
+
+    fn compare(&mut self, part: Part, name: &str, before: &Value, after: &Value) {
+        let mut fields = Vec::new();
+        walk(part, "", Some(before), Some(after), &mut fields);
+        if fields.is_empty() {
+            self.unchanged += usize::from(part != Part::Process);
+            return;
+        }
+        self.push_changed(part, name, fields);
+    }
+
+    fn push_changed(&mut self, part: Part, name: &str, fields: Vec<Field>) {
+        let effect = fields.iter().map(|field| field.effect).max_by_key(|effect| *effect as u8);
+        let effect = effect.unwrap_or(Effect::InPlace);
+        let name = name.to_owned();
+        self.changes.push(Change { part, name, kind: Kind::Changed, fields, effect, connections: None });
+    }
+
+    /// The first match wins, so that an order is a change of its own.
+    fn order(&mut self, listener: &str, before: &[(String, Value)], after: &[(String, Value)]) {
+        let common = |these: &[(String, Value)], others: &[(String, Value)]| -> Vec<String> {
+            let there = |name: &String| others.iter().any(|(other, _)| other == name);
+            these.iter().map(|(name, _)| name).filter(|name| there(name)).cloned().collect()
+        };
+        let (old, new) = (common(before, after), common(after, before));
+        if old != new {
+            let field = Field {
+                key: "order".to_owned(),
+                old: Some(old.join(", ")),
+                new: Some(new.join(", ")),
+                effect: Effect::InPlace,
+            };
+            self.push_changed(Part::Listener, listener, vec![field]);
+        }
+    }
+}
+
+fn without_routes(listener: &Value) -> Value {
+    Value::Map(listener.entries().iter().filter(|(key, _)| key != "routes").cloned().collect())
+}
+
+/// Everything of both sides by name: in the new order, then what is only in the old one.
+fn pairs<'v>(
+    old: &'v [(String, Value)],
+    new: &'v [(String, Value)],
+) -> impl Iterator<Item = (&'v str, Option<&'v Value>, Option<&'v Value>)> {
+    let index = |entries: &'v [(String, Value)]| -> std::collections::HashMap<&'v str, &'v Value> {
+        entries.iter().map(|(name, value)| (name.as_str(), value)).collect()
+    };
+    let (in_old, in_new) = (index(old), index(new));
+    let present = new.iter().map(move |(name, value)| (name.as_str(), in_old.get(name.as_str()).copied(), Some(value)));
+    let gone = old.iter().filter(move |(name, _)| !in_new.contains_key(name.as_str()));
+    present.chain(gone.map(|(name, value)| (name.as_str(), Some(value), None)))
+}
+
+fn walk(part: Part, key: &str, before: Option<&Value>, after: Option<&Value>, fields: &mut Vec<Field>) {
+    if before == after {
+        return;
+    }
+    let join = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+    match (before, after) {
+        (Some(Value::Map(old)), Some(Value::Map(new))) => {
+            for (name, before, after) in pairs(old, new) {
+                walk(part, &join(name), before, after, fields);
+            }
+        }
+        (Some(old), Some(new)) if old.is_of_maps() && new.is_of_maps() => {
+            let owned = |list: &Value| -> Vec<(String, Value)> {
+                list.items().into_iter().map(|(name, value)| (name, value.clone())).collect()
+            };
+            let (old, new) = (owned(old), owned(new));
+            for (name, before, after) in pairs(&old, &new) {
+                walk(part, &format!("{key}[{name}]"), before, after, fields);
+            }
+        }
+        _ => fields.push(Field {
+            key: key.to_owned(),
+            old: before.map(ToString::to_string),
+            new: after.map(ToString::to_string),
+            // An endpoint that goes is seen off; one that comes is no change to the others.
+            effect: match (after, key.ends_with(']')) {
+                (None, true) => Effect::Drains,
+                _ => effect::of(part, key),
+            },
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Document, LoadOptions, load};
+    use super::*;
+
+    fn effective(text: &str) -> String {
+        load(Document { name: "test", bytes: text.as_bytes() }, &|_: &str| None, &LoadOptions::default())
+            .unwrap_or_else(|diagnostics| panic!("{diagnostics}"))
+            .effective
+    }
+
+    fn compare(old: &str, new: &str) -> Diff {
+        diff(&effective(old), &effective(new))
+    }
+
+    const BASE: &str = "
+listeners:
+  outbound:
+    address: 127.0.0.1:15001
+    routes:
+      - { match: { host: a }, upstream: a }
+      - { match: { host: b }, upstream: b }
+upstreams:
+  a: [\"10.0.0.1:80\", \"10.0.0.2:80\"]
+  b: \"10.0.0.3:80\"
+";
+
+    #[test]
+    fn a_default_that_is_written_out_is_no_change() {
+        let written = BASE.replace("b: \"10.0.0.3:80\"", "b: { static: [\"10.0.0.3:80\"], protocol: auto }");
+        let diff = compare(BASE, &written);
+        assert!(diff.is_empty(), "{diff:?}");
+        assert_eq!(diff.unchanged, 5);
+    }
+
+    #[test]
+    fn fields_are_compared_one_by_one() {
+        let new = BASE.replace("[\"10.0.0.1:80\", \"10.0.0.2:80\"]", "[\"10.0.0.2:80\", \"10.0.0.9:80\"]").replace(
+            "{ match: { host: b }, upstream: b }",
+            "{ match: { host: b }, upstream: b, timeouts: { response: 2s } }",
+        );
+        let diff = compare(BASE, &format!("{new}workers: 3\n"));
+        let fields: Vec<(String, &str, Effect)> = diff
+            .changes
+            .iter()
+            .flat_map(|change| {
+                change.fields.iter().map(|field| (change.name.clone(), field.key.as_str(), field.effect))
+            })
+            .collect();
+        assert_eq!(
+            fields,
+            [
+                (String::new(), "workers", Effect::Restart),
+                ("outbound/b".to_owned(), "timeouts", Effect::InPlace),
+                ("a".to_owned(), "static[10.0.0.9:80]", Effect::InPlace),
+                ("a".to_owned(), "static[10.0.0.1:80]", Effect::Drains),
+            ]
+        );
+        assert_eq!(diff.needs_restart(), ["workers"]);
+    }
+
+    #[test]
+    fn what_comes_goes_or_changes_places_is_said_by_name() {
+        let new = "
+listeners:
+  outbound:
+    address: 127.0.0.1:15001
+    routes:
+      - { match: { host: b }, upstream: b }
+      - { match: { host: a }, upstream: a }
+  extra: { address: 127.0.0.1:15002, upstream: b }
+upstreams:
+  a: [\"10.0.0.1:80\", \"10.0.0.2:80\"]
+  b: \"10.0.0.3:80\"
+";
+        let diff = compare(BASE, new);
+        let seen: Vec<_> = diff.changes.iter().map(|change| (change.part, change.name.as_str(), change.kind)).collect();
+        assert_eq!(
+            seen,
+            [
+                (Part::Listener, "outbound", Kind::Changed),
+                (Part::Listener, "extra", Kind::Added),
+                (Part::Route, "extra/b", Kind::Added),
+            ]
+        );
+        assert!(compare(new, BASE).changes.iter().any(|change| change.effect == Effect::Drains));
+    }
+
+    #[test]
+    fn a_new_default_shows_where_it_reaches() {
+        let diff = compare(BASE, &format!("{BASE}defaults: {{ timeouts: {{ connect: 2s }} }}\n"));
+        let changed: Vec<_> =
+            diff.changes.iter().map(|change| (change.name.as_str(), change.fields[0].key.as_str())).collect();
+        assert_eq!(changed, [("a", "timeouts.connect"), ("b", "timeouts.connect")]);
+    }
+}

@@ -1,0 +1,200 @@
+//! Every bound address of the proxy's listeners: which are open, which stay and go with a configuration, and which are on
+//! their way out.
+//!
+//! A door is known by its listener and its address as written. A listener whose address changes gets a second one, which
+//! opens before the first closes.
+
+use std::sync::Arc;
+
+use socket2::Socket;
+
+use crate::config::model::{BindAddress, Direction, Listener};
+use crate::listener::entrance::Entrance;
+use crate::listener::socket::{self, BindError, Bound};
+use crate::runtime::address::BoundAddress;
+use crate::runtime::drain::Phase;
+use crate::snapshot::Snapshot;
+use crate::upstream::limit::Limit;
+
+/// The doors, open ones in the order of the configuration's listeners.
+#[derive(Debug, Default)]
+pub(crate) struct Doors {
+    open: Vec<OpenDoor>,
+    /// Closed ones that have connections.
+    leaving: Vec<(Direction, Arc<Entrance>)>,
+}
+
+/// An address that takes connections in.
+#[derive(Debug)]
+pub(crate) struct OpenDoor {
+    pub(crate) listener: String,
+    /// As written: port 0 is a port of the kernel's choice that stays.
+    written: BindAddress,
+    pub(crate) bound: BoundAddress,
+    pub(crate) direction: Direction,
+    pub(crate) entrance: Arc<Entrance>,
+    /// Beside those of the workers, for whoever takes the address over.
+    sockets: Vec<Socket>,
+}
+
+/// What a configuration makes of the doors. Its addresses are bound, and nothing has changed yet.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    doors: Vec<Planned>,
+}
+
+#[derive(Debug)]
+enum Planned {
+    Kept,
+    New {
+        bound: Bound,
+        /// The same sockets once more.
+        own: Vec<Socket>,
+        /// Another listener had them before.
+        shared: bool,
+    },
+}
+
+/// A door that has just been opened, for the workers to stand at.
+pub(crate) struct Opened {
+    pub(crate) entrance: Arc<Entrance>,
+    pub(crate) sockets: Vec<Socket>,
+}
+
+/// What has become of the doors.
+pub(crate) struct Turned {
+    pub(crate) opened: Vec<Opened>,
+    /// These take nothing new in any more, and their connections have to be seen off.
+    pub(crate) closed: Vec<Arc<Entrance>>,
+}
+
+impl Doors {
+    /// Binds what `listeners` need beyond what is open.
+    ///
+    /// # Errors
+    /// When an address cannot be had. Nothing has changed then.
+    pub(crate) fn plan(&self, listeners: &[Listener], workers: usize, reuse_port: bool) -> Result<Plan, BindError> {
+        let plan = listeners.iter().map(|listener| {
+            if self.open.iter().any(|door| door.is_of(listener)) {
+                return Ok(Planned::Kept);
+            }
+            let failed = |error| BindError {
+                what: format!("listener {}", listener.name),
+                address: listener.address.to_string(),
+                error,
+            };
+            let renamed = self.open.iter().find(|door| door.written == listener.address && !is_any(&door.written));
+            let bound = match renamed {
+                Some(door) => clone(&door.sockets).map(|sockets| Bound { address: door.bound.clone(), sockets }),
+                None => {
+                    // The port may be ours on another address, which then goes.
+                    let ours = self.open.iter().any(|door| same_port(&door.written, &listener.address));
+                    socket::bind(&listener.address, workers, reuse_port || ours)
+                }
+            };
+            let bound = bound.map_err(failed)?;
+            let own = clone(&bound.sockets).map_err(failed)?;
+            Ok(Planned::New { bound, own, shared: renamed.is_some() })
+        });
+        Ok(Plan { doors: plan.collect::<Result<_, _>>()? })
+    }
+
+    /// Makes the doors those of `listeners`, which are the ones of `plan` and of `snapshot`.
+    pub(crate) fn turn(&mut self, plan: Plan, listeners: &[Listener], snapshot: &Snapshot) -> Turned {
+        let mut before = std::mem::take(&mut self.open);
+        let mut turned = Turned { opened: Vec::new(), closed: Vec::new() };
+        let mut passed_on = Vec::new();
+        for (planned, (listener, compiled)) in plan.doors.into_iter().zip(listeners.iter().zip(&snapshot.listeners)) {
+            let of_name = before.iter().find(|door| door.listener == listener.name);
+            let limit = of_name.map(|door| door.entrance.connections.clone());
+            if let Some(limit) = &limit {
+                limit.set_max(listener.limits.connections);
+            }
+            match planned {
+                Planned::Kept => {
+                    let kept = before.iter().position(|door| door.is_of(listener)).map(|at| before.remove(at));
+                    self.open.extend(kept.map(|door| OpenDoor { direction: listener.direction, ..door }));
+                }
+                Planned::New { bound, own, shared } => {
+                    let limit = limit.unwrap_or_else(|| Limit::new(listener.limits.connections));
+                    let entrance = Entrance::new(compiled.name.clone(), compiled.id, limit, bound.address.is_local());
+                    if shared {
+                        passed_on.push(bound.address.clone());
+                    }
+                    turned.opened.push(Opened { entrance: entrance.clone(), sockets: bound.sockets });
+                    self.open.push(OpenDoor {
+                        listener: listener.name.clone(),
+                        written: listener.address.clone(),
+                        bound: bound.address,
+                        direction: listener.direction,
+                        entrance,
+                        sockets: own,
+                    });
+                }
+            }
+        }
+        self.leaving.retain(|(_, entrance)| entrance.connections.used() > 0 && entrance.phase() < Phase::Forced);
+        for door in before {
+            if passed_on.contains(&door.bound) {
+                door.entrance.pass_on();
+            } else if let BoundAddress::Unix(path) = &door.bound {
+                let _ = std::fs::remove_file(path);
+            }
+            self.leaving.push((door.direction, door.entrance.clone()));
+            turned.closed.push(door.entrance);
+        }
+        turned
+    }
+
+    pub(crate) fn open(&self) -> &[OpenDoor] {
+        &self.open
+    }
+
+    /// Entrances of listeners that go this way; those that are on their way out already, too.
+    pub(crate) fn entrances(&self, direction: Direction) -> impl Iterator<Item = &Arc<Entrance>> {
+        let open = self.open.iter().map(|door| (door.direction, &door.entrance));
+        let leaving = self.leaving.iter().map(|(direction, entrance)| (*direction, entrance));
+        open.chain(leaving).filter(move |(of, _)| *of == direction).map(|(_, entrance)| entrance)
+    }
+
+    /// Takes nothing new in any more where listeners go this way.
+    pub(crate) fn enter(&self, direction: Direction, phase: Phase) {
+        for entrance in self.entrances(direction) {
+            entrance.enter(phase);
+        }
+    }
+
+    /// Lets go of the sockets, so that their addresses are free once the workers have done so, too.
+    pub(crate) fn close(&mut self, direction: Direction) {
+        for door in self.open.iter_mut().filter(|door| door.direction == direction) {
+            door.sockets.clear();
+        }
+    }
+}
+
+impl OpenDoor {
+    fn is_of(&self, listener: &Listener) -> bool {
+        self.listener == listener.name && self.written == listener.address
+    }
+}
+
+fn clone(sockets: &[Socket]) -> std::io::Result<Vec<Socket>> {
+    sockets.iter().map(Socket::try_clone).collect()
+}
+
+fn same_port(one: &BindAddress, other: &BindAddress) -> bool {
+    port(one).is_some_and(|one| Some(one) == port(other))
+}
+
+/// Two listeners on "any port" are on two ports.
+fn is_any(address: &BindAddress) -> bool {
+    port(address) == Some(0)
+}
+
+fn port(address: &BindAddress) -> Option<u16> {
+    match address {
+        BindAddress::AllInterfaces(port) => Some(*port),
+        BindAddress::Tcp(address) => Some(address.port()),
+        BindAddress::Unix(_) => None,
+    }
+}

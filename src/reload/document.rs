@@ -1,0 +1,82 @@
+//! Bytes to a configuration that can be put in force.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Refusal;
+use crate::config::diagnostics::Diagnostics;
+use crate::config::environment::Environment;
+use crate::config::model::Config;
+use crate::config::{ContentHash, Document, LoadOptions, Loaded, load};
+
+/// A configuration that was accepted, with what people want to know of it.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) hash: ContentHash,
+    /// As it was written.
+    pub(crate) text: Arc<str>,
+    /// With every default written out.
+    pub(crate) effective: String,
+    pub(crate) warnings: Diagnostics,
+    pub(crate) config: Arc<Config>,
+}
+
+impl From<Loaded> for Accepted {
+    fn from(loaded: Loaded) -> Self {
+        let Loaded { config, warnings, effective, hash, text } = loaded;
+        Accepted { hash, text: text.into(), effective, warnings, config: Arc::new(config) }
+    }
+}
+
+/// Who wrote a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Whoever may write this machine's files.
+    Local,
+    /// Whoever can reach us, or Consul.
+    Network,
+}
+
+/// How documents are read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reading {
+    /// Variables that documents from the network may use.
+    pub(crate) allowed: Vec<String>,
+}
+
+impl Reading {
+    /// Reads a document, beside the thread.
+    pub(super) async fn read(&self, name: String, bytes: Vec<u8>, trust: Trust) -> Result<Loaded, Refusal> {
+        let allowed = self.allowed.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let document = Document { name: &name, bytes: &bytes };
+            let options = LoadOptions { file_exists: Some(&Path::exists), ..LoadOptions::default() };
+            match trust {
+                Trust::Local => load(document, &process_variable, &options),
+                Trust::Network => load(document, &Allowed(&allowed), &options),
+            }
+        });
+        reading.await.map_err(|_| Refusal::Internal)?.map_err(Refusal::Invalid)
+    }
+}
+
+fn process_variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The variables that somebody far away may see. Another one could tell them a secret, by sending it somewhere.
+struct Allowed<'a>(&'a [String]);
+
+impl Environment for Allowed<'_> {
+    fn variable(&self, name: &str) -> Option<String> {
+        process_variable(name)
+    }
+
+    fn refusal(&self, name: &str) -> Option<(String, String)> {
+        let allowed = self.0.iter().any(|allowed| allowed == name);
+        (!allowed).then(|| {
+            let reason = format!("a configuration that comes over the network may not use the variable `{name}`");
+            (reason, format!("`outrigger run --allow-env {name}` allows it"))
+        })
+    }
+}

@@ -1,0 +1,105 @@
+//! The last generations, to look at and to go back to.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::document::Accepted;
+use crate::config::ContentHash;
+use crate::telemetry::clock;
+
+/// So many generations are remembered. A configuration of a thousand routes takes about a megabyte.
+const REMEMBERED: usize = 10;
+
+/// One accepted configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct Generation {
+    pub(crate) number: u64,
+    pub(crate) at: SystemTime,
+    /// Where it came from.
+    pub(crate) source: String,
+    /// What it changed, in a few words.
+    pub(crate) summary: String,
+    /// Somebody went back from it.
+    pub(crate) rejected: bool,
+    pub(crate) accepted: Arc<Accepted>,
+}
+
+impl Generation {
+    pub(crate) fn new(number: u64, source: String, summary: String, accepted: Arc<Accepted>) -> Self {
+        Generation { number, at: clock::now(), source, summary, rejected: false, accepted }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct History(VecDeque<Generation>);
+
+impl History {
+    pub(super) fn add(&mut self, generation: Generation) {
+        if self.0.len() == REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back(generation);
+    }
+
+    /// What has this hash is not to be gone back to by itself any more.
+    pub(super) fn reject(&mut self, hash: ContentHash) {
+        for generation in self.0.iter_mut().filter(|generation| generation.accepted.hash == hash) {
+            generation.rejected = true;
+        }
+    }
+
+    /// The generation of this number, or the newest that differs from `in_force` and that nobody went back from.
+    pub(super) fn target(&self, number: Option<u64>, in_force: ContentHash) -> Option<Arc<Accepted>> {
+        let mut newest_first = self.0.iter().rev();
+        let target = match number {
+            Some(number) => newest_first.find(|generation| generation.number == number),
+            None => newest_first.find(|generation| generation.accepted.hash != in_force && !generation.rejected),
+        };
+        target.map(|generation| generation.accepted.clone())
+    }
+
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Generation> {
+        self.0.iter().rev()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Document, LoadOptions, load};
+
+    fn accepted(port: u16) -> Arc<Accepted> {
+        let text = format!("listeners: {{ inbound: {{ address: \":0\", upstream: \"127.0.0.1:{port}\" }} }}");
+        let document = Document { name: "test", bytes: text.as_bytes() };
+        Arc::new(Accepted::from(load(document, &|_: &str| None, &LoadOptions::default()).unwrap()))
+    }
+
+    fn history(ports: impl IntoIterator<Item = u16>) -> History {
+        let mut history = History::default();
+        for (number, port) in (1..).zip(ports) {
+            history.add(Generation::new(number, String::new(), String::new(), accepted(port)));
+        }
+        history
+    }
+
+    #[test]
+    fn going_back_twice_does_not_go_forth() {
+        let mut history = history([1, 2, 3]);
+        history.reject(accepted(3).hash);
+        assert_eq!(history.target(None, accepted(3).hash).unwrap().hash, accepted(2).hash);
+        history.add(Generation::new(4, String::new(), String::new(), accepted(2)));
+        history.reject(accepted(2).hash);
+        assert_eq!(history.target(None, accepted(2).hash).unwrap().hash, accepted(1).hash);
+        history.reject(accepted(1).hash);
+        assert!(history.target(None, accepted(1).hash).is_none());
+    }
+
+    #[test]
+    fn ten_are_remembered() {
+        let history = history(1..=12);
+        assert_eq!(history.newest_first().map(|generation| generation.number).last(), Some(3));
+        assert!(history.target(Some(2), accepted(12).hash).is_none());
+        assert_eq!(history.target(Some(3), accepted(12).hash).unwrap().hash, accepted(3).hash);
+    }
+}

@@ -1,0 +1,401 @@
+//! The configuration in force, and how another takes its place while requests pass.
+//!
+//! There is one source of truth. Over it may lie one override: what somebody put there by hand, or a rollback. While it
+//! lies there, what the source says is read and checked and waits. Everything ends in [`Reload::adopt`], which is all or
+//! nothing: whatever is wrong leaves what is in force as it was.
+//!
+//! | file | knows |
+//! | --- | --- |
+//! | `document` | how bytes become a configuration, and which variables those from the network may use |
+//! | `swap` | how a configuration becomes the one that the workers serve: bind, compile, publish, drain |
+//! | `override_` | what lies over the source, and until when |
+//! | `history` | the last generations |
+//! | `source` | where the truth is: a file, or nothing that changes |
+//! | `last_good` | the file that the last accepted one is kept in |
+//!
+//! Everything here runs on the control thread. Reading and compiling are done beside it.
+
+pub(crate) mod document;
+pub(crate) mod history;
+mod last_good;
+mod outcome;
+mod override_;
+pub(crate) mod source;
+pub(crate) mod swap;
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::config::diff::{Diff, diff};
+use crate::config::{ContentHash, Loaded};
+use crate::runtime::drain::Phase;
+use crate::telemetry::clock;
+use crate::telemetry::metrics::ConfigFacts;
+use document::{Accepted, Reading, Trust};
+use history::{Generation, History};
+pub(crate) use outcome::{Adopted, Refusal};
+use override_::{Kind, Override};
+use swap::Stage;
+
+/// What is in force, what lies over what, and what has been.
+pub(crate) struct Reload {
+    stage: Stage,
+    reading: Reading,
+    /// The source of truth, for people.
+    source: String,
+    last_good: Option<PathBuf>,
+    state: RefCell<State>,
+    /// One swap at a time.
+    turn: tokio::sync::Mutex<()>,
+    overrides: Cell<u64>,
+}
+
+struct State {
+    in_force: Arc<Accepted>,
+    /// What the source holds, of what could be accepted.
+    truth: Arc<Accepted>,
+    /// Of what the source holds, accepted or not.
+    seen: ContentHash,
+    over: Option<Override>,
+    /// Why what the source, or somebody, last wanted is not in force.
+    failure: Option<Failure>,
+    history: History,
+    accepted: u64,
+    refused: u64,
+}
+
+/// Something that was refused.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    /// Where it came from.
+    pub(crate) source: String,
+    pub(crate) at: SystemTime,
+    pub(crate) error: String,
+}
+
+/// What `PUT /config` can ask for beside the document.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wish {
+    /// Say what would happen, and do nothing.
+    pub(crate) dry_run: bool,
+    /// The override ends by itself after this.
+    pub(crate) lasts: Option<Duration>,
+    /// Only where this generation is in force.
+    pub(crate) instead_of: Option<u64>,
+}
+
+/// What is in force, as people see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    pub(crate) generation: u64,
+    pub(crate) in_force: Arc<Accepted>,
+    pub(crate) override_: Option<ShownOverride>,
+    /// The hash of what the source holds, where it waits for the override's end.
+    pub(crate) pending: Option<String>,
+    pub(crate) failure: Option<Failure>,
+    pub(crate) generations_alive: usize,
+}
+
+/// What lies over the source, as people see it.
+#[derive(Debug, Clone)]
+pub(crate) struct ShownOverride {
+    pub(crate) by: String,
+    /// Until it ends by itself.
+    pub(crate) left: Option<Duration>,
+}
+
+/// What a proxy begins with.
+pub(crate) struct Beginning {
+    pub(crate) source: String,
+    pub(crate) accepted: Accepted,
+    /// Why this is the last good one, and not what the source holds.
+    pub(crate) failure: Option<(ContentHash, String)>,
+    pub(crate) last_good: Option<PathBuf>,
+    pub(crate) reading: Reading,
+}
+
+impl Reload {
+    pub(crate) fn new(stage: Stage, beginning: Beginning) -> Rc<Self> {
+        let Beginning { source, accepted, failure, last_good, reading } = beginning;
+        let accepted = Arc::new(accepted);
+        let (seen, failure) = match failure {
+            None => (accepted.hash, None),
+            Some((hash, error)) => (hash, Some(Failure { source: source.clone(), at: clock::now(), error })),
+        };
+        let mut history = History::default();
+        history.add(Generation::new(stage.generation(), source.clone(), "started".to_owned(), accepted.clone()));
+        let state = State {
+            in_force: accepted.clone(),
+            truth: accepted,
+            seen,
+            over: None,
+            refused: u64::from(failure.is_some()),
+            failure,
+            history,
+            accepted: 1,
+        };
+        let reload = Reload {
+            stage,
+            reading,
+            source,
+            last_good,
+            state: RefCell::new(state),
+            turn: tokio::sync::Mutex::new(()),
+            overrides: Cell::new(0),
+        };
+        if reload.state.borrow().failure.is_none() {
+            reload.keep_last_good();
+        }
+        Rc::new(reload)
+    }
+
+    /// The source holds this now. `again`: somebody insists, be it the same.
+    pub(crate) async fn source_says(&self, bytes: Vec<u8>, again: bool) -> Result<Adopted, Refusal> {
+        let _turn = self.turn.lock().await;
+        let hash = ContentHash::of(&bytes);
+        if hash == self.state.borrow().seen && !again {
+            return Ok(Adopted::same(self.stage.generation()));
+        }
+        self.state.borrow_mut().seen = hash;
+        let outcome = self.take_truth(bytes, hash).await;
+        self.note(&self.source, &outcome);
+        outcome
+    }
+
+    /// The source could not be read.
+    pub(crate) fn source_failed(&self, error: &str) {
+        self.note(&self.source, &Err(Refusal::Unreadable(error.to_owned())));
+    }
+
+    async fn take_truth(&self, bytes: Vec<u8>, hash: ContentHash) -> Result<Adopted, Refusal> {
+        let accepted = Arc::new(self.read(&self.source, bytes, Trust::Local).await?);
+        let stays = self.state.borrow().over.as_ref().is_some_and(|over| over.outlasts(hash));
+        if stays {
+            // It has to be right, and waits.
+            tracing::info!(hash = %hash, "the source has changed; it waits, for an override is in force");
+            self.state.borrow_mut().truth = accepted;
+            self.keep_last_good();
+            return Ok(Adopted::same(self.stage.generation()));
+        }
+        let adopted = self.adopt(accepted.clone(), self.source.clone()).await?;
+        let mut state = self.state.borrow_mut();
+        state.truth = accepted;
+        state.over = None;
+        drop(state);
+        self.keep_last_good();
+        Ok(adopted)
+    }
+
+    /// Lays `bytes` over what the source says.
+    pub(crate) async fn put(self: &Rc<Self>, bytes: Vec<u8>, wish: Wish) -> Result<Adopted, Refusal> {
+        let _turn = self.turn.lock().await;
+        let generation = self.stage.generation();
+        if wish.instead_of.is_some_and(|wanted| wanted != generation) {
+            return Err(Refusal::Outdated { generation });
+        }
+        let accepted = self.read("PUT /config", bytes, Trust::Network).await;
+        if wish.dry_run {
+            let accepted = accepted?;
+            let diff = diff(&self.state.borrow().in_force.effective, &accepted.effective);
+            self.stage.try_on(&accepted.config)?;
+            return Ok(Adopted { generation, diff, warnings: accepted.warnings.clone() });
+        }
+        let outcome = match accepted {
+            Ok(accepted) => self.adopt(Arc::new(accepted), "PUT /config".to_owned()).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.note("PUT /config", &outcome);
+        let adopted = outcome?;
+        self.lay(Override::new(self.number(), Kind::Put, wish.lasts));
+        Ok(adopted)
+    }
+
+    /// Takes the override away; what the source says holds again.
+    pub(crate) async fn end_override(&self) -> Result<Adopted, Refusal> {
+        let _turn = self.turn.lock().await;
+        if self.state.borrow().over.is_none() {
+            return Err(Refusal::NoOverride);
+        }
+        self.return_to_truth().await
+    }
+
+    async fn return_to_truth(&self) -> Result<Adopted, Refusal> {
+        let truth = self.state.borrow().truth.clone();
+        let outcome = self.adopt(truth, self.source.clone()).await;
+        self.note(&self.source, &outcome);
+        if outcome.is_ok() {
+            self.state.borrow_mut().over = None;
+        }
+        outcome
+    }
+
+    /// Goes back to an earlier generation: this one, or the last that was not gone back from. Holds until the source's
+    /// hash changes. `by` says why, for people.
+    pub(crate) async fn roll_back(self: &Rc<Self>, to: Option<u64>, by: &str) -> Result<Adopted, Refusal> {
+        let _turn = self.turn.lock().await;
+        let (target, of_truth) = {
+            let mut state = self.state.borrow_mut();
+            let rejected = state.in_force.hash;
+            state.history.reject(rejected);
+            let target = state.history.target(to, rejected).ok_or(match to {
+                Some(generation) => Refusal::NotRemembered { generation },
+                None => Refusal::NothingBefore,
+            })?;
+            let of_truth = target.hash == state.truth.hash && state.over.is_some();
+            (target, of_truth)
+        };
+        if of_truth {
+            // An override was what is gone back from.
+            return self.return_to_truth().await;
+        }
+        let rejected = self.state.borrow().truth.hash;
+        let origin = format!("{by} from generation {}", self.stage.generation());
+        let outcome = self.adopt(target, origin.clone()).await;
+        self.note(&origin, &outcome);
+        let adopted = outcome?;
+        self.lay(Override::new(self.number(), Kind::Rollback { rejected, by: by.to_owned() }, None));
+        Ok(adopted)
+    }
+
+    /// All or nothing.
+    async fn adopt(&self, accepted: Arc<Accepted>, origin: String) -> Result<Adopted, Refusal> {
+        if self.stage.phase() != Phase::Serving {
+            return Err(Refusal::Draining);
+        }
+        let before = self.state.borrow().in_force.clone();
+        let generation = self.stage.generation();
+        let warnings = accepted.warnings.clone();
+        if before.hash == accepted.hash && before.effective == accepted.effective {
+            self.state.borrow_mut().in_force = accepted;
+            return Ok(Adopted { generation, diff: Diff::default(), warnings });
+        }
+        let diff = diff(&before.effective, &accepted.effective);
+        self.stage.swap(&before.config, &accepted.config).await?;
+        let generation = self.stage.generation();
+        let entry = Generation::new(generation, origin.clone(), diff.summary(), accepted.clone());
+        let mut state = self.state.borrow_mut();
+        state.in_force = accepted;
+        state.history.add(entry);
+        drop(state);
+        tracing::info!(generation, source = origin, changes = diff.summary(), "configuration swapped");
+        for key in diff.needs_restart() {
+            tracing::warn!(key, "this is read when the proxy starts, and does not change until then");
+        }
+        Ok(Adopted { generation, diff, warnings })
+    }
+
+    async fn read(&self, name: &str, bytes: Vec<u8>, trust: Trust) -> Result<Accepted, Refusal> {
+        let loaded: Loaded = self.reading.read(name.to_owned(), bytes, trust).await?;
+        Ok(Accepted::from(loaded))
+    }
+
+    fn lay(self: &Rc<Self>, over: Override) {
+        let (number, until) = (over.number(), over.until());
+        self.state.borrow_mut().over = Some(over);
+        if let Some(until) = until {
+            let reload = self.clone();
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep_until(until).await;
+                let _turn = reload.turn.lock().await;
+                let stands = reload.state.borrow().over.as_ref().is_some_and(|over| over.number() == number);
+                if stands {
+                    tracing::info!("the override's time is over");
+                    let _ = reload.return_to_truth().await;
+                }
+            });
+        }
+    }
+
+    fn number(&self) -> u64 {
+        self.overrides.set(self.overrides.get() + 1);
+        self.overrides.get()
+    }
+
+    /// Remembers how an attempt went.
+    fn note(&self, source: &str, outcome: &Result<Adopted, Refusal>) {
+        let mut state = self.state.borrow_mut();
+        match outcome {
+            Ok(_) => {
+                state.accepted += 1;
+                state.failure = None;
+            }
+            Err(refusal) => {
+                tracing::error!(source, error = %refusal, "the configuration was refused; what was in force still is");
+                state.refused += 1;
+                let error = refusal.to_string();
+                state.failure = Some(Failure { source: source.to_owned(), at: clock::now(), error });
+            }
+        }
+    }
+
+    fn keep_last_good(&self) {
+        if let Some(path) = &self.last_good {
+            let text = self.state.borrow().truth.text.clone();
+            last_good::keep(path.clone(), text);
+        }
+    }
+
+    pub(crate) fn shown(&self) -> Shown {
+        let state = self.state.borrow();
+        let override_ = state.over.as_ref().map(|over| ShownOverride { by: over.by(), left: over.left() });
+        let waits = override_.is_some() && state.truth.hash != state.in_force.hash;
+        Shown {
+            generation: self.stage.generation(),
+            in_force: state.in_force.clone(),
+            pending: waits.then(|| state.truth.hash.to_string()),
+            override_,
+            failure: state.failure.clone(),
+            generations_alive: self.stage.generations_alive(),
+        }
+    }
+
+    pub(crate) fn history(&self) -> Vec<Generation> {
+        self.state.borrow().history.newest_first().cloned().collect()
+    }
+
+    /// The source of truth, for people.
+    pub(crate) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Lets go of old generations, for as long as the proxy runs.
+    pub(crate) async fn tidy(&self) {
+        self.stage.tidy().await;
+    }
+
+    /// What is not as it should be, and does not make the proxy unready.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let shown = self.shown();
+        let mut warnings = Vec::new();
+        if let Some(failure) = &shown.failure {
+            let first = failure.error.lines().next().unwrap_or_default();
+            warnings.push(format!("the configuration of {} was refused: {first}", failure.source));
+        }
+        if let Some(override_) = &shown.override_ {
+            warnings.push(format!("an override is in force ({})", override_.by));
+        }
+        if shown.pending.is_some() {
+            warnings.push(format!("{} has changed and waits for the override's end", self.source));
+        }
+        warnings
+    }
+
+    pub(crate) fn facts(&self) -> ConfigFacts {
+        let shown = self.shown();
+        let state = self.state.borrow();
+        let hash = shown.in_force.hash.to_string();
+        ConfigFacts {
+            source: self.source.clone(),
+            hash: state.truth.hash.to_string(),
+            overridden: if shown.override_.is_some() { hash } else { String::new() },
+            generation: shown.generation,
+            last_reload_successful: state.failure.is_none(),
+            generations_alive: shown.generations_alive as u64,
+            accepted: state.accepted,
+            refused: state.refused,
+        }
+    }
+}

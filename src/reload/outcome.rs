@@ -1,0 +1,55 @@
+//! How an attempt to change the configuration ends.
+
+use std::io;
+
+use crate::config::diagnostics::Diagnostics;
+use crate::config::diff::Diff;
+use crate::identity::FileError;
+use crate::listener::socket::BindError;
+
+/// It is in force, or would be.
+#[derive(Debug)]
+pub(crate) struct Adopted {
+    pub(crate) generation: u64,
+    pub(crate) diff: Diff,
+    /// What is probably not meant.
+    pub(crate) warnings: Diagnostics,
+}
+
+impl Adopted {
+    /// Nothing had to be done.
+    pub(super) fn same(generation: u64) -> Self {
+        let warnings = Diagnostics { file: String::new(), list: Vec::new(), omitted: 0 };
+        Adopted { generation, diff: Diff::default(), warnings }
+    }
+}
+
+/// It is not, and nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("{}", .0.to_string().trim_end())]
+    Invalid(Diagnostics),
+    #[error("cannot read it: {0}")]
+    Unreadable(String),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Identity(#[from] FileError),
+    /// What the environment says of Consul cannot be used.
+    #[error("{0}")]
+    Consul(String),
+    #[error("cannot open the access log: {0}")]
+    AccessLog(io::Error),
+    #[error("this proxy is draining; the one that takes its place reads the new configuration")]
+    Draining,
+    #[error("generation {generation} is in force, which is not the one that If-Match names")]
+    Outdated { generation: u64 },
+    #[error("no override is in force")]
+    NoOverride,
+    #[error("there is no earlier configuration to go back to")]
+    NothingBefore,
+    #[error("generation {generation} is not among those that are remembered")]
+    NotRemembered { generation: u64 },
+    #[error("the configuration could not be compiled; this is a bug in the proxy")]
+    Internal,
+}

@@ -1,0 +1,58 @@
+//! What lies over the source of truth, and until when.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::ContentHash;
+
+/// One override.
+#[derive(Debug)]
+pub(super) struct Override {
+    number: u64,
+    kind: Kind,
+    until: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// Somebody put it there by hand.
+    Put,
+    /// The source's content of this hash was gone back from.
+    Rollback { rejected: ContentHash, by: String },
+}
+
+impl Override {
+    pub(super) fn new(number: u64, kind: Kind, lasts: Option<Duration>) -> Self {
+        Override { number, kind, until: lasts.map(|lasts| Instant::now() + lasts) }
+    }
+
+    /// Tells it from others.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    pub(super) fn left(&self) -> Option<Duration> {
+        self.until.map(|until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// True where it goes on although the source now holds this. A rollback is over as soon as the source holds something
+    /// else than what was gone back from.
+    pub(super) fn outlasts(&self, hash: ContentHash) -> bool {
+        match &self.kind {
+            Kind::Put => true,
+            Kind::Rollback { rejected, .. } => *rejected == hash,
+        }
+    }
+
+    pub(super) fn by(&self) -> String {
+        match &self.kind {
+            Kind::Put => "PUT /config".to_owned(),
+            Kind::Rollback { rejected, by } => format!("{by}, until the source is no longer {rejected}"),
+        }
+    }
+}

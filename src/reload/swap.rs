@@ -1,0 +1,195 @@
+//! A configuration takes the place of another: bind, compile, publish, then see off what is gone.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Refusal;
+use crate::config::model::{Config, LogLevel};
+use crate::control::{Command, Control, KEEP_IDLE};
+use crate::discovery;
+use crate::listener::entrance::Entrance;
+use crate::runtime::address::BoundAddress;
+use crate::runtime::drain::Phase;
+use crate::snapshot::Snapshot;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::log::LogHandle;
+use crate::telemetry::metrics::Names;
+use crate::transport::OwnAddresses;
+use crate::upstream::registry::Registry;
+
+/// How often generations that no worker uses any more are let go.
+const LET_GO_EVERY: Duration = Duration::from_millis(250);
+
+/// What generations share, and the one in force.
+pub(crate) struct Stage {
+    parts: Parts,
+    generation: Cell<u64>,
+    /// Those that are not in force any more and that some worker may still use. They are kept here so that the last to
+    /// let go, and to give the memory back, is never a worker.
+    bygone: RefCell<Vec<Arc<Snapshot>>>,
+}
+
+/// What a stage is built from.
+pub(crate) struct Parts {
+    pub(crate) control: Arc<Control>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) names: Arc<Names>,
+    pub(crate) own: Arc<OwnAddresses>,
+    /// The admin's: they are ours, and no listener's.
+    pub(crate) admin: Vec<BoundAddress>,
+    pub(crate) reuse_port: bool,
+    pub(crate) log: Option<LogHandle>,
+}
+
+impl Stage {
+    /// With the first generation, which is published and whose doors are open.
+    pub(crate) fn new(parts: Parts, config: &Config) -> Self {
+        let snapshot = parts.control.snapshot.load_full();
+        let stage = Stage { parts, generation: Cell::new(snapshot.generation), bygone: RefCell::default() };
+        stage.follow_sources(config, &snapshot);
+        stage.claim_addresses();
+        stage
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
+    /// The one in force, and those that requests, streams and tunnels still run under.
+    pub(crate) fn generations_alive(&self) -> usize {
+        self.let_go();
+        1 + self.bygone.borrow().len()
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.parts.control.phase()
+    }
+
+    /// Binds what a swap would bind, and lets go of it again.
+    pub(crate) fn try_on(&self, config: &Config) -> Result<(), Refusal> {
+        self.parts.control.doors().plan(&config.listeners, self.parts.control.workers.len(), self.parts.reuse_port)?;
+        Ok(())
+    }
+
+    /// Puts `config` in force instead of `before`. On an error, nothing has changed.
+    pub(crate) async fn swap(&self, before: &Config, config: &Arc<Config>) -> Result<(), Refusal> {
+        let plan = self.parts.control.doors().plan(
+            &config.listeners,
+            self.parts.control.workers.len(),
+            self.parts.reuse_port,
+        )?;
+        discovery::check(config).map_err(Refusal::Consul)?;
+        let logs_elsewhere = before.telemetry.access_log != config.telemetry.access_log;
+        let access_log = logs_elsewhere.then(|| AccessLog::start(&config.telemetry.access_log));
+        let access_log = access_log.transpose().map_err(Refusal::AccessLog)?;
+        let snapshot = self.compile(config).await?;
+        // From here on, nothing can go wrong.
+        let turned = self.parts.control.doors().turn(plan, &config.listeners, &snapshot);
+        self.publish(snapshot.clone());
+        self.follow_sources(config, &snapshot);
+        self.parts.control.open(turned.opened, &snapshot);
+        self.claim_addresses();
+        self.see_off(turned.closed, before.drain.timeout);
+        *self.parts.control.drain.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = config.drain;
+        self.set_level(config.telemetry.log.level);
+        if let Some(access_log) = access_log {
+            self.log_elsewhere(access_log);
+        }
+        Ok(())
+    }
+
+    async fn compile(&self, config: &Arc<Config>) -> Result<Arc<Snapshot>, Refusal> {
+        let (config, registry, names) = (config.clone(), self.parts.registry.clone(), self.parts.names.clone());
+        let generation = self.generation.get() + 1;
+        let control = self.parts.control.clone();
+        let compiling = tokio::task::spawn_blocking(move || {
+            Snapshot::compile(&config, generation, &registry, &control.identities, &names).map(Arc::new)
+        });
+        Ok(compiling.await.map_err(|_| Refusal::Internal)??)
+    }
+
+    fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.generation.set(snapshot.generation);
+        let old = self.parts.control.snapshot.swap(snapshot);
+        self.let_go();
+        self.bygone.borrow_mut().push(old);
+    }
+
+    fn let_go(&self) {
+        self.bygone.borrow_mut().retain(|snapshot| Arc::strong_count(snapshot) > 1);
+    }
+
+    /// Lets go of old generations, for as long as the proxy runs.
+    pub(crate) async fn tidy(&self) {
+        let mut ticks = tokio::time::interval(LET_GO_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.let_go();
+        }
+    }
+
+    /// Starts the sources that no living generation has.
+    fn follow_sources(&self, config: &Config, snapshot: &Snapshot) {
+        let bygone = self.bygone.borrow();
+        let known: std::collections::HashSet<u64> =
+            bygone.iter().flat_map(|old| old.upstreams.iter().map(|upstream| upstream.endpoints.id)).collect();
+        for (upstream, compiled) in config.upstreams.iter().zip(&snapshot.upstreams) {
+            if !known.contains(&compiled.endpoints.id) {
+                discovery::start(upstream, &compiled.endpoints);
+            }
+        }
+    }
+
+    fn claim_addresses(&self) {
+        let doors = self.parts.control.doors();
+        self.parts.own.set(doors.open().iter().map(|door| &door.bound).chain(&self.parts.admin));
+    }
+
+    /// Clients of what is gone are told with their next answer; who waits with nothing to ask is closed after a while,
+    /// and what is left at the end of the drain's time is cut.
+    fn see_off(&self, closed: Vec<Arc<Entrance>>, timeout: Duration) {
+        for entrance in &closed {
+            entrance.enter(Phase::Draining);
+        }
+        if closed.is_empty() {
+            return;
+        }
+        tokio::task::spawn_local(async move {
+            let patience = KEEP_IDLE.min(timeout / 2);
+            for (after, phase) in [(patience, Phase::ClosingIdle), (timeout - patience, Phase::Forced)] {
+                tokio::time::sleep(after).await;
+                for entrance in &closed {
+                    entrance.enter(phase);
+                }
+            }
+        });
+    }
+
+    fn set_level(&self, level: LogLevel) {
+        if let Some(log) = &self.parts.log {
+            log.set_level(level);
+        }
+    }
+
+    /// Lines go to the new target; those that workers still hold go to the old one first.
+    fn log_elsewhere(&self, access_log: AccessLog) {
+        self.parts.control.each_worker(|_| Some(Command::Log(access_log.worker())));
+        let mut held = self.parts.control.access_log.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let old = held.replace(access_log);
+        drop(held);
+        let control = self.parts.control.clone();
+        tokio::task::spawn_local(async move {
+            // Every worker that answers has passed on what it held.
+            control.reports().await;
+            drop(old);
+        });
+    }
+}
+
+impl std::fmt::Debug for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stage").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,172 @@
+//! What lies over the source: by hand, for a while, or by going back.
+
+use serde_json::Value;
+
+use super::{admin, config, generation, put, save, setup, start, swap, text};
+use crate::support::{Proxy, Upstream, eventually};
+
+fn json(response: &crate::support::Response) -> Value {
+    serde_json::from_slice(&response.body.data).unwrap_or_else(|error| panic!("{error}: {}", response.text()))
+}
+
+/// The file's configuration with another response timeout, to be seen in the long form.
+fn with_timeout(proxy: &Proxy, timeout: &str) -> String {
+    let text = text(proxy);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("defaults:")).collect();
+    format!("{}\ndefaults: {{ timeouts: {{ response: \"{timeout}\" }} }}\n", lines.join("\n"))
+}
+
+fn in_force(proxy: &Proxy, timeout: &str) -> bool {
+    // The default stands there as a comment.
+    let effective = config(proxy)["effective"].as_str().unwrap().to_owned();
+    effective.lines().any(|line| line.contains(&format!("response: {timeout}")))
+}
+
+#[test]
+fn an_override_stands_until_it_is_taken_away_and_what_the_source_says_waits() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    let answer = put(&proxy, "?format=json", &with_timeout(&proxy, "7s"));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer = json(&answer);
+    assert_eq!(answer["generation"], 2);
+    assert_eq!(answer["changes"][0]["fields"][0]["key"], "timeouts.response");
+    assert!(in_force(&proxy, "7s"));
+    assert_eq!(config(&proxy)["override"]["by"], "PUT /config");
+    assert!(proxy.metric("outrigger_config_info", &[("override", "")]) == 0.0, "the metric names the override");
+
+    // The source changes: checked, and reported as pending.
+    save(&proxy, &with_timeout(&proxy, "9s"));
+    eventually("the pending change", || config(&proxy)["pending"].is_string());
+    assert!(in_force(&proxy, "7s"));
+    assert!(proxy.admin_get("/readyz").text().contains("waits for the override's end"));
+    // A mistake there is found now, and not when the override ends.
+    save(&proxy, "listeners: {}\n");
+    eventually("the mistake", || config(&proxy)["refused"].is_object());
+
+    assert_eq!(admin(&proxy, "DELETE /config/override", "", "").status, 200);
+    assert!(in_force(&proxy, "9s"), "the last thing that the source held and that was right");
+    assert!(config(&proxy)["override"].is_null());
+    assert_eq!(admin(&proxy, "DELETE /config/override", "", "").status, 409, "there is none any more");
+}
+
+#[test]
+fn an_override_can_end_by_itself() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    assert_eq!(put(&proxy, "?for=300ms", &with_timeout(&proxy, "7s")).status, 200);
+    assert!(in_force(&proxy, "7s"));
+    eventually("the override's end", || in_force(&proxy, "15s"));
+    assert!(config(&proxy)["override"].is_null());
+    assert_eq!(put(&proxy, "?for=soon", &with_timeout(&proxy, "7s")).status, 400);
+}
+
+#[test]
+fn a_dry_run_says_what_would_change_and_changes_nothing() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    let answer = put(&proxy, "?dry_run=true", &with_timeout(&proxy, "7s"));
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains("timeouts.response: 7s"), "{}", answer.text());
+    assert_eq!(generation(&proxy), 1);
+    assert!(config(&proxy)["override"].is_null());
+    assert_eq!(put(&proxy, "?dry_run=true", "listeners: 7").status, 422);
+    assert!(config(&proxy)["refused"].is_null(), "nobody wanted it in force");
+}
+
+#[test]
+fn a_mistake_is_answered_with_the_diagnostics_of_check() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    let wrong = with_timeout(&proxy, "7 seconds");
+    let answer = put(&proxy, "", &wrong);
+    assert_eq!(answer.status, 422);
+    assert!(answer.text().contains("did you mean `7s`?") && answer.text().contains("^^^"), "{}", answer.text());
+    let answer = json(&put(&proxy, "?format=json", &wrong));
+    assert_eq!(answer["diagnostics"]["diagnostics"][0]["code"], "invalid-value", "{answer}");
+    assert_eq!(generation(&proxy), 1);
+    assert_eq!(proxy.metric("outrigger_config_last_reload_successful", &[]), 0.0);
+}
+
+#[test]
+fn two_people_do_not_overwrite_each_other() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    let seen = proxy.admin_get("/config").head.get("etag").unwrap().to_owned();
+    let put = |tag: &str, timeout: &str| {
+        admin(&proxy, "PUT /config", &format!("If-Match: {tag}\r\n"), &with_timeout(&proxy, timeout))
+    };
+    assert_eq!(put(&seen, "7s").status, 200);
+    assert_eq!(put(&seen, "8s").status, 412);
+    assert!(in_force(&proxy, "7s"));
+    assert_eq!(put("\"2\"", "8s").status, 200);
+    assert_eq!(put("*", "9s").status, 200);
+    assert_eq!(put("yesterday", "9s").status, 400);
+}
+
+#[test]
+fn a_rollback_holds_until_the_source_changes() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    let bad = with_timeout(&proxy, "7s");
+    swap(&proxy, &bad);
+    assert_eq!(admin(&proxy, "POST /config/rollback", "", "").status, 200);
+    assert!(in_force(&proxy, "15s"));
+    let by = config(&proxy)["override"]["by"].as_str().unwrap().to_owned();
+    assert!(by.starts_with("rollback, until the source is no longer"), "{by}");
+    // What was rejected does not come back because somebody touches the file.
+    std::fs::write(proxy.directory().join("outrigger.yaml"), &bad).unwrap();
+    assert_eq!(admin(&proxy, "POST /config/rollback", "", "").status, 409, "there is nothing before the first");
+    assert!(in_force(&proxy, "15s"));
+    swap(&proxy, &with_timeout(&proxy, "8s"));
+    assert!(in_force(&proxy, "8s"));
+    assert!(config(&proxy)["override"].is_null());
+
+    let history = json(&proxy.admin_get("/config/history"));
+    let generations = history["generations"].as_array().unwrap();
+    let seen: Vec<_> =
+        generations.iter().map(|entry| (entry["generation"].as_u64(), entry["rejected"].as_bool())).collect();
+    assert_eq!(seen, [(Some(4), Some(false)), (Some(3), Some(true)), (Some(2), Some(true)), (Some(1), Some(true))]);
+    assert_eq!(generations[2]["changes"], "1 upstream changed");
+    assert_eq!(admin(&proxy, "POST /config/rollback?to=2", "", "").status, 200);
+    assert!(in_force(&proxy, "7s"));
+    assert_eq!(admin(&proxy, "POST /config/rollback?to=99", "", "").status, 404);
+}
+
+#[test]
+fn an_override_that_is_gone_back_from_is_gone() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    assert_eq!(put(&proxy, "", &with_timeout(&proxy, "7s")).status, 200);
+    assert_eq!(admin(&proxy, "POST /config/rollback", "", "").status, 200);
+    assert!(in_force(&proxy, "15s"));
+    assert!(config(&proxy)["override"].is_null(), "{}", config(&proxy)["override"]);
+}
+
+#[test]
+fn a_document_from_the_network_sees_no_variable_that_was_not_allowed() {
+    let upstream = Upstream::ok();
+    let proxy = setup(&upstream)
+        .environment("SECRET", "sesame")
+        .environment("OPEN", "7s")
+        .argument("--allow-env")
+        .argument("OPEN")
+        .start();
+    let answer = put(&proxy, "", &with_timeout(&proxy, "${SECRET:-1s}"));
+    assert_eq!(answer.status, 422);
+    assert!(answer.text().contains("may not use the variable `SECRET`") && !answer.text().contains("sesame"));
+    assert_eq!(put(&proxy, "", &with_timeout(&proxy, "${OPEN}")).status, 200);
+}
+
+#[test]
+fn what_only_a_start_can_change_is_said() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    let answer = put(&proxy, "", &text(&proxy).replace("workers: 2", "workers: 3"));
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer.text().contains("workers: 2 → 3") && answer.text().contains("at the next start"),
+        "{}",
+        answer.text()
+    );
+}
