@@ -7,7 +7,8 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use outrigger::config::model::{
-    self, Action, HostMatch, HostName, Match, PathMatch, Rewrite, Route, TimeoutOverrides, Trust, UpstreamIndex,
+    self, Action, HostMatch, HostName, Match, PathMatch, RetryOverrides, Rewrite, Route, TimeoutOverrides, Trust,
+    UpstreamIndex,
 };
 use outrigger::config::template::{Segment, Template, Variable};
 use outrigger::proxy::forwarded::{self, Client, Peer};
@@ -27,6 +28,8 @@ fn route(matcher: Match) -> Route {
         request_headers: model::HeaderRules::default(),
         response_headers: model::HeaderRules::default(),
         timeouts: TimeoutOverrides::default(),
+        deadline_header: None,
+        retries: RetryOverrides::default(),
     }
 }
 

@@ -109,6 +109,7 @@ fn record() -> Record<'static> {
         grpc_code: None,
         reason: None,
         attempts: 1,
+        retry_refused: None,
         bytes_in: 0,
         bytes_out: 512,
         queued: Some(Duration::ZERO),

@@ -29,6 +29,7 @@ pub enum Reason {
     UpstreamClosedIdle,
     UpstreamProtocolError,
     ResponseTimeout,
+    PerTryTimeout,
     IdleTimeout,
     RequestTimeout,
     DeadlineExceeded,
@@ -39,7 +40,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Reason; 26] = [
+    pub const ALL: [Reason; 27] = [
         Reason::BadRequest,
         Reason::UriTooLong,
         Reason::HeaderTooLarge,
@@ -60,6 +61,7 @@ impl Reason {
         Reason::UpstreamClosedIdle,
         Reason::UpstreamProtocolError,
         Reason::ResponseTimeout,
+        Reason::PerTryTimeout,
         Reason::IdleTimeout,
         Reason::RequestTimeout,
         Reason::DeadlineExceeded,
@@ -119,6 +121,7 @@ impl Reason {
             Reason::ResponseTimeout => {
                 ("response_timeout", 504, 4, "the endpoint did not answer within timeouts.response")
             }
+            Reason::PerTryTimeout => ("per_try_timeout", 504, 4, "the endpoint did not answer within timeouts.per_try"),
             Reason::IdleTimeout => ("idle_timeout", 504, 4, "nothing moved in either direction for timeouts.idle"),
             Reason::RequestTimeout => {
                 ("request_timeout", 504, 4, "the whole request took longer than timeouts.request")

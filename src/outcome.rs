@@ -75,7 +75,7 @@ impl Outcome {
                 Reason::UpstreamReset | Reason::UpstreamClosedIdle | Reason::UpstreamProtocolError => Class::Reset,
                 // The client's and the route's deadlines are as long as they were made: an endpoint that is given
                 // 1 ms is not broken. `idle_timeout` can be the client's silence, and is then told of as the client's.
-                Reason::ResponseTimeout | Reason::IdleTimeout => Class::Timeout,
+                Reason::ResponseTimeout | Reason::PerTryTimeout | Reason::IdleTimeout => Class::Timeout,
                 _ => Class::Nothing,
             },
         }

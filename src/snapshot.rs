@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use crate::config::model::{
     self, Balancing, Direction, EndpointSource, IdentityPattern, ListenerLimits, Mode, PathMatch, TimeoutOverrides,
     Timeouts, Trust, UpstreamIndex, UpstreamProtocol,
@@ -81,6 +83,9 @@ pub(crate) enum Action {
 pub(crate) struct Target {
     pub(crate) upstream: UpstreamIndex,
     pub(crate) timeouts: Patience,
+    /// The header in which HTTP says how many milliseconds are left.
+    pub(crate) deadline_header: Option<HeaderName>,
+    pub(crate) retries: model::Retries,
 }
 
 /// Timeouts for the two kinds of message.
@@ -194,6 +199,11 @@ fn compile_action(route: &model::Route, config: &model::Config, splits: &mut usi
     let target = |upstream: UpstreamIndex| Target {
         upstream,
         timeouts: patience(config.upstreams[upstream.0].timeouts, route.timeouts),
+        deadline_header: route
+            .deadline_header
+            .clone()
+            .unwrap_or_else(|| config.upstreams[upstream.0].deadline_header.clone()),
+        retries: route.retries.over(config.upstreams[upstream.0].retries.clone()),
     };
     match &route.action {
         model::Action::Upstream(upstream) => Action::Upstream(target(*upstream)),
@@ -212,6 +222,7 @@ fn patience(upstream: Timeouts, route: TimeoutOverrides) -> Patience {
     let timeouts = Timeouts {
         connect: route.connect.unwrap_or(upstream.connect),
         response: route.response.unwrap_or(upstream.response),
+        per_try: route.per_try.unwrap_or(upstream.per_try),
         response_written: route.response.is_some() || upstream.response_written,
         idle: route.idle.unwrap_or(upstream.idle),
         idle_written: route.idle.is_some() || upstream.idle_written,

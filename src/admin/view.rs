@@ -64,6 +64,7 @@ struct Upstream {
     endpoints: Vec<Endpoint>,
     connections: Connections,
     limits: Limits,
+    retries: Retries,
 }
 
 /// What the source of the endpoints last said.
@@ -108,6 +109,15 @@ struct Limits {
     connections: Usage,
     requests: Usage,
     waiting: Usage,
+    retries: Usage,
+}
+
+#[derive(Debug, Serialize)]
+struct Retries {
+    /// Those that the budget would pay for now.
+    budget_balance: f64,
+    /// Attempts per request, over the budget's window.
+    amplification: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -225,6 +235,11 @@ impl Upstream {
                 connections: Usage::of(&state.connections),
                 requests: Usage::of(&state.requests),
                 waiting: Usage::of(&state.waiting),
+                retries: Usage::of(&state.retries),
+            },
+            retries: Retries {
+                budget_balance: state.budget.balance(Instant::now()),
+                amplification: state.budget.amplification(Instant::now()),
             },
         }
     }

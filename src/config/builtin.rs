@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::model::{Drain, ListenerLimits, Timeouts, UpstreamLimits};
+use super::model::{Backoff, Drain, ListenerLimits, Retries, RetryBudget, RetryConditions, Timeouts, UpstreamLimits};
 
 /// Loopback: whoever can reach it is already in the pod.
 pub(crate) const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
@@ -24,6 +24,7 @@ pub(crate) const LISTENER_LIMITS: ListenerLimits = ListenerLimits {
 pub(crate) const TIMEOUTS: Timeouts = Timeouts {
     connect: Some(Duration::from_secs(1)),
     response: Some(Duration::from_secs(15)),
+    per_try: None,
     idle: Some(Duration::from_secs(60)),
     response_written: false,
     idle_written: false,
@@ -32,7 +33,25 @@ pub(crate) const TIMEOUTS: Timeouts = Timeouts {
 };
 
 pub(crate) const UPSTREAM_LIMITS: UpstreamLimits =
-    UpstreamLimits { connections: 1_024, requests: 1_024, waiting: 1_024 };
+    UpstreamLimits { connections: 1_024, requests: 1_024, waiting: 1_024, retries: 64 };
+
+/// Once more, and only what no application has seen: safe for every request.
+pub(crate) fn retries() -> Retries {
+    let when = RetryConditions { connect_failure: true, refused_stream: true, ..RetryConditions::default() };
+    Retries {
+        max: 1,
+        when,
+        idempotent: false,
+        nested: false,
+        // As Envoy's.
+        backoff: Backoff { base: Duration::from_millis(25), max: Duration::from_secs(1) },
+        body_bytes: 64 << 10,
+    }
+}
+
+/// A fifth more load at most, as Finagle's and Linkerd's; and one retry a second for those who send little.
+pub(crate) const RETRY_BUDGET: RetryBudget =
+    RetryBudget { ratio: 0.2, min_per_second: 1, window: Duration::from_secs(10) };
 
 /// Registries say for a moment that there is nobody, where a deployment replaces everybody at once.
 pub(crate) const KEEP_ON_EMPTY: Duration = Duration::from_secs(30);

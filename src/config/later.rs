@@ -10,12 +10,11 @@ pub(crate) fn keys(mapping: &str) -> &'static [&'static str] {
         "AccessLog" => &["queries"],
         "Listener" => &["rate_limit", "concurrency"],
         "ListenerLimits" => &["shadow"],
-        "Route" => &["discover", "mirror", "fault", "retries", "rate_limit", "concurrency"],
+        "Route" => &["discover", "mirror", "fault", "rate_limit", "concurrency"],
         "Match" => &["port"],
-        "Timeouts" => &["per_try"],
-        "Defaults" => &["retries", "circuit_breaker", "ejection", "health", "tls"],
-        "Upstream" => &["dns", "srv", "retries", "circuit_breaker", "ejection", "health"],
-        "UpstreamLimits" => &["retries", "shadow"],
+        "Defaults" => &["circuit_breaker", "ejection", "health", "tls"],
+        "Upstream" => &["dns", "srv", "circuit_breaker", "ejection", "health"],
+        "UpstreamLimits" => &["shadow"],
         _ => &[],
     }
 }

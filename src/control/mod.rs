@@ -266,12 +266,16 @@ impl Control {
             let count = |state: &str| set.members.iter().filter(|member| member.state.word() == state).count() as u64;
             EndpointState::WORDS.map(|state| EndpointCount { upstream: upstream.id, state, count: count(state) })
         });
+        let now = tokio::time::Instant::now();
         let upstreams = snapshot.upstreams.iter().map(|upstream| UpstreamFacts {
             upstream: upstream.id,
             requests_in_flight: upstream.state.requests.used().into(),
             requests_waiting: upstream.state.waiting.used().into(),
             connections_open: upstream.state.connections.used().into(),
             connections_idle: pools.get(&upstream.state.name).map_or(0, |pool| pool.idle),
+            retries_in_flight: upstream.state.retries.used().into(),
+            retry_budget_balance: upstream.state.budget.balance(now),
+            amplification: upstream.state.budget.amplification(now),
         });
         let discoveries = snapshot.upstreams.iter().filter(|upstream| upstream.is_discovered).map(|upstream| {
             let status = upstream.endpoints.status();

@@ -1,30 +1,28 @@
-//! One request to an upstream: an endpoint, a connection, an exchange; and once more where it was never sent.
+//! One request to an upstream: admission, then attempts until one is the answer.
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::header::{EXPECT, TE};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
-use http_body::Body as _;
+use http::{Request, Response, request};
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::affinity;
+use super::attempt::{self, Checkpoints, Plan};
 use super::deadline;
 use super::forwarded::Client;
 use super::hop_by_hop::HopByHop;
-use super::record::Record;
-use super::upgrade;
+use super::record::{Record, grpc_status};
+use super::replay::Replay;
+use super::retry::{BodyLeft, Ended, Retrying, Verdict};
 use super::worker::Generation;
-use crate::body::{Body, Downstream, Tunnel};
+use crate::body::{Body, Downstream};
 use crate::config::model::{Mode, UpstreamProtocol};
-use crate::error::{Error, Reason, Source};
-use crate::identity::Offer;
-use crate::outcome::Outcome;
-use crate::runtime::timer::earlier;
+use crate::error::{Error, Reason};
+use crate::outcome::{Class, Outcome};
 use crate::snapshot::{Target, Upstream};
-use crate::telemetry::metrics::UpstreamCounter;
-use crate::transport::{Answer, Attempt, Checkout, Deadlines, Failure, Negotiated, Wanted};
+use crate::telemetry::metrics::{ListenerCounter, UpstreamCounter};
+use crate::transport::{Deadlines, Failure};
 use crate::upstream::state::EndpointState;
 use crate::upstream::turns::Wish;
 
@@ -39,16 +37,23 @@ pub(super) async fn forward(
 ) -> Result<Response<Body>, Error> {
     let generation = record.generation().clone();
     let upstream = generation.snapshot.upstream(target.upstream);
-    record.permit = Some(upstream.state.requests.try_acquire().ok_or_else(|| Error::local(Reason::Overflow))?);
+    let worker = record.worker().clone();
 
-    let deadlines = deadlines(target, record, request.headers())?;
-    let (mut head, mut body) = std::mem::take(request).into_parts();
+    // Admission.
+    record.permit = Some(upstream.state.requests.try_acquire().ok_or_else(|| Error::local(Reason::Overflow))?);
+    let deadlines = deadline::of_request(target, record, request.headers())?;
+
+    // Attempts.
+    let (mut head, body) = std::mem::take(request).into_parts();
     let raw_head = body.raw_head().clone();
-    let mut fresh = false;
+    let mut retrying = begin_retrying(record, target, upstream, &head);
+    let mut replay = Replay::new(body, bytes_to_keep(&retrying, target, upstream, record.grpc));
     let key = affinity::key(&upstream.balancing.load_balancer, &head.headers, client);
+    let mut tried = SmallVec::<[u64; 4]>::new();
+    let mut fresh = false;
     loop {
         let mut began = Instant::now();
-        let wish = Wish { key, failed: &[], now: began.into() };
+        let wish = Wish { key, failed: &tried, now: began.into() };
         let endpoint = match generation.pick_endpoint(target.upstream, wish) {
             Ok(endpoint) => endpoint,
             Err(_) => {
@@ -59,30 +64,100 @@ pub(super) async fn forward(
         };
         record.endpoint = Some(endpoint.clone());
         record.attempts += 1;
-        let plan =
-            Plan { upstream, endpoint: &endpoint, hop, downstream, deadlines, began, fresh, raw_head: &raw_head };
-        let outcome = attempt(record, &plan, &mut head, &mut body).await;
-        let ended = Instant::now();
-        let failure = match outcome {
-            Ok(response) => {
-                record.first_byte = Some(ended);
-                record.attempt_answered(&response, ended - began, ended);
-                return Ok(response);
-            }
-            Err(failure) => failure,
+        let plan = Plan {
+            worker: &worker,
+            target,
+            upstream,
+            endpoint: &endpoint,
+            trace: &record.trace,
+            hop,
+            downstream,
+            deadlines: Deadlines { per_try: target.timeouts.timeouts.per_try.map(|bound| began + bound), ..deadlines },
+            began,
+            grpc: record.grpc,
+            tcp: record.listener().mode == Mode::Tcp,
+            fresh,
+            careful: !retrying.may_repeat() || !replay.can_repeat(),
+            raw_head: &raw_head,
         };
-        endpoint.count_failure();
-        count_failure(record, upstream, failure.error.reason);
-        record.judge(Outcome::Failed(failure.error.reason), ended - began, ended);
-        // An idle connection may die just as it is used. Once more, on a connection that cannot have: the next idle
-        // one may be as dead. RFC 9110, section 9.2.2 lets a proxy repeat what is idempotent or provably unprocessed.
-        let repeatable = failure.body_intact && (failure.error.unsent || head.method.is_idempotent());
-        if fresh || !failure.stale || !repeatable {
-            return Err(failure.error);
+        let mut body = replay.body();
+        let mut checkpoints = Checkpoints::default();
+        let outcome = attempt::send(&plan, &mut head, &mut body, &mut checkpoints).await;
+        let took = began.elapsed();
+        record.note_attempt(checkpoints);
+        let ended = match &outcome {
+            Ok(response) => {
+                record.first_byte = Some(began + took);
+                record.attempt_answered(response, took, began + took);
+                if !may_be_retried(response, record.grpc) {
+                    count_retry(record, upstream, Outcome::answered(response.status().as_u16()));
+                    return outcome.map_err(|failure| failure.error);
+                }
+                let unix = || worker.clock.unix(Instant::now().into_std());
+                Ended::answered(response.status().as_u16(), response.headers(), record.grpc, unix)
+            }
+            Err(failure) => {
+                replay.take_back(body, failure.body_intact);
+                endpoint.count_failure();
+                count_failure(record, upstream, failure.error.reason);
+                record.judge(Outcome::Failed(failure.error.reason), took, began + took);
+                if !fresh && is_stale(failure, &retrying, &replay) {
+                    fresh = true;
+                    worker.metrics.count_upstream(upstream.id, UpstreamCounter::StaleConnectionReplays, 1);
+                    continue;
+                }
+                Ended::failed(&failure.error, record.grpc)
+            }
+        };
+        count_retry(record, upstream, ended.outcome());
+        let body_left = match (replay.is_repeatable(), replay.is_too_large()) {
+            (true, _) => BodyLeft::Whole,
+            (false, true) => BodyLeft::TooLarge,
+            (false, false) => BodyLeft::Gone,
+        };
+        let pay = || pay_for_retry(record, upstream);
+        match retrying.after(&ended, body_left, Instant::now(), &deadlines, fastrand::f64(), pay) {
+            Verdict::Final => return outcome.map_err(|failure| failure.error),
+            Verdict::Refused(refused) => {
+                record.retry_refused = Some(refused);
+                worker.metrics.count_upstream(upstream.id, refused.counter(), 1);
+                return outcome.map_err(|failure| failure.error);
+            }
+            Verdict::Again(pause) => {
+                drop(outcome);
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+                tried.push(endpoint.id);
+                retrying.announce(&mut head.headers, record.grpc);
+                record.retries += 1;
+            }
         }
-        fresh = true;
-        record.worker().metrics.count_upstream(upstream.id, UpstreamCounter::StaleConnectionReplays, 1);
     }
+}
+
+fn begin_retrying<'a>(record: &Record, target: &'a Target, upstream: &Upstream, head: &request::Parts) -> Retrying<'a> {
+    let listener = record.listener();
+    let retrying = Retrying::new(&target.retries, &head.method, &head.headers, record.grpc, listener.edge);
+    if retrying.is_somebodys_retry() {
+        record.worker().metrics.count_listener(listener.id, ListenerCounter::RetriedRequests);
+    }
+    if retrying.is_possible() {
+        upstream.state.budget.deposit(record.received);
+    }
+    retrying
+}
+
+/// How much of the body has to be kept. Over HTTP/1, what must not be processed twice is only sent again where not a
+/// byte of it had left; over HTTP/2, a stream can also be refused later.
+fn bytes_to_keep(retrying: &Retrying<'_>, target: &Target, upstream: &Upstream, grpc: bool) -> Option<usize> {
+    let http2 = match upstream.protocol {
+        UpstreamProtocol::Auto => grpc || upstream.tls.is_some(),
+        UpstreamProtocol::Http1 => false,
+        UpstreamProtocol::Http2 => true,
+    };
+    let wanted = retrying.is_possible() && (retrying.may_repeat() || http2);
+    wanted.then_some(target.retries.body_bytes)
 }
 
 /// Where the upstream's source has said nothing yet, its first answer may be a moment away.
@@ -99,102 +174,32 @@ async fn first_endpoint(
     generation.pick_endpoint(target.upstream, wish).map_err(|_| Error::local(Reason::NoEndpoint))
 }
 
-/// What one attempt goes by.
-struct Plan<'a> {
-    upstream: &'a Upstream,
-    endpoint: &'a Arc<EndpointState>,
-    hop: &'a HopByHop,
-    downstream: Option<&'a Rc<dyn Downstream>>,
-    deadlines: Deadlines,
-    began: Instant,
-    /// Only on a new connection.
-    fresh: bool,
-    /// The head as it came from the client.
-    raw_head: &'a [u8],
+/// True where the answer is bad news, so that it is worth a closer look.
+fn may_be_retried(response: &Response<Body>, grpc: bool) -> bool {
+    response.status().as_u16() >= 400 || grpc && grpc_status(response.headers()).is_some_and(|code| code != 0)
 }
 
-async fn attempt(
-    record: &mut Record,
-    plan: &Plan<'_>,
-    head: &mut request::Parts,
-    body: &mut Body,
-) -> Result<Response<Body>, Failure> {
-    let &Plan { upstream, endpoint, hop, downstream, deadlines, began, fresh, raw_head } = plan;
-    let worker = record.worker().clone();
-    let pools = &worker.pools;
-    let span = worker.ids.borrow_mut().span_id();
-    record.trace.send(&mut head.headers, &span);
-    let careful = !head.method.is_idempotent() || !body_is_whole(body);
-    let tunnel = head.method == Method::CONNECT && !upgrade::is_extended_connect(head);
-    let wanted = Wanted {
-        now: began,
-        // What becomes a tunnel has never spoken HTTP.
-        fresh: fresh || tunnel,
-        careful,
-        until: earlier(deadlines.connect.map(|bound| began + bound), deadlines.request),
-        idle: deadlines.idle,
-        // What goes through a CONNECT is the client's own, TLS too.
-        tls: upstream.tls.as_ref().filter(|_| !tunnel || record.listener().mode == Mode::Tcp),
-        tunnel,
-    };
-    let guard = endpoint.begin();
-    let unsent = |mut error: Error| {
-        if error.source == Source::Upstream {
-            error.reason = deadlines.reason(error.reason);
-        }
-        Failure { error, stale: false, body_intact: true }
-    };
+/// An idle connection may die just as it is used. Once more, on a connection that cannot have: the next idle one may be
+/// as dead. RFC 9110, section 9.2.2 lets a proxy repeat what is idempotent or provably unprocessed; it is no retry, for
+/// nobody has seen the request.
+fn is_stale(failure: &Failure, retrying: &Retrying<'_>, replay: &Replay) -> bool {
+    failure.stale && replay.is_repeatable() && (failure.error.unsent || retrying.may_repeat())
+}
 
-    let only_http1 = tunnel || upgrade::is_wanted(head, hop);
-    let offer = if only_http1 { Offer::Http1 } else { offer(upstream, endpoint, record.grpc) };
-    // On the heap what most requests do not need: their path need not have room for the largest.
-    let found = match offer {
-        Offer::Http1 | Offer::Nothing => pools.http1(&upstream.state, endpoint, wanted).await.map(Negotiated::Http1),
-        Offer::Http2 => Box::pin(pools.http2(&upstream.state, endpoint, wanted)).await.map(Negotiated::Http2),
-        Offer::Either => Box::pin(pools.negotiated(&upstream.state, endpoint, wanted)).await,
-    };
-    let Checkout { connection, queued, connected } = match found.map_err(unsent)? {
-        Negotiated::Http1(checkout) => checkout,
-        Negotiated::Http2(connection) => {
-            prepare_http2(head, hop);
-            record.connect = Some(began.elapsed());
-            record.queued = Some(Duration::ZERO);
-            pass_deadline_on(head, &deadlines);
-            let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began };
-            return Box::pin(connection.exchange(&mut attempt, guard)).await;
-        }
-    };
-    if !connected.is_zero() {
-        worker.metrics.count_upstream(upstream.id, UpstreamCounter::Connected, 1);
+/// The retry's place among those in flight, and its price.
+fn pay_for_retry(record: &mut Record, upstream: &Upstream) -> bool {
+    if record.retry_permit.is_none() {
+        record.retry_permit = upstream.state.retries.try_acquire();
     }
-    record.queued = Some(queued);
-    record.connect = Some(connected);
-    if tunnel {
-        let (stream, permit) = connection.into_stream();
-        return Ok(opened(Tunnel {
-            endpoint: Box::new(stream),
-            early: bytes::Bytes::new(),
-            idle: deadlines.tunnel_idle,
-            _guard: Some(Box::new((permit, guard))),
-        }));
-    }
-    let restored = upgrade::prepare_http1(head, hop);
-    prepare_http1(head);
-    pass_deadline_on(head, &deadlines);
-    let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began };
-    match connection.exchange(&mut attempt, guard, pools).await? {
-        Answer::Response(response) => restored.check(response),
-        Answer::Switched { response, raw_head, stream, early, guards } => {
-            let tunnel = Tunnel {
-                endpoint: Box::new(stream),
-                early,
-                idle: deadlines.tunnel_idle,
-                _guard: Some(Box::new(guards)),
-            };
-            let mut response = restored.answer(response, tunnel);
-            response.body_mut().set_raw_head(raw_head);
-            Ok(response)
-        }
+    record.retry_permit.is_some() && upstream.state.budget.withdraw(Instant::now()).is_some()
+}
+
+/// How a retry ended, where the attempt was one.
+fn count_retry(record: &Record, upstream: &Upstream, outcome: Outcome) {
+    if record.retries > 0 {
+        let succeeded = outcome.class() == Class::Success;
+        let counter = if succeeded { UpstreamCounter::RetrySuccess } else { UpstreamCounter::RetryFailure };
+        record.worker().metrics.count_upstream(upstream.id, counter, 1);
     }
 }
 
@@ -202,81 +207,7 @@ fn count_failure(record: &Record, upstream: &Upstream, reason: Reason) {
     let counter = match reason {
         Reason::ConnectFailure => UpstreamCounter::ConnectFailure,
         Reason::ConnectTimeout => UpstreamCounter::ConnectTimeout,
-        Reason::TlsError => UpstreamCounter::TlsError,
         _ => return,
     };
     record.worker().metrics.count_upstream(upstream.id, counter, 1);
-}
-
-/// gRPC needs HTTP/2. Where nobody said what an upstream speaks, everything else goes as the endpoint chooses under TLS,
-/// and in the clear the way that all understand.
-fn offer(upstream: &Upstream, endpoint: &EndpointState, grpc: bool) -> Offer {
-    let written = upstream.protocol;
-    let said = if written == UpstreamProtocol::Auto { endpoint.protocol() } else { written };
-    match said {
-        UpstreamProtocol::Auto if grpc => Offer::Http2,
-        UpstreamProtocol::Auto if upstream.tls.is_some() => Offer::Either,
-        UpstreamProtocol::Auto | UpstreamProtocol::Http1 => Offer::Http1,
-        UpstreamProtocol::Http2 => Offer::Http2,
-    }
-}
-
-/// What a gRPC client still waits, for the endpoint to know; as late as possible.
-fn pass_deadline_on(head: &mut request::Parts, deadlines: &Deadlines) {
-    if deadlines.request_reason == Reason::DeadlineExceeded
-        && let Some(deadline) = deadlines.request
-    {
-        deadline::send(&mut head.headers, deadline.saturating_duration_since(Instant::now()));
-    }
-}
-
-fn prepare_http2(head: &mut request::Parts, hop: &HopByHop) {
-    // The proxy answers for the endpoint: HTTP/2 endpoints are never waited for.
-    head.headers.remove(EXPECT);
-    if hop.trailers {
-        head.headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
-}
-
-fn prepare_http1(head: &mut request::Parts) {
-    if head.version == Version::HTTP_2 {
-        crate::transport::join_cookies(&mut head.headers);
-    }
-}
-
-/// True where the body can be sent again as a whole: it has not been touched, or is in memory.
-fn body_is_whole(body: &Body) -> bool {
-    body.is_end_stream() || body.as_full().is_some()
-}
-
-/// The patience of the request's route, and of a gRPC client where that is less.
-fn deadlines(target: &Target, record: &Record, headers: &http::HeaderMap) -> Result<Deadlines, Error> {
-    let timeouts = target.timeouts.timeouts;
-    let grpc = record.grpc;
-    let mut deadlines = Deadlines {
-        connect: timeouts.connect,
-        response: timeouts.response.filter(|_| !grpc || timeouts.response_written),
-        idle: if grpc { target.timeouts.stream_idle } else { timeouts.idle },
-        stream_idle: target.timeouts.stream_idle,
-        request: timeouts.request.map(|bound| record.received + bound),
-        request_reason: Reason::RequestTimeout,
-        tunnel_idle: timeouts.tunnel_idle,
-    };
-    if grpc && let Some(timeout) = deadline::receive(headers) {
-        let deadline = record.received + timeout;
-        if deadline <= Instant::now() {
-            return Err(Error::local(Reason::DeadlineExceeded));
-        }
-        if deadlines.request.is_none_or(|own| deadline < own) {
-            deadlines.request = Some(deadline);
-            deadlines.request_reason = Reason::DeadlineExceeded;
-        }
-    }
-    Ok(deadlines)
-}
-
-fn opened(tunnel: Tunnel) -> Response<Body> {
-    let mut response = Response::new(Body::tunnel(tunnel));
-    *response.status_mut() = StatusCode::OK;
-    response
 }

@@ -3,6 +3,7 @@
 //! `Connection::handle` is the whole way, top to bottom; each step is a file beside this one.
 
 mod affinity;
+mod attempt;
 mod deadline;
 pub(crate) mod entry;
 mod forward;
@@ -11,7 +12,9 @@ pub mod header_rules;
 pub mod hop_by_hop;
 mod list_field;
 mod record;
+mod replay;
 mod reply;
+mod retry;
 pub(crate) mod tunnel;
 mod upgrade;
 mod variables;
@@ -185,6 +188,11 @@ impl Connection {
             };
             reply::failure(error.reason, audience)
         });
+        if let Some(refused) = record.retry_refused
+            && !record.listener().edge
+        {
+            refused.tell(response.headers_mut());
+        }
         record.answered(response.status(), response.headers());
         // What the proxy answers by itself has a body that a HEAD must not get, whatever the client speaks.
         if record.method() == Method::HEAD

@@ -8,7 +8,9 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use tokio::time::Instant;
 
+use super::attempt::Checkpoints;
 use super::entry::Entry;
+use super::retry::Refused;
 use super::worker::{Generation, RequestInFlight, Worker};
 use crate::body::{Body, Downstream, Observer};
 use crate::config::model::UpstreamIndex;
@@ -50,6 +52,10 @@ pub(crate) struct Record {
     code: StatusCode,
     pub(crate) reason: Option<Reason>,
     pub(crate) attempts: u32,
+    /// Those after the first, without what was sent again because its connection had died.
+    pub(crate) retries: u32,
+    /// What stopped further ones.
+    pub(crate) retry_refused: Option<Refused>,
     /// An attempt that was answered by gRPC's headers, and will be judged by its trailers.
     unjudged: Option<Duration>,
     /// Waiting for a connection, all attempts together.
@@ -63,6 +69,8 @@ pub(crate) struct Record {
     ended: bool,
     /// The upstream's permit for this request.
     pub(crate) permit: Option<Permit>,
+    /// The upstream's permit for this request's retries.
+    pub(crate) retry_permit: Option<Permit>,
     _in_flight: (RequestInFlight, Held),
 }
 
@@ -103,6 +111,8 @@ impl Record {
             code: StatusCode::OK,
             reason: None,
             attempts: 0,
+            retries: 0,
+            retry_refused: None,
             unjudged: None,
             queued: None,
             connect: None,
@@ -111,6 +121,7 @@ impl Record {
             bytes_out: 0,
             ended: false,
             permit: None,
+            retry_permit: None,
             _in_flight: (worker.begin_request(), worker.metrics.hold_listener(id, ListenerGauge::RequestsInFlight)),
             worker: worker.clone(),
             entry: entry.clone(),
@@ -153,10 +164,16 @@ impl Record {
         self.host.as_ref()
     }
 
+    /// What an attempt took to have its connection.
+    pub(super) fn note_attempt(&mut self, checkpoints: Checkpoints) {
+        self.queued = checkpoints.queued.or(self.queued);
+        self.connect = checkpoints.connect.or(self.connect);
+    }
+
     /// An attempt's response has begun, `took` after the attempt did.
     pub(crate) fn attempt_answered(&mut self, response: &Response<Body>, took: Duration, now: Instant) {
         let grpc = if self.grpc { grpc_status(response.headers()) } else { None };
-        if self.grpc && grpc.is_none() && !response.body().is_end_stream() {
+        if self.grpc && grpc.is_none() && response.status() == StatusCode::OK && !response.body().is_end_stream() {
             self.code = response.status();
             self.unjudged = Some(took);
         } else {
@@ -250,6 +267,7 @@ impl Record {
             grpc_code,
             reason: self.reason,
             attempts: self.attempts,
+            retry_refused: self.retry_refused.map(Refused::as_str),
             bytes_in,
             bytes_out: self.bytes_out,
             queued: self.queued,

@@ -76,8 +76,8 @@ mod tests {
 
     use super::*;
     use crate::config::model::{
-        Action, HeaderRules, HostMatch, HostName, Match, PathMatch, Rewrite, Route, TimeoutOverrides, UpstreamIndex,
-        ValueMatch, ValueTest,
+        Action, HeaderRules, HostMatch, HostName, Match, PathMatch, RetryOverrides, Rewrite, Route, TimeoutOverrides,
+        UpstreamIndex, ValueMatch, ValueTest,
     };
 
     fn route(matcher: Match) -> Route {
@@ -90,6 +90,8 @@ mod tests {
             request_headers: HeaderRules::default(),
             response_headers: HeaderRules::default(),
             timeouts: TimeoutOverrides::default(),
+            deadline_header: None,
+            retries: RetryOverrides::default(),
         }
     }
 

@@ -244,7 +244,7 @@ impl Http1Connection {
             },
             None => (Reason::IdleTimeout, attempt.deadlines.idle.map(|bound| upload.progress + bound)),
         };
-        ready!(self.timer.poll(cx, earlier(deadline, attempt.deadlines.request)));
+        ready!(self.timer.poll(cx, earlier(deadline, attempt.deadlines.head())));
         let reason = attempt.deadlines.reason(reason);
         Poll::Ready(Failure { error: Error::upstream(reason), stale: false, body_intact: false })
     }

@@ -140,6 +140,8 @@ impl Http2Connection {
         let mut sending = std::pin::pin!(sending);
         let mut timer = Timer::default();
         let deadlines = attempt.deadlines;
+        // Whatever becomes of this attempt: when it is over, so is its request.
+        let mut request_side = RequestSide { body: shared, watch: upload.clone() };
         let outcome = std::future::poll_fn(|cx| {
             if let Poll::Ready(outcome) = sending.as_mut().poll(cx) {
                 return Poll::Ready(outcome.map_err(|mut error| {
@@ -156,16 +158,13 @@ impl Http2Connection {
             }
             upload.waiting.replace(Some(cx.waker().clone()));
             let (reason, deadline) = upload.patience(deadlines);
-            ready!(timer.poll(cx, earlier(deadline, deadlines.request)));
+            ready!(timer.poll(cx, earlier(deadline, deadlines.head())));
             let reason = deadlines.reason(reason);
             Poll::Ready(Err(Failure { error: Error::upstream(reason), stale: false, body_intact: false }))
         })
         .await;
         match outcome {
-            Ok(response) => {
-                let request = RequestSide { body: shared, watch: upload };
-                Ok(from_http2(response, request, stream, guard, deadlines))
-            }
+            Ok(response) => Ok(from_http2(response, request_side, stream, guard, deadlines)),
             Err(mut failure) => {
                 // The client's failure explains the stream's.
                 if let Some((reason, source)) = upload.failed.get() {
@@ -173,7 +172,7 @@ impl Http2Connection {
                 }
                 failure.body_intact = !upload.touched.get();
                 if failure.body_intact {
-                    *attempt.body = std::mem::take(&mut *shared.borrow_mut());
+                    *attempt.body = request_side.take();
                 }
                 Err(failure)
             }
@@ -362,6 +361,13 @@ impl http_body::Body for Upload {
 struct RequestSide {
     body: Rc<RefCell<Body>>,
     watch: Rc<UploadWatch>,
+}
+
+impl RequestSide {
+    /// The body, back from hyper; whoever still has it there finds it at its end.
+    fn take(&mut self) -> Body {
+        std::mem::take(&mut *self.body.borrow_mut())
+    }
 }
 
 impl Drop for RequestSide {

@@ -18,6 +18,7 @@ use http::header::CONTENT_TYPE;
 use tokio::time::Instant;
 
 use crate::error::Reason;
+use crate::runtime::timer::earlier;
 
 /// When an attempt has to have got where. `None` is no bound.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct Deadlines {
     pub(crate) connect: Option<Duration>,
     /// From the request's last byte to the response's headers.
     pub(crate) response: Option<Duration>,
+    /// The attempt, up to the response's headers; a point in time.
+    pub(crate) per_try: Option<Instant>,
     /// Silence in both directions.
     pub(crate) idle: Option<Duration>,
     /// The same for a response that is an event stream.
@@ -39,16 +42,26 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Why time is up: the whole request's deadline explains a timeout once it has passed.
+    /// When the response's headers have to be there, whatever else holds.
+    pub(crate) fn head(&self) -> Option<Instant> {
+        earlier(self.request, self.per_try)
+    }
+
+    /// Why time is up: the whole request's deadline, or the attempt's, explains a timeout once it has passed.
     pub(crate) fn reason(&self, otherwise: Reason) -> Reason {
-        match self.request {
-            Some(deadline) if Instant::now() >= deadline => self.request_reason,
-            _ => otherwise,
+        let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if passed(self.request) {
+            self.request_reason
+        } else if passed(self.per_try) {
+            Reason::PerTryTimeout
+        } else {
+            otherwise
         }
     }
 
     /// The same, with the patience that the response's kind deserves.
     fn for_response(mut self, headers: &HeaderMap) -> Self {
+        self.per_try = None;
         let kind = headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
         if kind.starts_with(b"text/event-stream") {
             self.idle = self.stream_idle;

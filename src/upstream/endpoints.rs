@@ -185,7 +185,7 @@ mod tests {
     }
 
     fn awaited() -> Endpoints {
-        let limits = UpstreamLimits { connections: 1, requests: 1, waiting: 1 };
+        let limits = UpstreamLimits { connections: 1, requests: 1, waiting: 1, retries: 1 };
         Endpoints::awaited(Arc::new(UpstreamState::new("a", limits)))
     }
 

@@ -4,6 +4,7 @@
 //! `state`.
 
 pub(crate) mod balancer;
+pub(crate) mod budget;
 pub(crate) mod endpoints;
 pub(crate) mod hashing;
 pub(crate) mod latency;

@@ -36,6 +36,7 @@ impl Registry {
             None => Arc::new(UpstreamState::new(&upstream.name, upstream.limits)),
         };
         state.set_slow_start(upstream.balancing.slow_start);
+        state.budget.set(upstream.retry_budget);
         let same = known.filter(|known| known.source == upstream.source);
         if let Some(endpoints) = same.and_then(|known| known.endpoints.upgrade()) {
             return (state, endpoints);

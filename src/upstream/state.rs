@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::budget::Budget;
 use super::latency::Latency;
 use super::limit::Limit;
 use super::moment::{Moment, micros};
@@ -27,6 +30,10 @@ pub(crate) struct UpstreamState {
     pub(crate) requests: Arc<Limit>,
     /// Requests that wait for a connection.
     pub(crate) waiting: Arc<Limit>,
+    /// Requests in flight that have been sent again.
+    pub(crate) retries: Arc<Limit>,
+    /// How many more may be.
+    pub(crate) budget: Budget,
     /// Rises with every change of an endpoint's standing.
     pub(super) changes: AtomicU64,
     /// Microseconds over which a new endpoint's share grows; 0: it has it at once.
@@ -179,6 +186,8 @@ impl UpstreamState {
             waiting: Limit::new(limits.waiting),
             changes: AtomicU64::new(0),
             slow_start: AtomicU64::new(0),
+            retries: Limit::new(limits.retries),
+            budget: Budget::new(Instant::now()),
             known: Mutex::default(),
         }
     }
@@ -188,6 +197,7 @@ impl UpstreamState {
         self.connections.set_max(limits.connections);
         self.requests.set_max(limits.requests);
         self.waiting.set_max(limits.waiting);
+        self.retries.set_max(limits.retries);
     }
 
     /// Over how long the share of endpoints grows that are new from now on.
@@ -226,7 +236,7 @@ mod tests {
 
     #[test]
     fn memory_lasts_as_long_as_somebody_uses_it() {
-        let upstream = UpstreamState::new("a", UpstreamLimits { connections: 1, requests: 1, waiting: 1 });
+        let upstream = UpstreamState::new("a", UpstreamLimits { connections: 1, requests: 1, waiting: 1, retries: 1 });
         let address = EndpointAddress::Tcp("127.0.0.1:1".parse().unwrap());
         let endpoint = || upstream.endpoints([&address].into_iter(), Moment::from_micros(1)).remove(0);
         let first = endpoint();

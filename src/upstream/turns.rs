@@ -206,7 +206,7 @@ mod tests {
 
     /// Endpoints with these weights and zones, on ports from 1.
     fn endpoints(members: &[(u32, Option<&str>)]) -> Arc<Endpoints> {
-        let limits = UpstreamLimits { connections: 1, requests: 1, waiting: 1 };
+        let limits = UpstreamLimits { connections: 1, requests: 1, waiting: 1, retries: 1 };
         let endpoints = Endpoints::awaited(Arc::new(UpstreamState::new("a", limits)));
         publish(&endpoints, members);
         Arc::new(endpoints)

@@ -4,11 +4,13 @@
 //! copied as it stands.
 
 mod consul;
+mod retries;
 mod yaml;
 
 use yaml::Yaml;
 pub(crate) use yaml::quoted;
 
+use self::retries::is_beside_us;
 use super::builtin;
 use super::given::{Given, Named, Spanned};
 use super::model::Direction;
@@ -246,6 +248,7 @@ impl Long<'_> {
         self.optional(&mut entries, "request_headers", &route.request_headers);
         self.optional(&mut entries, "response_headers", &route.response_headers);
         self.optional(&mut entries, "timeouts", &route.timeouts);
+        self.optional(&mut entries, "retries", &route.retries);
         map(entries)
     }
 
@@ -258,6 +261,7 @@ impl Long<'_> {
             ("timeouts", self.timeouts(None, defaults.and_then(|defaults| defaults.timeouts.get()))),
             ("limits", self.limits(None, defaults.and_then(|defaults| defaults.limits.get()))),
             ("on_empty", self.on_empty(None, defaults.map(|defaults| &defaults.on_empty))),
+            ("retries", self.retries(None, defaults.and_then(|defaults| defaults.retries.get()), false)),
         ])
     }
 
@@ -330,6 +334,14 @@ impl Long<'_> {
                     defaults.and_then(|defaults| defaults.limits.get()),
                 ),
             ),
+            (
+                "retries",
+                self.retries(
+                    long.and_then(|long| long.retries.get()),
+                    defaults.and_then(|defaults| defaults.retries.get()),
+                    is_beside_us(given.get()),
+                ),
+            ),
         ];
         if source_name != "static" {
             entries.push(("on_empty", on_empty));
@@ -353,6 +365,7 @@ impl Long<'_> {
                 first(|timeouts| &timeouts.response)
                     .unwrap_or(Yaml::Comment(format!("{}, and none for gRPC", period(builtin.response)))),
             ),
+            ("per_try", first(|timeouts| &timeouts.per_try).unwrap_or(text(period(builtin.per_try)))),
             // Written, it would hold for gRPC and event streams too.
             (
                 "idle",
@@ -361,6 +374,10 @@ impl Long<'_> {
             ),
             ("request", first(|timeouts| &timeouts.request).unwrap_or(text(period(builtin.request)))),
             ("tunnel_idle", first(|timeouts| &timeouts.tunnel_idle).unwrap_or(text(period(builtin.tunnel_idle)))),
+            ("deadline_header", {
+                let node = own.into_iter().chain(defaults).find_map(|timeouts| timeouts.deadline_header.node());
+                node.map_or(text("none"), |node| self.copy(node))
+            }),
         ])
     }
 
@@ -374,6 +391,7 @@ impl Long<'_> {
             ("connections", one(both().find_map(|limits| limits.connections.node()), builtin.connections)),
             ("requests", one(both().find_map(|limits| limits.requests.node()), builtin.requests)),
             ("waiting", one(both().find_map(|limits| limits.waiting.node()), builtin.waiting)),
+            ("retries", one(both().find_map(|limits| limits.retries.node()), builtin.retries)),
         ])
     }
 

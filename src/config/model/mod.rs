@@ -21,8 +21,10 @@ pub use consul::{
     AgentAddress, Consul, ConsulConsistency, ConsulSource, ConsulTarget, OnEmpty, Passing, Register, RegisterCheck,
 };
 
+mod retries;
 mod tls;
 
+pub use retries::{Backoff, Retries, RetryBudget, RetryConditions, RetryOverrides};
 pub use tls::{CertificateFiles, ClientCertificates, IdentityPattern, ListenerTls, TlsName, TlsVersion, UpstreamTls};
 
 /// A whole configuration.
@@ -79,6 +81,16 @@ pub enum EndpointAddress {
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
+}
+
+impl EndpointAddress {
+    /// True where it is on this machine, or in this pod.
+    pub(crate) fn is_beside_us(&self) -> bool {
+        match self {
+            EndpointAddress::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            EndpointAddress::Unix(_) => true,
+        }
+    }
 }
 
 impl fmt::Display for BindAddress {
@@ -285,6 +297,10 @@ pub struct Route {
     pub response_headers: HeaderRules,
     /// What this route says of timeouts; `None`: as the upstream says.
     pub timeouts: TimeoutOverrides,
+    /// What this route says of [`Upstream::deadline_header`].
+    pub deadline_header: Option<Option<HeaderName>>,
+    /// What this route says of retries.
+    pub retries: RetryOverrides,
 }
 
 /// What a request must look like. Empty lists match everything.
@@ -438,6 +454,7 @@ pub struct HeaderRules {
 pub struct TimeoutOverrides {
     pub connect: Option<Option<Duration>>,
     pub response: Option<Option<Duration>>,
+    pub per_try: Option<Option<Duration>>,
     pub idle: Option<Option<Duration>>,
     pub request: Option<Option<Duration>>,
     pub tunnel_idle: Option<Option<Duration>>,
@@ -453,6 +470,8 @@ pub struct Timeouts {
     /// True where `response` was written: only then does it hold for gRPC, whose servers may hold their headers back
     /// until their first message.
     pub response_written: bool,
+    /// From an attempt's start to its response's headers. Default none.
+    pub per_try: Option<Duration>,
     /// Silence in both directions. Default 60 s.
     pub idle: Option<Duration>,
     /// True where `idle` was written: then it also holds for gRPC and event streams, whose default is 5 m.
@@ -478,10 +497,16 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// Its timeouts, with the defaults merged in.
     pub timeouts: Timeouts,
+    /// The header in which HTTP requests say how many milliseconds are left.
+    pub deadline_header: Option<HeaderName>,
     /// Its limits.
     pub limits: UpstreamLimits,
     /// How its endpoints are chosen.
     pub balancing: Balancing,
+    /// Its retries, with the defaults merged in.
+    pub retries: Retries,
+    /// How many of them there may be.
+    pub retry_budget: RetryBudget,
 }
 
 /// Where endpoints come from. Discovery by DNS will stand beside these.
@@ -524,4 +549,6 @@ pub struct UpstreamLimits {
     pub requests: u32,
     /// Requests that wait for a connection. Default 1,024.
     pub waiting: u32,
+    /// Requests in flight that have been sent again. Default 64.
+    pub retries: u32,
 }

@@ -7,6 +7,7 @@
 pub(crate) mod balancing;
 pub(crate) mod consul;
 pub(crate) mod listener;
+pub(crate) mod retries;
 pub(crate) mod route;
 pub(crate) mod tls;
 pub(crate) mod upstream;

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::retries::Retries;
 use super::upstream::Timeouts;
 use crate::config::given::{Given, Named, Pairs, Spanned};
 use crate::config::model::IdentityPattern;
@@ -35,6 +36,8 @@ pub(crate) struct Route {
     pub(crate) response_headers: Given<HeaderRules>,
     /// What this route says of timeouts, key by key over what its upstream says.
     pub(crate) timeouts: Given<Timeouts>,
+    /// What this route says of retries, key by key over what its upstream says.
+    pub(crate) retries: Given<Retries>,
 }
 
 /// What a request must look like; everything written must hold.

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::balancing::LoadBalancer;
 use super::consul::{ConsulForm, OnEmptyForm};
+use super::retries::Retries;
 use super::tls::UpstreamTls;
 use crate::config::given::{Given, Spanned};
 use crate::config::model::EndpointAddress;
@@ -54,6 +55,8 @@ pub(crate) struct UpstreamLong {
     pub(crate) timeouts: Given<Timeouts>,
     /// How much there may be at once.
     pub(crate) limits: Given<UpstreamLimits>,
+    /// What is sent again, how often and when.
+    pub(crate) retries: Given<Retries>,
 }
 
 /// What every upstream starts from.
@@ -74,6 +77,8 @@ pub(crate) struct Defaults {
     pub(crate) timeouts: Given<Timeouts>,
     /// How much there may be at once.
     pub(crate) limits: Given<UpstreamLimits>,
+    /// What is sent again, how often and when.
+    pub(crate) retries: Given<Retries>,
 }
 
 /// An address, or an address and its weight.
@@ -122,12 +127,17 @@ pub(crate) struct Timeouts {
     pub(crate) connect: Given<OrNone<Period>>,
     /// From the request's last byte to the response's headers. Default 15s; none for gRPC.
     pub(crate) response: Given<OrNone<Period>>,
+    /// From an attempt's start to its response's headers. Default none.
+    pub(crate) per_try: Given<OrNone<Period>>,
     /// Silence in both directions. Default 60s; 5m for gRPC and event streams.
     pub(crate) idle: Given<OrNone<Period>>,
     /// The whole request. Default none.
     pub(crate) request: Given<OrNone<Period>>,
     /// Silence in a tunnel (Upgrade, CONNECT). Default 1h.
     pub(crate) tunnel_idle: Given<OrNone<Period>>,
+    /// The header in which HTTP requests say how many milliseconds are left, read and sent on. Default none; gRPC has
+    /// `grpc-timeout`.
+    pub(crate) deadline_header: Given<OrNone<Text>>,
 }
 
 /// How much there may be at once, in all workers together. What is beyond is refused at once.
@@ -140,4 +150,6 @@ pub(crate) struct UpstreamLimits {
     pub(crate) requests: Given<Number<1, 1_000_000>>,
     /// Requests that wait for a connection. Default 1024.
     pub(crate) waiting: Given<Number<0, 1_000_000>>,
+    /// Requests in flight that have been sent again. Default 64.
+    pub(crate) retries: Given<Number<0, 1_000_000>>,
 }

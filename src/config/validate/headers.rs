@@ -64,7 +64,7 @@ impl Validator<'_> {
         rules
     }
 
-    fn header_name(&mut self, text: &str, node: NodeId) -> Option<HeaderName> {
+    pub(super) fn header_name(&mut self, text: &str, node: NodeId) -> Option<HeaderName> {
         let shown = quote(self.tree.written(node));
         let Ok(name) = HeaderName::from_bytes(text.to_ascii_lowercase().as_bytes()) else {
             self.error("invalid-name", node, format!("{shown} is not the name of a header"), "");

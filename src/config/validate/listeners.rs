@@ -5,7 +5,8 @@ use crate::config::builtin;
 use crate::config::findings::Finding;
 use crate::config::given::{Given, Spanned};
 use crate::config::model::{
-    BindAddress, Direction, HeaderRules, Listener, ListenerLimits, Match, Mode, Rewrite, Route, TimeoutOverrides, Trust,
+    BindAddress, Direction, HeaderRules, Listener, ListenerLimits, Match, Mode, RetryOverrides, Rewrite, Route,
+    TimeoutOverrides, Trust,
 };
 use crate::config::raw::listener as raw;
 use crate::config::scalar::OrNone;
@@ -128,6 +129,8 @@ impl<'a> Validator<'a> {
             request_headers: HeaderRules::default(),
             response_headers: HeaderRules::default(),
             timeouts: TimeoutOverrides::default(),
+            deadline_header: None,
+            retries: RetryOverrides::default(),
         })
     }
 

@@ -15,6 +15,7 @@ mod names;
 mod patterns;
 mod proxy;
 mod register;
+mod retries;
 mod routes;
 mod tcp;
 mod tls;
@@ -22,6 +23,8 @@ mod upstreams;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+
+use http::HeaderName;
 
 use super::builtin;
 use super::findings::{Finding, Findings};
@@ -59,6 +62,7 @@ pub(crate) fn validate(raw: &Configuration, tree: &Tree, findings: &mut Findings
         used: HashSet::new(),
         unresolved: false,
         files: Vec::new(),
+        default_deadline_header: None,
         patterns: Patterns::default(),
         addresses: Addresses::default(),
         comparisons: 0,
@@ -103,6 +107,8 @@ struct Validator<'a> {
     /// Whether something names an upstream that is not there.
     unresolved: bool,
     files: Vec<NamedFile>,
+    /// What upstreams have that do not say it themselves.
+    default_deadline_header: Option<HeaderName>,
     patterns: Patterns,
     addresses: Addresses,
     /// Pairs of routes that were compared, over all listeners.

@@ -50,12 +50,15 @@ impl<'a> Validator<'a> {
             let action = self.action(route, spanned.node);
             self.without_effect(route);
             self.check_timeouts(&route.timeouts);
+            self.check_retries(&route.retries, true);
             routes.push(Route {
                 rewrite: self.rewrite(&route.rewrite, &matcher.path, sound),
                 request_headers: self.header_rules(&route.request_headers, Template::parse_for_request),
                 response_headers: self.header_rules(&route.response_headers, Template::parse_for_response),
                 timeouts: overrides(route.timeouts.get()),
                 allow: self.callers(&route.allow, listener),
+                deadline_header: self.deadline_header(&route.timeouts),
+                retries: super::retries::overrides(&route.retries),
                 name,
                 matcher,
                 action,
@@ -208,6 +211,7 @@ impl<'a> Validator<'a> {
             ("rewrite", route.rewrite.node()),
             ("request_headers", route.request_headers.node()),
             ("timeouts", route.timeouts.node()),
+            ("retries", route.retries.node()),
         ] {
             if let Some(node) = node {
                 let reason = format!("`{name}` does nothing here: this route sends no request");
@@ -324,6 +328,7 @@ fn overrides(timeouts: Option<&Timeouts>) -> TimeoutOverrides {
     TimeoutOverrides {
         connect: said(&timeouts.connect),
         response: said(&timeouts.response),
+        per_try: said(&timeouts.per_try),
         idle: said(&timeouts.idle),
         request: said(&timeouts.request),
         tunnel_idle: said(&timeouts.tunnel_idle),

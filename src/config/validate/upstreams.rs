@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::Validator;
 use super::consul::on_empty;
 use crate::config::address::looks_like_address;
@@ -26,7 +28,9 @@ impl<'a> Validator<'a> {
     pub(super) fn named_upstreams(&mut self) {
         let raw = self.raw;
         if let Some(defaults) = raw.defaults.get() {
+            self.default_deadline_header = self.deadline_header(&defaults.timeouts).flatten();
             self.check_timeouts(&defaults.timeouts);
+            self.check_retries(&defaults.retries, false);
         }
         for (name, upstream) in raw.upstreams.get().map_or(&[][..], |named| &named.0) {
             self.check_name(name);
@@ -50,6 +54,7 @@ impl<'a> Validator<'a> {
                         "remove `on_empty`: it is for endpoints that are looked up",
                     );
                 }
+                self.check_retries(&long.retries, false);
             }
             let upstream = self.upstream(name.value.clone(), source, long);
             self.by_name.insert(&name.value, UpstreamIndex(self.upstreams.len()));
@@ -178,25 +183,54 @@ impl<'a> Validator<'a> {
     /// Numbers of one mapping that contradict each other. What another level wrote is overridden, not contradicted.
     pub(super) fn check_timeouts(&mut self, timeouts: &Given<raw::Timeouts>) {
         let Some(timeouts) = timeouts.get() else { return };
-        let all = [&timeouts.connect, &timeouts.response, &timeouts.idle, &timeouts.request, &timeouts.tunnel_idle];
+        let all = [
+            &timeouts.connect,
+            &timeouts.response,
+            &timeouts.per_try,
+            &timeouts.idle,
+            &timeouts.request,
+            &timeouts.tunnel_idle,
+        ];
         for spanned in all.into_iter().filter_map(Given::spanned) {
             if spanned.value.0.is_some_and(|period| period.0.is_zero()) {
                 let reason = format!("a timeout of {} ends everything before it begins", self.shown(spanned.node));
                 self.error("impossible-number", spanned.node, reason, "write `none` for no timeout");
             }
         }
-        let Some(request) = timeouts.request.spanned() else { return };
-        let Some(most) = request.value.0 else { return };
-        for (name, given) in [("response", &timeouts.response), ("connect", &timeouts.connect)] {
+        let within_request =
+            [("response", &timeouts.response), ("connect", &timeouts.connect), ("per_try", &timeouts.per_try)];
+        self.bounded_by(&timeouts.request, "request", "which bounds the whole", &within_request);
+        let within_response = [("per_try", &timeouts.per_try)];
+        self.bounded_by(&timeouts.response, "response", "after which nobody waits any more", &within_response);
+    }
+
+    /// Outer `None`: not said.
+    pub(super) fn deadline_header(&mut self, timeouts: &Given<raw::Timeouts>) -> Option<Option<HeaderName>> {
+        let header = timeouts.get()?.deadline_header.spanned()?;
+        Some(header.value.0.as_ref().and_then(|name| self.header_name(&name.0, header.node)))
+    }
+
+    /// None of `inner` may be longer than `outer`.
+    fn bounded_by(
+        &mut self,
+        outer: &Given<OrNone<Period>>,
+        outer_name: &'static str,
+        why: &str,
+        inner: &[(&str, &Given<OrNone<Period>>)],
+    ) {
+        let Some(outer) = outer.spanned() else { return };
+        let Some(most) = outer.value.0 else { return };
+        for (name, given) in inner {
             let Some(spanned) = given.spanned() else { continue };
             if spanned.value.0.is_some_and(|period| period.0 > most.0) {
                 let reason = format!(
-                    "`{name}` ({}) is longer than `request` ({}), which bounds the whole",
+                    "`{name}` ({}) is longer than `{outer_name}` ({}), {why}",
                     self.tree.written(spanned.node),
-                    self.tree.written(request.node)
+                    self.tree.written(outer.node)
                 );
                 let finding = Finding::error("impossible-number", spanned.node, reason);
-                self.push(finding.hint("lower it, or raise `request`").related(request.node, "`request`"));
+                let label = if outer_name == "request" { "`request`" } else { "`response`" };
+                self.push(finding.hint(format!("lower it, or raise `{outer_name}`")).related(outer.node, label));
             }
         }
     }
@@ -296,6 +330,9 @@ impl<'a> Validator<'a> {
         let balancing = self.balancing(long);
         let raw = self.raw;
         let defaults = raw.defaults.get();
+        let deadline_header = long.and_then(|long| self.deadline_header(&long.timeouts));
+        let (retries, retry_budget) =
+            super::retries::merged(long.map(|long| &long.retries), defaults.map(|defaults| &defaults.retries), &source);
         let protocol =
             long.and_then(|long| long.protocol.get()).or_else(|| defaults.and_then(|defaults| defaults.protocol.get()));
         Upstream {
@@ -317,6 +354,9 @@ impl<'a> Validator<'a> {
                 defaults.and_then(|defaults| defaults.limits.get()),
             ),
             balancing,
+            deadline_header: deadline_header.unwrap_or_else(|| self.default_deadline_header.clone()),
+            retries,
+            retry_budget,
         }
     }
 }
@@ -341,6 +381,7 @@ fn merged_timeouts(own: Option<&raw::Timeouts>, defaults: Option<&raw::Timeouts>
     Timeouts {
         connect: pick(|timeouts| &timeouts.connect, builtin.connect),
         response: pick(|timeouts| &timeouts.response, builtin.response),
+        per_try: pick(|timeouts| &timeouts.per_try, builtin.per_try),
         idle: pick(|timeouts| &timeouts.idle, builtin.idle),
         response_written: own.into_iter().chain(defaults).any(|timeouts| timeouts.response.get().is_some()),
         idle_written: own.into_iter().chain(defaults).any(|timeouts| timeouts.idle.get().is_some()),
@@ -361,5 +402,6 @@ fn merged_limits(own: Option<&raw::UpstreamLimits>, defaults: Option<&raw::Upstr
         ),
         requests: first([own.map(|own| &own.requests), defaults.map(|defaults| &defaults.requests)], builtin.requests),
         waiting: first([own.map(|own| &own.waiting), defaults.map(|defaults| &defaults.waiting)], builtin.waiting),
+        retries: first([own.map(|own| &own.retries), defaults.map(|defaults| &defaults.retries)], builtin.retries),
     }
 }

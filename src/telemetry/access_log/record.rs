@@ -37,6 +37,8 @@ pub struct Record<'a> {
     pub reason: Option<Reason>,
     /// How often it was sent.
     pub attempts: u32,
+    /// What stopped further retries, where something did.
+    pub retry_refused: Option<&'static str>,
     /// Body bytes from the client.
     pub bytes_in: u64,
     /// Body bytes to the client.
@@ -123,6 +125,11 @@ impl Record<'_> {
         }
         out.extend_from_slice(b",\"attempts\":");
         json::integer(out, self.attempts.into());
+        if let Some(refused) = self.retry_refused {
+            out.extend_from_slice(b",\"retry_refused\":\"");
+            out.extend_from_slice(refused.as_bytes());
+            out.push(b'"');
+        }
         out.extend_from_slice(b",\"bytes_in\":");
         json::integer(out, self.bytes_in);
         out.extend_from_slice(b",\"bytes_out\":");
@@ -173,6 +180,7 @@ pub(super) mod tests {
             grpc_code: None,
             reason: None,
             attempts: 1,
+            retry_refused: None,
             bytes_in: 0,
             bytes_out: 512,
             queued: Some(Duration::ZERO),
@@ -232,6 +240,7 @@ pub(super) mod tests {
             code: 200,
             grpc_code: Some(14),
             reason: Some(Reason::ConnectFailure),
+            retry_refused: Some("budget"),
             host: Some(b"a\",\"code\":1,\"\xff\n"),
             path: b"/\x1b[31m",
             request_id: "\"}",
@@ -242,6 +251,7 @@ pub(super) mod tests {
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["grpc_code"], 14);
         assert_eq!(value["reason"], "connect_failure");
+        assert_eq!(value["retry_refused"], "budget");
         assert_eq!(value["host"], "a\",\"code\":1,\"\u{fffd}\n");
         assert_eq!(value["request_id"], "\"}");
         assert_eq!(value["protocol"], "h1.0");

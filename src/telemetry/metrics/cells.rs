@@ -35,6 +35,8 @@ pub enum ListenerCounter {
     RejectedHeaderTimeout,
     /// No file descriptor was left.
     RejectedNoDescriptor,
+    /// A request that somebody before had sent already.
+    RetriedRequests,
     /// A connection of TLS 1.2.
     Tls1_2,
     /// A connection of TLS 1.3.
@@ -78,6 +80,20 @@ pub enum UpstreamCounter {
     ReceivedBytes,
     /// A request went out again on a fresh connection because its idle one had died.
     StaleConnectionReplays,
+    /// A retry that the endpoint answered well.
+    RetrySuccess,
+    /// A retry that failed as well.
+    RetryFailure,
+    /// No retry: there were as many as there may be.
+    RetryRefusedMax,
+    /// No retry: the budget was spent.
+    RetryRefusedBudget,
+    /// No retry: the body was not kept.
+    RetryRefusedBodyTooLarge,
+    /// No retry: no time was left.
+    RetryRefusedDeadline,
+    /// No retry: it might have been processed twice.
+    RetryRefusedNotIdempotent,
 }
 
 /// A metric and the value of its second label, where it has one.
@@ -111,13 +127,14 @@ impl ListenerCounter {
         self as usize >= Self::Tls1_2 as usize
     }
 
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::Http1Connections,
         Self::Http2Connections,
         Self::TcpConnections,
         Self::RejectedConnectionLimit,
         Self::RejectedHeaderTimeout,
         Self::RejectedNoDescriptor,
+        Self::RetriedRequests,
         Self::Tls1_2,
         Self::Tls1_3,
         Self::TlsNone,
@@ -140,6 +157,7 @@ impl ListenerCounter {
             Self::RejectedConnectionLimit => (&family::DOWNSTREAM_REJECTS, Some("connection_limit")),
             Self::RejectedHeaderTimeout => (&family::DOWNSTREAM_REJECTS, Some("header_timeout")),
             Self::RejectedNoDescriptor => (&family::DOWNSTREAM_REJECTS, Some("no_descriptor")),
+            Self::RetriedRequests => (&family::RETRIED_REQUESTS, None),
             Self::Tls1_2 => (&family::TLS_CONNECTIONS, Some("1.2")),
             Self::Tls1_3 => (&family::TLS_CONNECTIONS, Some("1.3")),
             Self::TlsNone => (&family::TLS_CONNECTIONS, Some("none")),
@@ -157,7 +175,7 @@ impl ListenerCounter {
 }
 
 impl UpstreamCounter {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Connected,
         Self::ConnectFailure,
         Self::ConnectTimeout,
@@ -165,6 +183,13 @@ impl UpstreamCounter {
         Self::SentBytes,
         Self::ReceivedBytes,
         Self::StaleConnectionReplays,
+        Self::RetrySuccess,
+        Self::RetryFailure,
+        Self::RetryRefusedMax,
+        Self::RetryRefusedBudget,
+        Self::RetryRefusedBodyTooLarge,
+        Self::RetryRefusedDeadline,
+        Self::RetryRefusedNotIdempotent,
     ];
 
     pub(super) const fn row(self) -> Row {
@@ -176,6 +201,13 @@ impl UpstreamCounter {
             Self::SentBytes => (&family::UPSTREAM_SENT_BYTES, None),
             Self::ReceivedBytes => (&family::UPSTREAM_RECEIVED_BYTES, None),
             Self::StaleConnectionReplays => (&family::STALE_CONNECTION_REPLAYS, None),
+            Self::RetrySuccess => (&family::RETRIES, Some("success")),
+            Self::RetryFailure => (&family::RETRIES, Some("failure")),
+            Self::RetryRefusedMax => (&family::RETRIES, Some("max")),
+            Self::RetryRefusedBudget => (&family::RETRIES, Some("budget")),
+            Self::RetryRefusedBodyTooLarge => (&family::RETRIES, Some("body_too_large")),
+            Self::RetryRefusedDeadline => (&family::RETRIES, Some("deadline")),
+            Self::RetryRefusedNotIdempotent => (&family::RETRIES, Some("not_idempotent")),
         }
     }
 }

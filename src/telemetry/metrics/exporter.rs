@@ -61,6 +61,12 @@ pub struct UpstreamFacts {
     pub connections_open: u64,
     /// Connections that carry no request.
     pub connections_idle: u64,
+    /// Requests in flight that have been sent again.
+    pub retries_in_flight: u64,
+    /// Retries that the budget would pay for.
+    pub retry_budget_balance: f64,
+    /// Attempts per request.
+    pub amplification: f64,
 }
 
 /// A certificate's end.
@@ -221,17 +227,20 @@ impl Proxy {
         family::ENDPOINTS.of(counts.iter().map(sample).collect())
     }
 
-    fn upstreams(&self, facts: &[UpstreamFacts]) -> [MetricFamily; 4] {
+    fn upstreams(&self, facts: &[UpstreamFacts]) -> [MetricFamily; 7] {
         let names = self.state.names.tables();
-        let gauge = |family: &Family, value: fn(&UpstreamFacts) -> u64| {
-            let sample = |facts: &UpstreamFacts| family.sample(&[names.upstream(facts.upstream)], value(facts) as f64);
+        let gauge = |family: &Family, value: fn(&UpstreamFacts) -> f64| {
+            let sample = |facts: &UpstreamFacts| family.sample(&[names.upstream(facts.upstream)], value(facts));
             family.of(facts.iter().map(sample).collect())
         };
         [
-            gauge(&family::UPSTREAM_REQUESTS_IN_FLIGHT, |facts| facts.requests_in_flight),
-            gauge(&family::UPSTREAM_REQUESTS_WAITING, |facts| facts.requests_waiting),
-            gauge(&family::UPSTREAM_CONNECTIONS_OPEN, |facts| facts.connections_open),
-            gauge(&family::UPSTREAM_CONNECTIONS_IDLE, |facts| facts.connections_idle),
+            gauge(&family::UPSTREAM_REQUESTS_IN_FLIGHT, |facts| facts.requests_in_flight as f64),
+            gauge(&family::UPSTREAM_REQUESTS_WAITING, |facts| facts.requests_waiting as f64),
+            gauge(&family::UPSTREAM_CONNECTIONS_OPEN, |facts| facts.connections_open as f64),
+            gauge(&family::UPSTREAM_CONNECTIONS_IDLE, |facts| facts.connections_idle as f64),
+            gauge(&family::RETRIES_IN_FLIGHT, |facts| facts.retries_in_flight as f64),
+            gauge(&family::RETRY_BUDGET_BALANCE, |facts| facts.retry_budget_balance),
+            gauge(&family::AMPLIFICATION, |facts| facts.amplification),
         ]
     }
 }
@@ -296,6 +305,9 @@ mod tests {
                 requests_waiting: 1,
                 connections_open: 9,
                 connections_idle: 3,
+                retries_in_flight: 2,
+                retry_budget_balance: 10.0,
+                amplification: 1.5,
             }],
             discoveries: vec![DiscoveryFacts {
                 upstream,
@@ -337,6 +349,7 @@ mod tests {
             r#"outrigger_upstream_connections_open{upstream="payments"} 9"#,
             r#"outrigger_upstream_connections_idle{upstream="payments"} 3"#,
             r#"outrigger_tls_certificate_not_after_timestamp_seconds{file="tls.crt"} 1930003200"#,
+            r#"outrigger_retry_amplification_ratio{upstream="payments"} 1.5"#,
             "outrigger_config_generation 7",
             "outrigger_config_last_reload_successful 1",
             "outrigger_config_generations_alive 2",

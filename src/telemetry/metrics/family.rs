@@ -76,6 +76,16 @@ families! {
         "Body bytes received from endpoints.";
     STALE_CONNECTION_REPLAYS = Counter "outrigger_stale_connection_replays_total" ["upstream"]
         "Requests sent again on a fresh connection because the idle one they went out on had died.";
+    RETRIES = Counter "outrigger_retries_total" ["upstream", "outcome"]
+        "Retries: those sent, by how they ended (success, failure), and those refused, by what stopped them.";
+    RETRY_BUDGET_BALANCE = Gauge "outrigger_retry_budget_balance" ["upstream"]
+        "Retries that the budget would pay for now.";
+    RETRIES_IN_FLIGHT = Gauge "outrigger_retries_in_flight" ["upstream"]
+        "Requests in flight that have been sent again.";
+    AMPLIFICATION = Gauge "outrigger_retry_amplification_ratio" ["upstream"]
+        "Attempts per request over the retry budget's window.";
+    RETRIED_REQUESTS = Counter "outrigger_retried_requests_total" ["listener"]
+        "Requests that a client or proxy before this one said it had sent before.";
     ENDPOINTS = Gauge "outrigger_endpoints" ["upstream", "state"]
         "Endpoints by state.";
     DISCOVERY_AGE = Gauge "outrigger_discovery_age_seconds" ["upstream"]

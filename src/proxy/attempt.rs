@@ -1,0 +1,179 @@
+//! One attempt: a connection to the endpoint that was picked, and an exchange on it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{EXPECT, TE};
+use http::{HeaderValue, Method, Response, StatusCode, Version, request};
+use tokio::time::Instant;
+
+use super::deadline;
+use super::hop_by_hop::HopByHop;
+use super::upgrade;
+use super::worker::Worker;
+use crate::body::{Body, Downstream, Tunnel};
+use crate::config::model::UpstreamProtocol;
+use crate::error::{Error, Source};
+use crate::identity::Offer;
+use crate::runtime::timer::earlier;
+use crate::snapshot::{Target, Upstream};
+use crate::telemetry::metrics::UpstreamCounter;
+use crate::telemetry::trace_context::TraceContext;
+use crate::transport::{Answer, Attempt, Checkout, Deadlines, Failure, Negotiated, Wanted};
+use crate::upstream::state::EndpointState;
+
+/// What one attempt goes by.
+pub(super) struct Plan<'a> {
+    pub(super) worker: &'a Rc<Worker>,
+    pub(super) target: &'a Target,
+    pub(super) upstream: &'a Upstream,
+    pub(super) endpoint: &'a Arc<EndpointState>,
+    pub(super) trace: &'a TraceContext,
+    pub(super) hop: &'a HopByHop,
+    pub(super) downstream: Option<&'a Rc<dyn Downstream>>,
+    pub(super) deadlines: Deadlines,
+    pub(super) began: Instant,
+    pub(super) grpc: bool,
+    /// Its listener passes bytes on, whatever they mean.
+    pub(super) tcp: bool,
+    /// Only on a new connection.
+    pub(super) fresh: bool,
+    /// It cannot be repeated: a connection that may be dead is looked at twice.
+    pub(super) careful: bool,
+    /// The head as it came from the client.
+    pub(super) raw_head: &'a [u8],
+}
+
+/// What it took to have a connection; `None` where there was none in the end.
+#[derive(Debug, Default)]
+pub(super) struct Checkpoints {
+    /// Waiting at the upstream's bound.
+    pub(super) queued: Option<Duration>,
+    pub(super) connect: Option<Duration>,
+}
+
+/// Sends the request and waits for the response's headers.
+pub(super) async fn send(
+    plan: &Plan<'_>,
+    head: &mut request::Parts,
+    body: &mut Body,
+    checkpoints: &mut Checkpoints,
+) -> Result<Response<Body>, Failure> {
+    let &Plan { worker, upstream, endpoint, hop, downstream, deadlines, began, raw_head, .. } = plan;
+    let pools = &worker.pools;
+    let span = worker.ids.borrow_mut().span_id();
+    plan.trace.send(&mut head.headers, &span);
+    let tunnel = head.method == Method::CONNECT && !upgrade::is_extended_connect(head);
+    let wanted = Wanted {
+        now: began,
+        // What becomes a tunnel has never spoken HTTP.
+        fresh: plan.fresh || tunnel,
+        careful: plan.careful,
+        until: earlier(deadlines.connect.map(|bound| began + bound), deadlines.head()),
+        idle: deadlines.idle,
+        // What goes through a CONNECT is the client's own, TLS too.
+        tls: upstream.tls.as_ref().filter(|_| !tunnel || plan.tcp),
+        tunnel,
+    };
+    let guard = endpoint.begin();
+    let unsent = |mut error: Error| {
+        if error.source == Source::Upstream {
+            error.reason = deadlines.reason(error.reason);
+        }
+        Failure { error, stale: false, body_intact: true }
+    };
+
+    let only_http1 = tunnel || upgrade::is_wanted(head, hop);
+    let offer = if only_http1 { Offer::Http1 } else { offer(upstream, endpoint, plan.grpc) };
+    // On the heap what most requests do not need: their path need not have room for the largest.
+    let found = match offer {
+        Offer::Http1 | Offer::Nothing => pools.http1(&upstream.state, endpoint, wanted).await.map(Negotiated::Http1),
+        Offer::Http2 => Box::pin(pools.http2(&upstream.state, endpoint, wanted)).await.map(Negotiated::Http2),
+        Offer::Either => Box::pin(pools.negotiated(&upstream.state, endpoint, wanted)).await,
+    };
+    let Checkout { connection, queued, connected } = match found.map_err(unsent)? {
+        Negotiated::Http1(checkout) => checkout,
+        Negotiated::Http2(connection) => {
+            prepare_http2(head, hop);
+            checkpoints.connect = Some(began.elapsed());
+            checkpoints.queued = Some(Duration::ZERO);
+            pass_deadline_on(plan, head);
+            let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began };
+            return Box::pin(connection.exchange(&mut attempt, guard)).await;
+        }
+    };
+    if !connected.is_zero() {
+        worker.metrics.count_upstream(upstream.id, UpstreamCounter::Connected, 1);
+    }
+    checkpoints.queued = Some(queued);
+    checkpoints.connect = Some(connected);
+    if tunnel {
+        let (stream, permit) = connection.into_stream();
+        return Ok(opened(Tunnel {
+            endpoint: Box::new(stream),
+            early: bytes::Bytes::new(),
+            idle: deadlines.tunnel_idle,
+            _guard: Some(Box::new((permit, guard))),
+        }));
+    }
+    let restored = upgrade::prepare_http1(head, hop);
+    prepare_http1(head);
+    pass_deadline_on(plan, head);
+    let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began };
+    match connection.exchange(&mut attempt, guard, pools).await? {
+        Answer::Response(response) => restored.check(response),
+        Answer::Switched { response, raw_head, stream, early, guards } => {
+            let tunnel = Tunnel {
+                endpoint: Box::new(stream),
+                early,
+                idle: deadlines.tunnel_idle,
+                _guard: Some(Box::new(guards)),
+            };
+            let mut response = restored.answer(response, tunnel);
+            response.body_mut().set_raw_head(raw_head);
+            Ok(response)
+        }
+    }
+}
+
+/// gRPC needs HTTP/2. Where nobody said what an upstream speaks, everything else goes as the endpoint chooses under TLS,
+/// and in the clear the way that all understand.
+fn offer(upstream: &Upstream, endpoint: &EndpointState, grpc: bool) -> Offer {
+    let written = upstream.protocol;
+    let said = if written == UpstreamProtocol::Auto { endpoint.protocol() } else { written };
+    match said {
+        UpstreamProtocol::Auto if grpc => Offer::Http2,
+        UpstreamProtocol::Auto if upstream.tls.is_some() => Offer::Either,
+        UpstreamProtocol::Auto | UpstreamProtocol::Http1 => Offer::Http1,
+        UpstreamProtocol::Http2 => Offer::Http2,
+    }
+}
+
+/// How long somebody still waits, for the endpoint to know; as late as possible.
+fn pass_deadline_on(plan: &Plan<'_>, head: &mut request::Parts) {
+    if let Some(deadline) = plan.deadlines.request {
+        let header = plan.target.deadline_header.as_ref();
+        deadline::send(&mut head.headers, deadline.saturating_duration_since(Instant::now()), plan.grpc, header);
+    }
+}
+
+fn prepare_http2(head: &mut request::Parts, hop: &HopByHop) {
+    // The proxy answers for the endpoint: HTTP/2 endpoints are never waited for.
+    head.headers.remove(EXPECT);
+    if hop.trailers {
+        head.headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+fn prepare_http1(head: &mut request::Parts) {
+    if head.version == Version::HTTP_2 {
+        crate::transport::join_cookies(&mut head.headers);
+    }
+}
+
+fn opened(tunnel: Tunnel) -> Response<Body> {
+    let mut response = Response::new(Body::tunnel(tunnel));
+    *response.status_mut() = StatusCode::OK;
+    response
+}
