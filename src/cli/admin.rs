@@ -22,6 +22,8 @@ use crate::config::{self, Document, LoadOptions};
 const DEFAULT: &str = "127.0.0.1:9901";
 /// Names the address for containers, whose commands are written once.
 const ADDRESS_VARIABLE: &str = "OUTRIGGER_ADMIN";
+/// Holds the token, where it is in no file.
+const TOKEN_VARIABLE: &str = "OUTRIGGER_ADMIN_TOKEN";
 /// Most of an answer that is read.
 const ANSWER_BYTES: usize = 16 << 20;
 
@@ -170,6 +172,16 @@ impl Admin {
             _ = connection.as_mut() => exchange.await,
         }
     }
+}
+
+/// The token to show: that of `file`, of the configuration that names the admin, or of the environment.
+pub(super) fn token(file: Option<&Path>, admin: &Admin) -> Result<Option<String>, String> {
+    let Some(file) = file.or(admin.token_file.as_deref()) else {
+        return Ok(std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()));
+    };
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| format!("cannot read the admin token {}: {error}", file.display()))?;
+    Ok(Some(text.trim().to_owned()))
 }
 
 impl Address {

@@ -1,20 +1,18 @@
 //! `outrigger drain`: no new work for a running proxy.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::admin::{Admin, AdminArgs, Question};
+use super::admin::{Admin, AdminArgs, Question, token};
 use super::exit;
 
 /// For the answer to a drain that is not waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// Holds the token, where it is in no file.
-const TOKEN_VARIABLE: &str = "OUTRIGGER_ADMIN_TOKEN";
 
 /// Drain a running proxy: it is unready at once, takes nothing new inbound after drain.delay, and goes on outbound.
 #[derive(Debug, Args)]
@@ -73,10 +71,7 @@ pub fn drain(args: &DrainArgs, output: &mut dyn Write) -> io::Result<u8> {
 
 fn tell(args: &DrainArgs) -> Result<Value, String> {
     let admin = Admin::find(&args.admin, true)?;
-    let token = match args.token_file.as_ref().or(admin.token_file.as_ref()) {
-        Some(file) => Some(read_token(file)?),
-        None => std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()),
-    };
+    let token = token(args.token_file.as_deref(), &admin)?;
     let question = Question {
         method: Method::POST,
         target: if args.wait { "/drain?wait=true" } else { "/drain" },
@@ -95,10 +90,4 @@ fn tell(args: &DrainArgs) -> Result<Value, String> {
             None => format!("the answer ({status}) is not that of an outrigger; is this its admin address?"),
         }),
     }
-}
-
-fn read_token(file: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| format!("cannot read the admin token {}: {error}", file.display()))?;
-    Ok(text.trim().to_owned())
 }

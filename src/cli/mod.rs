@@ -5,9 +5,11 @@ mod beginning;
 pub mod check;
 pub mod completions;
 pub mod demo;
+pub mod diff;
 pub mod drain;
 pub mod exit;
 pub mod ready;
+pub mod rollback;
 pub mod run;
 pub mod schema;
 mod signals;
@@ -33,9 +35,11 @@ pub enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
     Schema(schema::SchemaArgs),
+    Diff(diff::DiffArgs),
     Demo(demo::DemoArgs),
     Ready(ready::ReadyArgs),
     Drain(drain::DrainArgs),
+    Rollback(rollback::RollbackArgs),
     Version(version::VersionArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -56,9 +60,11 @@ pub fn main(cli: &Cli) -> u8 {
             check::check(args, &mut streams, &environment)
         }
         Command::Schema(args) => schema::schema(args, &mut io::stdout()),
+        Command::Diff(args) => diff::command(args, &mut io::stdout()),
         Command::Demo(args) => demo::demo(args, &mut io::stdout()),
         Command::Ready(args) => ready::ready(args, &mut io::stdout()),
         Command::Drain(args) => drain::drain(args, &mut io::stdout()),
+        Command::Rollback(args) => rollback::rollback(args, &mut io::stdout()),
         Command::Version(args) => version::version(args, &mut io::stdout()),
         Command::Completions(args) => completions::completions(args, &mut io::stdout()),
     };

@@ -2,6 +2,7 @@
 
 mod kept;
 mod listeners;
+mod load;
 mod overrides;
 mod sources;
 

@@ -170,3 +170,39 @@ fn what_only_a_start_can_change_is_said() {
         answer.text()
     );
 }
+
+/// One of the program's commands, asked of this proxy.
+fn command(proxy: &Proxy, words: &[&str]) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(crate::support::proxy::binary());
+    let output = command.args(words).arg("--admin").arg(proxy.admin().to_string()).output().unwrap();
+    (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+}
+
+#[test]
+fn the_command_rollback_goes_back_and_says_to_what() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    swap(&proxy, &with_timeout(&proxy, "7s"));
+    let (code, list) = command(&proxy, &["rollback", "--list"]);
+    assert!(code == Some(0) && list.contains("in force") && list.contains("1 upstream changed"), "{list}");
+    assert_eq!(command(&proxy, &["rollback"]), (Some(0), "generation 3 is in force\n".to_owned()));
+    assert!(in_force(&proxy, "15s"));
+    let (code, refusal) = command(&proxy, &["rollback"]);
+    assert!(code == Some(1) && refusal.contains("no earlier configuration"), "{refusal}");
+}
+
+#[test]
+fn a_live_diff_counts_who_would_be_seen_off() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    let mut client = proxy.client();
+    assert_eq!(client.get("/").status, 200);
+    let next = proxy.directory().join("next.yaml");
+    std::fs::write(&next, text(&proxy).replace("  inbound:", "  other:")).unwrap();
+    let (code, shown) = command(&proxy, &["diff", "--exit-code", "--live", &next.display().to_string()]);
+    assert_eq!(code, Some(1));
+    assert!(shown.contains("- listener inbound") && shown.contains("drains (1 connection)"), "{shown}");
+    let same = proxy.directory().join("outrigger.yaml").display().to_string();
+    let (code, shown) = command(&proxy, &["diff", "--exit-code", "--live", &same]);
+    assert_eq!((code, shown.as_str()), (Some(0), "nothing changes\n"));
+}
