@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue, Method, Version};
-use outrigger::config::model::{AccessLog as Config, AccessLogFilter, LogTarget};
+use outrigger::config::model::{
+    AccessLog as Config, AccessLogField, AccessLogFilter, AccessLogFormat, LogTarget, Propagation, Samples,
+};
 use outrigger::outcome::Outcome;
 use outrigger::telemetry::access_log::{AccessLog, Record};
 use outrigger::telemetry::clock::Clock;
 use outrigger::telemetry::ids::Ids;
 use outrigger::telemetry::metrics::{ListenerGauge, MethodLabel, Names, RequestKey, Shard, UpstreamCounter};
 use outrigger::telemetry::request_id::RequestId;
-use outrigger::telemetry::trace_context::TraceContext;
+use outrigger::telemetry::trace_context::{Policy, Ratio, TraceContext};
 
 /// Counter, histogram and bytes of a request that has ended, with this many routes in turn; and everything that one
 /// request does to the metrics.
@@ -24,7 +26,7 @@ fn metrics(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("request", routes), |bencher| {
             bencher.iter(|| {
                 let Some(key) = turn.next() else { return };
-                shard.request(black_box(key), black_box(Duration::from_micros(4_400)), 0, 512);
+                shard.request(black_box(key), black_box(Duration::from_micros(4_400)), (0, 512), None);
             });
         });
     }
@@ -35,7 +37,7 @@ fn metrics(criterion: &mut Criterion) {
             let in_flight = shard.hold_listener(listener, ListenerGauge::RequestsInFlight);
             shard.count_upstream(upstream, UpstreamCounter::ReceivedBytes, 512);
             shard.attempt(upstream, Outcome::answered(200), black_box(Duration::from_micros(4_100)));
-            shard.request(black_box(&key), black_box(Duration::from_micros(4_400)), 0, 512);
+            shard.request(black_box(&key), black_box(Duration::from_micros(4_400)), (0, 512), None);
             drop(in_flight);
         });
     });
@@ -46,7 +48,10 @@ fn access_log(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("access_log");
     let start = |only| {
         let target = LogTarget::File("/dev/null".into());
-        AccessLog::start(&Config { target, only, sample: 1.0 }).unwrap_or_else(|error| panic!("/dev/null: {error}"))
+        let fields = AccessLogField::ALL.to_vec();
+        let (sample, format) = (Samples::all(1.0), AccessLogFormat::Json);
+        AccessLog::start(&Config { target, only, sample, format, fields, queries: false })
+            .unwrap_or_else(|error| panic!("/dev/null: {error}"))
     };
     let (all, errors) = (start(AccessLogFilter::All), start(AccessLogFilter::Errors));
     let (all, errors, record) = (all.worker(), errors.worker(), record());
@@ -58,13 +63,14 @@ fn access_log(criterion: &mut Criterion) {
 fn propagation(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("propagation");
     let mut ids = Ids::new();
+    let policy = Policy { sampling: Ratio::new(0.01), propagation: Propagation::W3C };
     let mut headers = HeaderMap::new();
     let value = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     headers.insert("traceparent", HeaderValue::from_static(value));
     for (name, restart) in [("trace_continued", false), ("trace_begun", true)] {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let context = TraceContext::receive(black_box(&headers), restart, &mut ids);
+                let context = TraceContext::receive(black_box(&headers), restart, Some(policy), &mut ids);
                 context.send(&mut headers, &ids.span_id());
             });
         });
@@ -103,7 +109,8 @@ fn record() -> Record<'static> {
         endpoint: Some("10.0.0.7:8080"),
         method: "GET",
         host: Some(b"payments.default.svc:8080"),
-        path: b"/v1/accounts/4711/transactions",
+        path: "/v1/accounts/4711/transactions",
+        target: "/v1/accounts/4711/transactions",
         version: Version::HTTP_11,
         code: 200,
         grpc_code: None,

@@ -2,6 +2,7 @@
 //! connection, one to whoever counts what became of the request.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -155,6 +156,20 @@ impl Body {
         self.raw_head = raw_head;
     }
 
+    /// Keeps the first bytes, at most this many, as they pass.
+    pub(crate) fn peek(&mut self, most: usize) -> Rc<RefCell<Vec<u8>>> {
+        let kept = Rc::new(RefCell::new(Vec::new()));
+        match std::mem::take(&mut self.kind) {
+            Kind::Full(bytes) => {
+                kept.borrow_mut().extend_from_slice(&bytes[..bytes.len().min(most)]);
+                self.kind = Kind::Full(bytes);
+            }
+            Kind::Stream(body) => self.kind = Kind::Stream(Box::pin(Peek { body, kept: kept.clone(), most })),
+            other => self.kind = other,
+        }
+        kept
+    }
+
     /// Keeps `guard` as long as the body.
     pub(crate) fn hold(&mut self, guard: impl Any) {
         self.held = Some(Box::new(guard));
@@ -182,6 +197,37 @@ impl Body {
         if let Some(observer) = self.observer.take() {
             observer.end(outcome);
         }
+    }
+}
+
+/// A body whose first bytes somebody keeps.
+struct Peek {
+    body: Pin<Box<dyn http_body::Body<Data = Bytes, Error = Error>>>,
+    kept: Rc<RefCell<Vec<u8>>>,
+    most: usize,
+}
+
+impl http_body::Body for Peek {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        let frame = ready!(this.body.as_mut().poll_frame(cx));
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            let mut kept = this.kept.borrow_mut();
+            let room = this.most.saturating_sub(kept.len());
+            kept.extend_from_slice(&data[..data.len().min(room)]);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -59,6 +59,8 @@ pub(crate) struct Route {
     pub(crate) action: Action,
     /// What the path was matched by; a rewrite of prefixes needs it.
     pub(crate) path: PathMatch,
+    /// The same as spans show it.
+    pub(crate) path_pattern: Option<Arc<str>>,
     /// True where the route names hosts.
     pub(crate) names_host: bool,
     pub(crate) rewrite: model::Rewrite,
@@ -174,6 +176,7 @@ fn compile_listener(listener: &model::Listener, config: &model::Config, names: &
         allow: route.allow.clone(),
         action: compile_action(route, config, splits),
         path: route.matcher.path.clone(),
+        path_pattern: path_pattern(&route.matcher.path),
         names_host: !route.matcher.hosts.is_empty(),
         rewrite: route.rewrite.clone(),
         request_headers: Rules::compile(&route.request_headers),
@@ -192,6 +195,14 @@ fn compile_listener(listener: &model::Listener, config: &model::Config, names: &
         limits: listener.limits,
         table: Table::compile(&listener.routes),
         routes: routes.collect(),
+    }
+}
+
+fn path_pattern(path: &PathMatch) -> Option<Arc<str>> {
+    match path {
+        PathMatch::Any => None,
+        PathMatch::Exact(path) | PathMatch::Prefix(path) => Some(path.as_str().into()),
+        PathMatch::Regex(regex) => Some(regex.as_str().into()),
     }
 }
 

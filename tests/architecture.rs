@@ -88,7 +88,6 @@ const ARROWS: &[(&str, &[&str])] = &[
     // listener → upstream: a limit is a limit, and `limits.connections` counts as those of upstreams do.
     // listener → route: a Host has to be one before anything is done with it.
     // listener → snapshot: a door is opened with the generation that has its listener.
-    // listener → transport: both sides of HTTP/2 run their tasks on the worker's own thread.
     (
         "listener",
         &[
@@ -102,7 +101,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "runtime",
             "snapshot",
             "telemetry",
-            "transport",
             "upstream",
         ],
     ),
@@ -139,7 +137,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("consul", &["config", "runtime"]),
     // The ground floor. telemetry → config: what is to be written where.
     ("config", &[]),
-    ("telemetry", &["config", "error", "outcome"]),
+    // telemetry → runtime: spans are exported over HTTP from the thread that asks.
+    ("telemetry", &["config", "error", "outcome", "runtime"]),
     ("runtime", &[]),
     ("error", &[]),
     // outcome → error: what no endpoint answered has a reason.

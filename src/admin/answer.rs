@@ -3,11 +3,13 @@
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::Full;
 use serde::Serialize;
 use serde_json::json;
+use tokio::sync::mpsc;
 
-pub(super) type Answer = Response<Full<Bytes>>;
+use super::content::Content;
+
+pub(super) type Answer = Response<Content>;
 
 pub(super) fn wants_json<B>(request: &Request<B>) -> bool {
     match parameter(request, "format") {
@@ -25,8 +27,15 @@ pub(super) fn parameter<'r, B>(request: &'r Request<B>, name: &str) -> Option<&'
 }
 
 pub(super) fn text(content_type: &'static str, body: String) -> Answer {
-    let mut answer = Response::new(Full::from(body));
+    let mut answer = Response::new(Content::from(body));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+/// Server-sent events.
+pub(super) fn stream(events: mpsc::Receiver<Bytes>) -> Answer {
+    let mut answer = Response::new(Content::stream(events));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     answer
 }
 

@@ -6,9 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,6 +17,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
+
+use super::content::Content;
 
 /// Open connections at one door. A newcomer beyond them takes the place of whoever has been silent for longest, so that
 /// nobody can lock the probes out by holding connections.
@@ -36,7 +36,7 @@ const BREATH: Duration = Duration::from_millis(50);
 pub(super) async fn serve<F, A>(socket: Socket, answer: F, mut closing: watch::Receiver<bool>)
 where
     F: Fn(Request<Incoming>) -> A + Clone + 'static,
-    A: Future<Output = Response<Full<Bytes>>> + 'static,
+    A: Future<Output = Response<Content>> + 'static,
 {
     let listener = match Listener::new(socket) {
         Ok(listener) => listener,
@@ -74,7 +74,7 @@ struct Door<F> {
 impl<F, A> Door<F>
 where
     F: Fn(Request<Incoming>) -> A + Clone + 'static,
-    A: Future<Output = Response<Full<Bytes>>> + 'static,
+    A: Future<Output = Response<Content>> + 'static,
 {
     fn admit(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
         self.open.retain(|(task, _)| !task.is_finished());
@@ -125,19 +125,38 @@ impl Activity {
     }
 }
 
+/// A stream under way.
+struct Busy(Rc<Activity>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.enter(false);
+    }
+}
+
 async fn converse<S, F, A>(stream: S, answer: F, activity: Rc<Activity>, mut closing: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     F: Fn(Request<Incoming>) -> A + 'static,
-    A: Future<Output = Response<Full<Bytes>>> + 'static,
+    A: Future<Output = Response<Content>> + 'static,
 {
+    let ending = closing.clone();
     let service = service_fn(|request| {
         activity.enter(true);
         let answer = answer(request);
         let activity = &activity;
+        let mut ending = ending.clone();
         async move {
-            let response = answer.await;
+            let mut response = answer.await;
             activity.enter(false);
+            // A stream is busy until it ends, and ends with the door.
+            let end = async move {
+                let _ = ending.wait_for(|closing| *closing).await;
+            };
+            response.body_mut().until(end, || {
+                activity.enter(true);
+                Box::new(Busy(activity.clone()))
+            });
             Ok::<_, Infallible>(response)
         }
     });
@@ -190,8 +209,8 @@ mod tests {
     use crate::listener::socket;
     use crate::runtime::address::BoundAddress;
 
-    async fn hello(_: Request<Incoming>) -> Response<Full<Bytes>> {
-        Response::new(Full::from("hello"))
+    async fn hello(_: Request<Incoming>) -> Response<Content> {
+        Response::new(Content::from("hello".to_owned()))
     }
 
     #[test]

@@ -10,9 +10,13 @@
 
 mod access;
 mod answer;
+mod audience;
 mod configuration;
+mod content;
 mod door;
+mod events;
 mod pages;
+mod tap;
 mod token;
 mod view;
 
@@ -35,6 +39,7 @@ use crate::reload::Reload;
 use crate::runtime::address::BoundAddress;
 use access::Way;
 use pages::Pages;
+pub(crate) use tap::Taps;
 use token::Token;
 
 /// For the last answers, to whoever waits for the end of a drain.
@@ -98,13 +103,13 @@ impl Admin {
     }
 
     /// Serves on the current thread from now on.
-    pub(crate) fn serve(self, control: Arc<Control>, reload: Rc<Reload>, handle: Handle) -> Serving {
+    pub(crate) fn serve(self, control: Arc<Control>, reload: Rc<Reload>, handle: Handle, taps: Rc<Taps>) -> Serving {
         let closing = watch::Sender::new(false);
         let file = self.socket.as_ref().and_then(|bound| match &bound.address {
             BoundAddress::Unix(path) => Some(path.clone()),
             BoundAddress::Tcp(_) => None,
         });
-        let pages = Rc::new(Pages { control, reload, handle, token: self.token });
+        let pages = Rc::new(Pages { control, reload, handle, token: self.token, events: Rc::default(), taps });
         let admin_way = match &self.admin {
             Some(bound) if !bound.address.is_local() => Way::Network,
             _ => Way::Loopback,

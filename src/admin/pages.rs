@@ -10,14 +10,16 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::access::{Exposure, Way, judge};
-use super::answer::{Answer, data, failure, parameter, text, wants_json};
+use super::answer::{Answer, data, failure, parameter, stream, text, wants_json};
 use super::configuration;
+use super::events::Events;
+use super::tap::Taps;
 use super::token::Token;
 use super::view::{Draining, Listeners, Readiness, Upstreams};
 use crate::app::Handle;
 use crate::control::Control;
 use crate::reload::Reload;
-use crate::telemetry::metrics::CONTENT_TYPE as METRICS_TYPE;
+use crate::telemetry::metrics::{CONTENT_TYPE as METRICS_TYPE, open_metrics};
 
 /// Where nothing needs a body, clients may send a little one all the same.
 const BODY_BYTES: u64 = 64 << 10;
@@ -48,6 +50,8 @@ enum What {
     Rollback,
     Listeners,
     Upstreams,
+    Events,
+    Tap,
     Drain,
 }
 
@@ -68,7 +72,7 @@ const PAGES: &[Page] = &[
     page!(GET "/" Public, everywhere: false, Index, "this list"),
     page!(GET "/livez" Public, everywhere: true, Livez, "200 while every worker turns its loop, else 503"),
     page!(GET "/readyz" Public, everywhere: true, Readyz, "200 until a drain begins, then 503; warnings"),
-    page!(GET "/metrics" Numbers, everywhere: true, Metrics, "Prometheus' text format"),
+    page!(GET "/metrics" Numbers, everywhere: true, Metrics, "Prometheus' text format, or OpenMetrics with exemplars for who accepts it"),
     page!(GET "/config" Private, everywhere: false, Config, "the configuration in force, as YAML; ?format=json"),
     page!(PUT "/config" Private, everywhere: false, PutConfig, "lays a configuration over the source; ?dry_run=true, ?for=10m, If-Match"),
     page!(DELETE "/config/override" Private, everywhere: false, DeleteOverride, "what the source says holds again"),
@@ -76,6 +80,8 @@ const PAGES: &[Page] = &[
     page!(POST "/config/rollback" Private, everywhere: false, Rollback, "goes back to the generation before; ?to=NUMBER"),
     page!(GET "/listeners" Private, everywhere: false, Listeners, "listeners, where they are bound, and their connections"),
     page!(GET "/upstreams" Private, everywhere: false, Upstreams, "upstreams, their endpoints, limits and connections"),
+    page!(GET "/events" Private, everywhere: false, Events, "how the proxy stands, once a second, as server-sent events"),
+    page!(GET "/tap" Private, everywhere: false, Tap, "requests as they pass, as server-sent events; ?errors, ?route=…, and more"),
     page!(POST "/drain" Private, everywhere: false, Drain, "unready, then no new work inbound; ?wait=true answers at its end"),
 ];
 
@@ -85,6 +91,8 @@ pub(super) struct Pages {
     pub(super) reload: Rc<Reload>,
     pub(super) handle: Handle,
     pub(super) token: Option<Token>,
+    pub(super) events: Rc<Events>,
+    pub(super) taps: Rc<Taps>,
 }
 
 impl Pages {
@@ -144,7 +152,7 @@ impl Pages {
         let answer = async {
             match what {
                 What::Index => index(&request),
-                What::Metrics => self.metrics().await,
+                What::Metrics => self.metrics(&request).await,
                 What::Livez => self.livez(),
                 What::Readyz => self.readyz(),
                 What::Config => configuration::show(&self.reload, &request),
@@ -154,6 +162,8 @@ impl Pages {
                 What::Rollback => configuration::roll_back(&self.reload, &request).await,
                 What::Listeners => data(StatusCode::OK, &Listeners::of(&self.control)),
                 What::Upstreams => data(StatusCode::OK, &Upstreams::of(&self.control).await),
+                What::Events => self.events(),
+                What::Tap => self.tap(&request),
                 What::Drain => self.drain(&request).await,
             }
         };
@@ -161,8 +171,10 @@ impl Pages {
         tokio::time::timeout(bound, answer).await.unwrap_or_else(|_| late())
     }
 
-    async fn metrics(&self) -> Answer {
-        match self.control.scrape(self.reload.facts()).await {
+    async fn metrics(&self, request: &Request<Incoming>) -> Answer {
+        let open_metrics = open_metrics::is_wanted(request.headers());
+        match self.control.scrape(self.reload.facts(), open_metrics).await {
+            Ok(metrics) if open_metrics => text(open_metrics::CONTENT_TYPE, metrics),
             Ok(metrics) => text(METRICS_TYPE, metrics),
             Err(error) => {
                 failure(StatusCode::INTERNAL_SERVER_ERROR, &format!("the metrics cannot be written: {error}"))
@@ -185,6 +197,21 @@ impl Pages {
         }
         let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         data(status, &readiness)
+    }
+
+    fn events(&self) -> Answer {
+        match self.events.listen(&self.control, &self.reload) {
+            Some(events) => stream(events),
+            None => failure(StatusCode::TOO_MANY_REQUESTS, "enough are listening already"),
+        }
+    }
+
+    fn tap(&self, request: &Request<Incoming>) -> Answer {
+        match self.taps.listen(request.uri().query().unwrap_or_default()) {
+            Ok(Some(events)) => stream(events),
+            Ok(None) => failure(StatusCode::TOO_MANY_REQUESTS, "enough are listening already"),
+            Err(error) => failure(StatusCode::BAD_REQUEST, &error),
+        }
     }
 
     async fn drain(&self, request: &Request<Incoming>) -> Answer {

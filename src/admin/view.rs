@@ -4,7 +4,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::config::model::{Direction, UpstreamProtocol};
-use crate::control::Control;
+use crate::control::{Control, Report, sum_pools};
 use crate::reload::Reload;
 use crate::snapshot;
 use crate::transport::PoolCounts;
@@ -51,12 +51,12 @@ struct Listener {
 /// `/upstreams`
 #[derive(Debug, Serialize)]
 pub(super) struct Upstreams {
-    generation: u64,
-    upstreams: Vec<Upstream>,
+    pub(super) generation: u64,
+    pub(super) upstreams: Vec<Upstream>,
 }
 
 #[derive(Debug, Serialize)]
-struct Upstream {
+pub(super) struct Upstream {
     name: String,
     protocol: &'static str,
     /// `null` where the endpoints stand in the file.
@@ -140,6 +140,7 @@ impl Readiness {
         let snapshot = control.snapshot.load();
         let discovered = snapshot.upstreams.iter().filter(|upstream| upstream.is_discovered);
         warnings.extend(discovered.filter_map(discovery_warning));
+        warnings.extend(control.doctor.finding().map(str::to_owned));
         Readiness { ready: control.is_ready(), phase: control.phase_name(), warnings }
     }
 }
@@ -197,7 +198,12 @@ impl Listeners {
 
 impl Upstreams {
     pub(super) async fn of(control: &Control) -> Self {
-        let pools = control.pools().await;
+        Self::by(control, &control.reports().await)
+    }
+
+    /// With what the workers have said already.
+    pub(super) fn by(control: &Control, reports: &[Report]) -> Self {
+        let pools = sum_pools(reports);
         let snapshot = control.snapshot.load_full();
         let upstreams = snapshot.upstreams.iter().map(|upstream| {
             let pool = pools.get(&upstream.state.name).copied().unwrap_or_default();

@@ -14,13 +14,14 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{Request, Response};
 use tokio::sync::{mpsc, watch};
 use tower::{Layer, Service};
 
-use crate::admin;
+use crate::admin::{self, Taps};
 use crate::body::Body;
 use crate::config::model::{Config, Workers};
 use crate::config::{ContentHash, Loaded};
@@ -40,8 +41,11 @@ use crate::runtime::drain::Phase;
 use crate::runtime::worker as thread;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::doctor::Doctor;
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::{Exporter, Names};
+use crate::telemetry::traces::{self, Tracer};
+use crate::telemetry::{WorkerEnds, tap};
 use crate::transport::OwnAddresses;
 use crate::upstream::registry::Registry;
 pub use conduct::Handle;
@@ -49,12 +53,18 @@ use conduct::conduct;
 pub use running::Running;
 use worker::Duty;
 
+/// For the last spans to be exported at the end. With the access log's last lines, 2 s.
+const LAST_SPANS: Duration = Duration::from_secs(1);
+
 /// Why the proxy could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A listener, or the admin or metrics address, could not be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A variable of the environment that tells how spans are exported cannot be understood.
+    #[error("cannot export spans: {0}")]
+    Traces(String),
     /// The access log's file could not be opened.
     #[error("cannot open the access log: {0}")]
     AccessLog(io::Error),
@@ -196,6 +206,12 @@ impl Builder {
         let bound: Vec<_> = addresses.iter().map(|(_, address)| address.clone()).collect();
         let registration = registration::Wanted::new(&config, &bound).map_err(StartError::Consul)?;
         let access_log = AccessLog::start(&config.telemetry.access_log).map_err(StartError::AccessLog)?;
+        let environment = |name: &str| std::env::var(name).ok();
+        let traces = &config.telemetry.traces;
+        let traces = traces::Settings::resolve(traces.as_ref(), config.service.as_deref(), &environment);
+        let (tracer, exporter) = Tracer::start(traces.map_err(StartError::Traces)?);
+        let (worker_tap, tap, tap_switch) = tap::tap();
+        let doctor = Arc::new(Doctor::default());
 
         let published = Arc::new(ArcSwap::new(snapshot.clone()));
         let loads: Loads = (0..count).map(|_| AtomicUsize::new(0)).collect();
@@ -214,7 +230,12 @@ impl Builder {
                 loads: loads.clone(),
                 snapshot: published.clone(),
                 own: own.clone(),
-                access_log: access_log.worker(),
+                telemetry: WorkerEnds {
+                    access_log: access_log.worker(),
+                    tracer: tracer.worker(),
+                    tap: worker_tap.clone(),
+                    doctor: doctor.clone(),
+                },
                 layers: self.layers.clone(),
             };
             threads.push(thread::start(format!("worker-{index}"), move || duty.run()).map_err(StartError::Thread)?);
@@ -226,6 +247,8 @@ impl Builder {
             exporter: Exporter::new(names.clone())?,
             doors: Mutex::new(doors),
             access_log: Mutex::new(Some(access_log)),
+            trace_counts: tracer.counts(),
+            doctor,
             phase: watch::Sender::new(Phase::Serving),
             discovered: watch::Sender::new(false),
             registered: watch::Sender::new(false),
@@ -268,9 +291,15 @@ impl Builder {
                     let control = control.clone();
                     tokio::task::spawn_local(async move { registration::keep(wanted, &control).await });
                 }
-                let admin = admin.serve(control.clone(), reload.clone(), handle);
+                let exporting = exporter.map(|exporter| tokio::task::spawn_local(exporter.run()));
+                let admin = admin.serve(control.clone(), reload.clone(), handle, Taps::start(tap, tap_switch));
                 let ending = conduct(&control, &reload, &source, wished).await;
                 admin.finish().await;
+                if let Some(exporting) = exporting
+                    && tokio::time::timeout(LAST_SPANS, exporting).await.is_err()
+                {
+                    tracing::warn!("the last spans could not be exported in time");
+                }
                 let _ = done.send(ending);
             }
         })

@@ -14,7 +14,7 @@ use crate::listener::{Door, LayerFn, Loads, StreamIn, listen, take_over};
 use crate::proxy::via::Pseudonym;
 use crate::proxy::worker::Worker;
 use crate::snapshot::Snapshot;
-use crate::telemetry::access_log::WorkerLog;
+use crate::telemetry::WorkerEnds;
 use crate::telemetry::metrics::Shard;
 use crate::transport::{OwnAddresses, Pools};
 
@@ -32,7 +32,7 @@ pub(super) struct Duty {
     pub(super) loads: Loads,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) own: Arc<OwnAddresses>,
-    pub(super) access_log: WorkerLog,
+    pub(super) telemetry: WorkerEnds,
     pub(super) layers: Option<LayerFn>,
 }
 
@@ -41,7 +41,7 @@ impl Duty {
     pub(super) async fn run(mut self) {
         let Ok(via) = Pseudonym::new("outrigger") else { return };
         let pools = Pools::new(self.own);
-        let worker = Worker::new(self.snapshot, pools, Shard::new(self.index), self.access_log, via);
+        let worker = Worker::new(self.snapshot, pools, Shard::new(self.index), self.telemetry, via);
         let hand_over: Rc<dyn Fn(usize, StreamIn)> = {
             let peers = self.peers;
             Rc::new(move |peer, stream| {
@@ -84,6 +84,7 @@ impl Duty {
                 now = ticks.tick() => {
                     self.heartbeat.beat();
                     worker.access_log.borrow().flush();
+                    worker.tracer.flush();
                     worker.refresh();
                     worker.pools.yield_wanted();
                     if now.duration_since(swept) >= SWEEP_EVERY {
@@ -94,6 +95,7 @@ impl Duty {
             }
         }
         worker.access_log.borrow().flush();
+        worker.tracer.flush();
     }
 }
 

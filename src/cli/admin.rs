@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -115,6 +116,70 @@ impl Admin {
         Ok(Admin { address, token_file })
     }
 
+    /// Listens to a stream of server-sent events, each of which is one line of JSON, until there are no more or
+    /// `event` has had enough.
+    pub(super) async fn listen(
+        &self,
+        question: &Question<'_>,
+        event: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), String> {
+        match &self.address {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(address).await.map_err(|error| self.nobody(&error))?;
+                self.stream(stream, address, question, event).await
+            }
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(|error| self.nobody(&error))?;
+                self.stream(stream, "localhost", question, event).await
+            }
+        }
+    }
+
+    async fn stream(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        host: &str,
+        question: &Question<'_>,
+        event: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), String> {
+        let request = self.request(host, question)?;
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| self.broken(&error))?;
+        let listening = async {
+            let mut response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
+            if !response.status().is_success() {
+                let status = response.status();
+                let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
+                let body = body.map_err(|error| self.broken(&error))?.to_bytes();
+                let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+                let why = answer["error"].as_str().unwrap_or("it says nothing more").to_owned();
+                return Err(format!("the proxy refused ({status}): {why}"));
+            }
+            let mut text = Vec::new();
+            while let Some(frame) = response.frame().await {
+                let frame = frame.map_err(|error| self.broken(&error))?;
+                text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                while let Some(end) = memchr::memchr(b'\n', &text) {
+                    let line: Vec<u8> = text.drain(..=end).collect();
+                    let json = line.strip_prefix(b"data: ").and_then(|json| std::str::from_utf8(json).ok());
+                    if json.is_some_and(|json| event(json.trim_end()).is_break()) {
+                        return Ok(());
+                    }
+                }
+                if text.len() > ANSWER_BYTES {
+                    return Err(self.broken(&"an event that does not end"));
+                }
+            }
+            Ok(())
+        };
+        let (mut connection, mut listening) = (std::pin::pin!(connection), std::pin::pin!(listening));
+        tokio::select! {
+            outcome = listening.as_mut() => outcome,
+            // The connection's end is the stream's, which says it better.
+            _ = connection.as_mut() => listening.await,
+        }
+    }
+
     /// Asks, and waits for the answer.
     pub(super) async fn ask(&self, question: &Question<'_>) -> Result<(StatusCode, Bytes), String> {
         match question.within {
@@ -126,23 +191,36 @@ impl Admin {
     }
 
     async fn converse(&self, question: &Question<'_>) -> Result<(StatusCode, Bytes), String> {
-        let nobody = |error: std::io::Error| {
-            format!(
-                "nobody answers at {} ({error}); is the proxy running, and is this its admin address? \
-                 `--admin ADDRESS` or `--config FILE` names another",
-                self.address
-            )
-        };
         match &self.address {
             Address::Tcp(address) => {
-                let stream = TcpStream::connect(address).await.map_err(nobody)?;
+                let stream = TcpStream::connect(address).await.map_err(|error| self.nobody(&error))?;
                 self.exchange(stream, address, question).await
             }
             Address::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(nobody)?;
+                let stream = UnixStream::connect(path).await.map_err(|error| self.nobody(&error))?;
                 self.exchange(stream, "localhost", question).await
             }
         }
+    }
+
+    fn nobody(&self, error: &std::io::Error) -> String {
+        format!(
+            "nobody answers at {} ({error}); is the proxy running, and is this its admin address? \
+             `--admin ADDRESS` or `--config FILE` names another",
+            self.address
+        )
+    }
+
+    fn broken(&self, error: &dyn fmt::Display) -> String {
+        format!("{} does not answer as an admin does: {error}", self.address)
+    }
+
+    fn request(&self, host: &str, question: &Question<'_>) -> Result<Request<Empty<Bytes>>, String> {
+        let mut request = Request::builder().method(question.method.clone()).uri(question.target).header(HOST, host);
+        if let Some(token) = question.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        request.body(Empty::new()).map_err(|error| self.broken(&error))
     }
 
     async fn exchange(
@@ -151,12 +229,8 @@ impl Admin {
         host: &str,
         question: &Question<'_>,
     ) -> Result<(StatusCode, Bytes), String> {
-        let broken = |error: &dyn fmt::Display| format!("{} does not answer as an admin does: {error}", self.address);
-        let mut request = Request::builder().method(question.method.clone()).uri(question.target).header(HOST, host);
-        if let Some(token) = question.token {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
-        }
-        let request = request.body(Empty::<Bytes>::new()).map_err(|error| broken(&error))?;
+        let broken = |error: &dyn fmt::Display| self.broken(error);
+        let request = self.request(host, question)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
         let exchange = async {
             let response = sender.send_request(request).await.map_err(|error| broken(&error))?;

@@ -13,6 +13,7 @@ pub mod rollback;
 pub mod run;
 pub mod schema;
 mod signals;
+pub mod tap;
 pub mod version;
 
 use std::io::{self, IsTerminal as _};
@@ -40,6 +41,7 @@ pub enum Command {
     Ready(ready::ReadyArgs),
     Drain(drain::DrainArgs),
     Rollback(rollback::RollbackArgs),
+    Tap(tap::TapArgs),
     Version(version::VersionArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -65,6 +67,7 @@ pub fn main(cli: &Cli) -> u8 {
         Command::Ready(args) => ready::ready(args, &mut io::stdout()),
         Command::Drain(args) => drain::drain(args, &mut io::stdout()),
         Command::Rollback(args) => rollback::rollback(args, &mut io::stdout()),
+        Command::Tap(args) => tap::tap(args, &mut io::stdout()),
         Command::Version(args) => version::version(args, &mut io::stdout()),
         Command::Completions(args) => completions::completions(args, &mut io::stdout()),
     };

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::effective::quoted;
 use super::environment;
-use super::scalar::Scalar as _;
-use super::units::Period;
+use super::scalar::{Invalid, Scalar as _};
+use super::units::{Period, Size};
 
 /// The text of a configuration with one listener and one upstream: `run --listen ADDR --upstream ADDR`. It is loaded
 /// like any other, so flags and files cannot differ in meaning.
@@ -25,10 +25,23 @@ pub fn text(listen: &[String], upstream: &str) -> String {
 ///
 /// A sentence, where it is none.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    Period::parse(text).map(|period| period.0).map_err(|invalid| match invalid.hint {
+    Period::parse(text).map(|period| period.0).map_err(sentence)
+}
+
+/// A size as a file has it: `512`, `64KiB`.
+///
+/// # Errors
+///
+/// A sentence, where it is none.
+pub fn size(text: &str) -> Result<u64, String> {
+    Size::parse(text).map(|size| size.0).map_err(sentence)
+}
+
+fn sentence(invalid: Invalid) -> String {
+    match invalid.hint {
         Some(hint) => format!("{}; {hint}", invalid.detail),
         None => invalid.detail,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,6 @@ pub(crate) fn keys(mapping: &str) -> &'static [&'static str] {
         "Configuration" => &["dns"],
         "Consul" => &["tls"],
         "Metrics" => &["probes"],
-        "Telemetry" => &["traces"],
-        "AccessLog" => &["queries"],
         "Listener" => &["rate_limit", "concurrency"],
         "ListenerLimits" => &["shadow"],
         "Route" => &["discover", "mirror", "fault", "rate_limit", "concurrency"],
@@ -24,7 +22,6 @@ pub(crate) fn words(value: &str) -> &'static [&'static str] {
     match value {
         "Mode" => &["transparent"],
         "NoRoute" => &["passthrough"],
-        "AccessLogFormat" => &["text"],
         _ => &[],
     }
 }

@@ -19,9 +19,11 @@ use crate::listener::entrance::Entrance;
 use crate::runtime::drain::Phase;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::{AccessLog, WorkerLog};
+use crate::telemetry::doctor::Doctor;
 use crate::telemetry::metrics::{
     CertificateEnd, ConfigFacts, DiscoveryFacts, EndpointCount, Exporter, Scrape, ShardSnapshot, UpstreamFacts,
 };
+use crate::telemetry::traces::TraceCounts;
 use crate::transport::PoolCounts;
 use crate::upstream::state::EndpointState;
 
@@ -136,6 +138,8 @@ pub(crate) struct Control {
     pub(crate) exporter: Exporter,
     pub(crate) doors: Mutex<Doors>,
     pub(crate) access_log: Mutex<Option<AccessLog>>,
+    pub(crate) trace_counts: TraceCounts,
+    pub(crate) doctor: Arc<Doctor>,
     pub(crate) phase: watch::Sender<Phase>,
     /// True once every source of endpoints has answered, or was waited for long enough.
     pub(crate) discovered: watch::Sender<bool>,
@@ -242,21 +246,16 @@ impl Control {
         limits.iter().map(|limit| limit.used() as usize).sum()
     }
 
-    /// Connections to endpoints by upstream, all workers together.
-    pub(crate) async fn pools(&self) -> HashMap<Arc<str>, PoolCounts> {
-        sum_pools(&self.reports().await)
-    }
-
     pub(crate) fn access_log_lines_dropped(&self) -> u64 {
         let log = self.access_log.lock().unwrap_or_else(PoisonError::into_inner);
         log.as_ref().map_or(0, AccessLog::dropped)
     }
 
-    /// The text of a scrape.
+    /// The text of a scrape, as OpenMetrics or in the older form.
     ///
     /// # Errors
     /// See [`Exporter::render`].
-    pub(crate) async fn scrape(&self, config: ConfigFacts) -> prometheus::Result<String> {
+    pub(crate) async fn scrape(&self, config: ConfigFacts, open_metrics: bool) -> prometheus::Result<String> {
         let reports = self.reports().await;
         let pools = sum_pools(&reports);
         let shards = reports.into_iter().map(|report| report.metrics).collect();
@@ -286,7 +285,7 @@ impl Control {
                 updates: status.updates,
             }
         });
-        self.exporter.render(Scrape {
+        let scrape = Scrape {
             shards,
             endpoints: endpoints.collect(),
             upstreams: upstreams.collect(),
@@ -299,7 +298,10 @@ impl Control {
                 .map(|expiry| CertificateEnd { file: expiry.file.display().to_string(), not_after: expiry.not_after })
                 .collect(),
             access_log_lines_dropped: self.access_log_lines_dropped(),
-        })
+            spans: self.trace_counts.now(),
+            calls_without_trace: self.doctor.calls_without_trace(),
+        };
+        if open_metrics { Ok(self.exporter.render_open_metrics(scrape)) } else { self.exporter.render(scrape) }
     }
 
     /// What each worker that answers in time says.
@@ -425,7 +427,8 @@ impl std::fmt::Debug for Control {
     }
 }
 
-fn sum_pools(reports: &[Report]) -> HashMap<Arc<str>, PoolCounts> {
+/// Connections to endpoints by upstream, all workers together.
+pub(crate) fn sum_pools(reports: &[Report]) -> HashMap<Arc<str>, PoolCounts> {
     let mut sums: HashMap<Arc<str>, PoolCounts> = HashMap::new();
     for (upstream, counts) in reports.iter().flat_map(|report| &report.pools) {
         let sum = sums.entry(upstream.clone()).or_default();

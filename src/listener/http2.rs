@@ -23,9 +23,9 @@ use crate::body::{Body, Downstream};
 use crate::error::{Error, Reason};
 use crate::proxy::tunnel;
 use crate::runtime::drain::{Phase, Ticket};
+use crate::runtime::local::LocalExec;
 use crate::runtime::stream::Stream;
 use crate::runtime::timer::Timer;
-use crate::transport::LocalExec;
 
 /// Flow-control windows: what one stream, and one connection, may have in memory unread.
 const STREAM_WINDOW: u32 = 256 * 1024;

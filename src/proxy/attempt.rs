@@ -45,12 +45,14 @@ pub(super) struct Plan<'a> {
     pub(super) raw_head: &'a [u8],
 }
 
-/// What it took to have a connection; `None` where there was none in the end.
+/// What became of an attempt on its way; `None` where it did not come so far.
 #[derive(Debug, Default)]
 pub(super) struct Checkpoints {
     /// Waiting at the upstream's bound.
     pub(super) queued: Option<Duration>,
     pub(super) connect: Option<Duration>,
+    /// What the endpoint got as its parent in the trace.
+    pub(super) span_id: [u8; 16],
 }
 
 /// Sends the request and waits for the response's headers.
@@ -62,8 +64,10 @@ pub(super) async fn send(
 ) -> Result<Response<Body>, Failure> {
     let &Plan { worker, upstream, endpoint, hop, downstream, deadlines, began, raw_head, .. } = plan;
     let pools = &worker.pools;
-    let span = worker.ids.borrow_mut().span_id();
-    plan.trace.send(&mut head.headers, &span);
+    if plan.trace.takes_part() {
+        checkpoints.span_id = worker.ids.borrow_mut().span_id();
+    }
+    plan.trace.send(&mut head.headers, &checkpoints.span_id);
     let tunnel = head.method == Method::CONNECT && !upgrade::is_extended_connect(head);
     let wanted = Wanted {
         now: began,

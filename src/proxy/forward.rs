@@ -15,6 +15,7 @@ use super::hop_by_hop::HopByHop;
 use super::record::{Record, grpc_status};
 use super::replay::Replay;
 use super::retry::{BodyLeft, Ended, Retrying, Verdict};
+use super::spans::AttemptEnd;
 use super::worker::Generation;
 use crate::body::{Body, Downstream};
 use crate::config::model::{Mode, UpstreamProtocol};
@@ -89,6 +90,14 @@ pub(super) async fn forward(
             Ok(response) => {
                 record.first_byte = Some(began + took);
                 record.attempt_answered(response, took, began + took);
+                record.span(&AttemptEnd {
+                    endpoint: &endpoint,
+                    head: &head,
+                    began,
+                    ended: began + took,
+                    outcome: Outcome::answered(response.status().as_u16()),
+                    version: Some(response.version()),
+                });
                 if !may_be_retried(response, record.grpc) {
                     count_retry(record, upstream, Outcome::answered(response.status().as_u16()));
                     return outcome.map_err(|failure| failure.error);
@@ -100,7 +109,16 @@ pub(super) async fn forward(
                 replay.take_back(body, failure.body_intact);
                 endpoint.count_failure();
                 count_failure(record, upstream, failure.error.reason);
-                record.judge(Outcome::Failed(failure.error.reason), took, began + took);
+                let failed = Outcome::Failed(failure.error.reason);
+                record.judge(failed, took, began + took);
+                record.span(&AttemptEnd {
+                    endpoint: &endpoint,
+                    head: &head,
+                    began,
+                    ended: began + took,
+                    outcome: failed,
+                    version: None,
+                });
                 if !fresh && is_stale(failure, &retrying, &replay) {
                     fresh = true;
                     worker.metrics.count_upstream(upstream.id, UpstreamCounter::StaleConnectionReplays, 1);

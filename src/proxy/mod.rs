@@ -11,10 +11,12 @@ pub mod forwarded;
 pub mod header_rules;
 pub mod hop_by_hop;
 mod list_field;
+mod peek;
 mod record;
 mod replay;
 mod reply;
 mod retry;
+mod spans;
 pub(crate) mod tunnel;
 mod upgrade;
 mod variables;
@@ -133,6 +135,7 @@ impl Connection {
     pub(crate) async fn handle(&self, mut request: Request<Body>) -> Response<Body> {
         let downstream = request.body_mut().take_downstream();
         let mut record = self.begin(&request, downstream.clone());
+        record.request_body(request.body_mut());
         let outcome = self.answer(&mut record, &mut request, downstream.as_ref()).await;
         self.finish(record, outcome)
     }
@@ -201,6 +204,7 @@ impl Connection {
             response.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
             *response.body_mut() = Body::empty();
         }
+        record.response(&mut response);
         response.body_mut().observe(record);
         response
     }
@@ -220,6 +224,7 @@ impl Connection {
         let hop = hop_by_hop::strip(request.headers_mut());
         let client = Client::find(&listener.trust, self.peer.address(), request.headers());
         let port = if self.secured.is_some() { HTTPS_PORT } else { HTTP_PORT };
+        record.asked_by(&client, self.peer.address().map(|ip| SocketAddr::new(ip, self.peer_port.unwrap_or_default())));
         let position = find_route(listener, request, port);
         record.route = position;
         let route = position.map(|position| &listener.routes[position]);

@@ -1,28 +1,38 @@
 //! What is known of one request, from its first byte to the last of its response; then metrics and a log line.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::attempt::Checkpoints;
 use super::entry::Entry;
+use super::forwarded::Client;
+use super::peek::Peek;
 use super::retry::Refused;
+use super::spans::{AttemptEnd, Spans};
 use super::worker::{Generation, RequestInFlight, Worker};
 use crate::body::{Body, Downstream, Observer};
-use crate::config::model::UpstreamIndex;
+use crate::config::model::{Direction, UpstreamIndex};
 use crate::error::Reason;
 use crate::identity::Peer;
 use crate::outcome::Outcome;
 use crate::runtime::drain::Phase;
 use crate::snapshot::Listener;
 use crate::telemetry::access_log;
-use crate::telemetry::metrics::{Held, ListenerGauge, MethodLabel, RequestKey, RouteId, UpstreamCounter, UpstreamId};
+use crate::telemetry::doctor::Visit;
+use crate::telemetry::metrics::{
+    Exemplar, Held, ListenerGauge, MethodLabel, RequestKey, RouteId, UpstreamCounter, UpstreamId,
+};
 use crate::telemetry::request_id::RequestId;
+use crate::telemetry::tap::Tapped;
 use crate::telemetry::trace_context::TraceContext;
+use crate::telemetry::traces::RequestSpan;
 use crate::upstream::limit::Permit;
 use crate::upstream::state::EndpointState;
 
@@ -41,6 +51,12 @@ pub(crate) struct Record {
     host: Option<HeaderValue>,
     version: Version,
     pub(crate) trace: TraceContext,
+    /// The id that the attempt under way has as a span.
+    pub(crate) attempt_id: [u8; 16],
+    spans: Option<Box<Spans>>,
+    peek: Option<Box<Peek>>,
+    /// Where it is traced and inbound: it is with the app.
+    _visit: Option<Visit>,
     pub(crate) request_id: RequestId,
     /// The route that matched, by its position.
     pub(crate) route: Option<usize>,
@@ -89,14 +105,19 @@ impl Record {
         headers: &HeaderMap,
         client: Option<Rc<Peer>>,
     ) -> Box<Self> {
-        let Listener { edge, id, .. } = generation.snapshot.listeners[listener];
+        let Listener { edge, id, direction, .. } = generation.snapshot.listeners[listener];
         let ids = &mut *worker.ids.borrow_mut();
+        let trace = TraceContext::receive(headers, edge, worker.tracer.policy(), ids);
         Box::new(Record {
             listener,
             client,
             downstream,
             received,
-            trace: TraceContext::receive(headers, edge, ids),
+            spans: trace.is_recorded().then(|| Spans::begin(headers, ids)),
+            peek: worker.tap.is_on().then(|| Peek::begin(headers, worker.tap.body_bytes())),
+            _visit: visit(worker, &trace, direction),
+            trace,
+            attempt_id: [b'0'; 16],
             request_id: RequestId::receive(headers, edge, ids),
             host: headers.get(http::header::HOST).cloned(),
             method,
@@ -168,6 +189,7 @@ impl Record {
     pub(super) fn note_attempt(&mut self, checkpoints: Checkpoints) {
         self.queued = checkpoints.queued.or(self.queued);
         self.connect = checkpoints.connect.or(self.connect);
+        self.attempt_id = checkpoints.span_id;
     }
 
     /// An attempt's response has begun, `took` after the attempt did.
@@ -199,6 +221,44 @@ impl Record {
     /// Whom the client's certificate names.
     pub(crate) fn client_identity(&self) -> Option<&str> {
         self.client.as_ref().and_then(|client| client.identity.as_deref())
+    }
+
+    /// Who asked; only spans and taps want to know.
+    pub(crate) fn asked_by(&mut self, client: &Client, peer: Option<SocketAddr>) {
+        if let Some(peek) = &mut self.peek {
+            peek.client = client.address;
+        }
+        if let Some(spans) = &mut self.spans {
+            spans.client = Some(*client);
+            spans.peer = peer;
+        }
+    }
+
+    /// An attempt has ended: where spans are wanted, it is one.
+    pub(crate) fn span(&mut self, attempt: &AttemptEnd<'_>) {
+        if let Outcome::Failed(_) = attempt.outcome
+            && self.trace.records_failures()
+        {
+            self.spans.get_or_insert_with(|| Spans::late(&mut self.worker.ids.borrow_mut()));
+        }
+        if let Some(spans) = &mut self.spans {
+            spans.attempt(self.attempt_id, self.attempts.saturating_sub(1), attempt, &self.worker.clock);
+        }
+    }
+
+    /// The request's body is about to pass.
+    pub(crate) fn request_body(&mut self, body: &mut Body) {
+        if let Some(peek) = &mut self.peek {
+            peek.request_body(body);
+        }
+    }
+
+    /// The response is about to pass.
+    pub(crate) fn response(&mut self, response: &mut Response<Body>) {
+        if let Some(peek) = &mut self.peek {
+            let (headers, body) = (response.headers().clone(), response.body_mut());
+            peek.response(headers, body);
+        }
     }
 
     /// The response's head is there.
@@ -241,7 +301,11 @@ impl Record {
             grpc,
             reason: self.reason,
         };
-        self.worker.metrics.request(&key, total, bytes_in, self.bytes_out);
+        let exemplar = self
+            .trace
+            .is_recorded()
+            .then(|| Exemplar::new(self.trace.trace_id(), self.worker.clock.unix((self.received + total).into_std())));
+        self.worker.metrics.request(&key, total, (bytes_in, self.bytes_out), exemplar.flatten());
         if let Some(upstream) = self.upstream {
             self.worker.metrics.count_upstream(upstream, UpstreamCounter::SentBytes, bytes_in);
             self.worker.metrics.count_upstream(upstream, UpstreamCounter::ReceivedBytes, self.bytes_out);
@@ -249,6 +313,92 @@ impl Record {
         if self.worker.access_log.borrow().wants(code, grpc, self.reason) {
             self.write_log(total, bytes_in, grpc);
         }
+        if self.trace.is_recorded() || (self.reason.is_some() && self.trace.records_failures()) {
+            self.record_spans(total, grpc);
+        }
+        if let Some(peek) = self.peek.take() {
+            self.show(*peek, total, bytes_in, grpc);
+        }
+    }
+
+    fn show(&self, peek: Peek, total: Duration, bytes_in: u64, grpc_code: Option<u8>) {
+        let listener = self.listener();
+        let [request_body, response_body] = peek.bodies();
+        self.worker.tap.show(Box::new(Tapped {
+            time: self.worker.clock.unix(self.received.into_std()),
+            listener: listener.name.clone(),
+            route: self.route.map(|route| listener.routes[route].name.clone()),
+            upstream: self.upstream_name.clone(),
+            endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.label.clone()),
+            client: peek.client,
+            method: self.method.clone(),
+            scheme: self.scheme(),
+            uri: self.uri.clone(),
+            host: self.host.clone(),
+            version: self.version,
+            code: self.code.as_u16(),
+            grpc_code,
+            reason: self.reason,
+            attempts: self.attempts,
+            bytes_in,
+            bytes_out: self.bytes_out,
+            queued: self.queued,
+            connect: self.connect,
+            first_byte: self.first_byte.map(|first| first - self.received),
+            total,
+            trace_id: self.trace.trace_id().to_owned(),
+            request_id: self.request_id.clone(),
+            generation: self.generation.snapshot.generation,
+            request_headers: peek.request_headers,
+            response_headers: peek.response_headers,
+            request_body,
+            response_body,
+        }));
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.client.is_some() { "https" } else { "http" }
+    }
+
+    fn record_spans(&mut self, total: Duration, grpc_code: Option<u8>) {
+        let worker = self.worker.clone();
+        let spans = self.spans.take().unwrap_or_else(|| Spans::late(&mut worker.ids.borrow_mut()));
+        let Spans { id, tracestate, user_agent, client, peer, mut attempts } = *spans;
+        let ended = worker.clock.unix((self.received + total).into_std());
+        // The last attempt's answer lasts as long as the request, and what ends that ends it.
+        if let Some(last) = attempts.last_mut()
+            && let Outcome::Answered { .. } = last.outcome
+        {
+            (last.ended, last.broke) = (ended, self.reason);
+        }
+        let listener = self.listener();
+        let route = self.route.map(|route| &listener.routes[route]);
+        worker.tracer.record(RequestSpan {
+            context: self.trace.clone(),
+            tracestate,
+            id,
+            began: worker.clock.unix(self.received.into_std()),
+            ended,
+            listener: listener.name.clone(),
+            route: route.map(|route| route.name.clone()),
+            path_pattern: route.and_then(|route| route.path_pattern.clone()),
+            upstream: self.upstream_name.clone(),
+            method: self.method.clone(),
+            scheme: self.scheme(),
+            uri: self.uri.clone(),
+            host: self.host.clone(),
+            user_agent,
+            version: self.version,
+            client: client.and_then(|client| client.address),
+            peer,
+            grpc: self.grpc,
+            code: self.code.as_u16(),
+            grpc_code,
+            reason: self.reason,
+            request_id: self.request_id.clone(),
+            generation: self.generation.snapshot.generation,
+            attempts,
+        });
     }
 
     fn write_log(&self, total: Duration, bytes_in: u64, grpc_code: Option<u8>) {
@@ -261,7 +411,8 @@ impl Record {
             endpoint: self.endpoint.as_ref().map(|endpoint| &*endpoint.label),
             method: self.method.as_str(),
             host: self.host.as_ref().map(HeaderValue::as_bytes),
-            path: self.uri.path().as_bytes(),
+            path: self.uri.path(),
+            target: self.uri.path_and_query().map_or(self.uri.path(), PathAndQuery::as_str),
             version: self.version,
             code: self.code.as_u16(),
             grpc_code,
@@ -280,6 +431,17 @@ impl Record {
             request_id: self.request_id.as_str(),
             generation: self.generation.snapshot.generation,
         });
+    }
+}
+
+/// A traced request goes to the app; or the app calls somebody.
+fn visit(worker: &Worker, trace: &TraceContext, direction: Direction) -> Option<Visit> {
+    match direction {
+        Direction::Inbound => trace.is_traced().then(|| worker.doctor.visit()),
+        Direction::Outbound => {
+            worker.doctor.call(trace.parent_id().is_some());
+            None
+        }
     }
 }
 

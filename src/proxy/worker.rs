@@ -12,11 +12,15 @@ use super::entry::Entry;
 use super::via::Pseudonym;
 use crate::config::model::UpstreamIndex;
 use crate::snapshot::{self, Snapshot};
+use crate::telemetry::WorkerEnds;
 use crate::telemetry::access_log::WorkerLog;
 use crate::telemetry::clock::Clock;
+use crate::telemetry::doctor::Doctor;
 use crate::telemetry::ids::Ids;
 use crate::telemetry::log::throttle::Throttle;
 use crate::telemetry::metrics::Shard;
+use crate::telemetry::tap::WorkerTap;
+use crate::telemetry::traces::WorkerTracer;
 use crate::transport::Pools;
 use crate::upstream::RoundRobin;
 use crate::upstream::state::EndpointState;
@@ -31,6 +35,9 @@ pub(crate) struct Worker {
     pub(crate) pools: Rc<Pools>,
     pub(crate) metrics: Rc<Shard>,
     pub(crate) access_log: RefCell<WorkerLog>,
+    pub(crate) tracer: WorkerTracer,
+    pub(crate) tap: WorkerTap,
+    pub(crate) doctor: Arc<Doctor>,
     pub(crate) ids: RefCell<Ids>,
     pub(crate) clock: Clock,
     /// Where its connections came in, by number.
@@ -113,9 +120,10 @@ impl Worker {
         published: Arc<ArcSwap<Snapshot>>,
         pools: Rc<Pools>,
         metrics: Rc<Shard>,
-        access_log: WorkerLog,
+        telemetry: WorkerEnds,
         via: Pseudonym,
     ) -> Rc<Self> {
+        let WorkerEnds { access_log, tracer, tap, doctor } = telemetry;
         let balancers = Rc::<Balancers>::default();
         let current = RefCell::new(Generation::new(published.load_full(), balancers.clone()));
         Rc::new(Worker {
@@ -125,6 +133,9 @@ impl Worker {
             pools,
             metrics,
             access_log: RefCell::new(access_log),
+            tracer,
+            tap,
+            doctor,
             ids: RefCell::new(Ids::new()),
             clock: Clock::new(),
             entries: RefCell::default(),

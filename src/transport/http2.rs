@@ -18,6 +18,7 @@ use super::Deadlines;
 use super::http1::{Attempt, Failure};
 use crate::body::Body;
 use crate::error::{Error, Reason, Source};
+use crate::runtime::local::LocalExec;
 use crate::runtime::stream::Stream;
 use crate::runtime::timer::{Timer, earlier};
 use crate::upstream::limit::Permit;
@@ -31,16 +32,6 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// A response's header list; gRPC's metadata can be large.
 const MAX_HEADER_LIST: u32 = 64 * 1024;
-
-/// Runs hyper's tasks on the worker that asks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LocalExec;
-
-impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExec {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
-}
 
 /// A connection. It ends when nobody holds it and its last stream is over.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ mod tls;
 
 pub(crate) use connect::{OwnAddresses, connect};
 pub(crate) use http1::{Answer, Attempt, Failure};
-pub(crate) use http2::{LocalExec, join_cookies};
+pub(crate) use http2::join_cookies;
 pub(crate) use pool::{Checkout, Negotiated, PoolCounts, Pools, Wanted};
 
 use std::time::Duration;

@@ -1,10 +1,21 @@
-//! W3C trace context and request ids: continued where valid, begun where not. Trace Context, level 1, sections 3 and 4.
+//! W3C trace context and request ids: continued where valid, begun where not, and left alone by a proxy that exports no
+//! spans. Trace Context, level 1, sections 3 and 4.
 
 use crate::support::client::once;
 use crate::support::{Head, Proxy, Upstream, eventually};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
+
+/// A proxy that takes part in traces. Nobody listens at the collector's port.
+#[track_caller]
+fn tracing(upstream: &Upstream, keys: &str) -> Proxy {
+    let config = "
+telemetry: { traces: { otlp: \"http://127.0.0.1:1\", sample: 0 }, access_log: { path: \"@directory/access.log\", only: all } }
+listeners: { inbound: { address: \"127.0.0.1:0\", upstream: \"@app\"@keys } }
+";
+    Proxy::start(config, &[("@app", &upstream.address()), ("@keys", &keys)])
+}
 
 /// What the upstream received of a request with these lines.
 #[track_caller]
@@ -32,7 +43,7 @@ fn parse(head: &Head) -> (String, String, u8) {
 #[test]
 fn a_trace_begins_here_where_there_is_none() {
     let upstream = Upstream::ok();
-    let proxy = Proxy::before(upstream.address());
+    let proxy = tracing(&upstream, "");
     let (first, _, _) = parse(&forwarded(&proxy, &upstream, ""));
     let (second, _, _) = parse(&forwarded(&proxy, &upstream, ""));
     assert_ne!(first, second);
@@ -41,7 +52,7 @@ fn a_trace_begins_here_where_there_is_none() {
 #[test]
 fn a_trace_is_continued_under_a_new_parent() {
     let upstream = Upstream::ok();
-    let proxy = Proxy::before(upstream.address());
+    let proxy = tracing(&upstream, "");
     let lines =
         format!("traceparent: 00-{TRACE}-{PARENT}-01\r\ntracestate: a=1,b=2\r\nTraceState: c=3\r\nbaggage: k=v\r\n");
     let head = forwarded(&proxy, &upstream, &lines);
@@ -58,7 +69,7 @@ fn a_trace_is_continued_under_a_new_parent() {
 #[test]
 fn a_later_version_is_read_as_far_as_it_is_known() {
     let upstream = Upstream::ok();
-    let proxy = Proxy::before(upstream.address());
+    let proxy = tracing(&upstream, "");
     let (trace, _, flags) =
         parse(&forwarded(&proxy, &upstream, &format!("traceparent: 01-{TRACE}-{PARENT}-09-and-more\r\n")));
     assert_eq!((trace.as_str(), flags & !0b11), (TRACE, 0), "unknown flags are zero in version 00");
@@ -67,7 +78,7 @@ fn a_later_version_is_read_as_far_as_it_is_known() {
 #[test]
 fn what_is_invalid_begins_a_new_trace_without_state() {
     let upstream = Upstream::ok();
-    let proxy = Proxy::before(upstream.address());
+    let proxy = tracing(&upstream, "");
     let cases = [
         format!("traceparent: ff-{TRACE}-{PARENT}-01\r\n"),
         format!("traceparent: 00-{}-{PARENT}-01\r\n", "0".repeat(32)),
@@ -93,7 +104,7 @@ fn what_is_invalid_begins_a_new_trace_without_state() {
 #[test]
 fn a_bad_state_does_not_touch_the_trace() {
     let upstream = Upstream::ok();
-    let proxy = Proxy::before(upstream.address());
+    let proxy = tracing(&upstream, "");
     let (trace, _, _) = parse(&forwarded(
         &proxy,
         &upstream,
@@ -105,11 +116,40 @@ fn a_bad_state_does_not_touch_the_trace() {
 #[test]
 fn an_edge_begins_a_trace_of_its_own() {
     let upstream = Upstream::ok();
-    let proxy = Proxy::before_with(upstream.address(), ", edge: true");
+    let proxy = tracing(&upstream, ", edge: true");
     let head = forwarded(&proxy, &upstream, &format!("traceparent: 00-{TRACE}-{PARENT}-01\r\ntracestate: a=1\r\n"));
     let (trace, _, _) = parse(&head);
     assert_ne!(trace, TRACE);
     assert!(!head.has("tracestate"), "{head}");
+}
+
+#[test]
+fn who_exports_nothing_leaves_traces_alone() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::before(upstream.address());
+    let sent = format!("00-{TRACE}-{PARENT}-01");
+    let head = forwarded(&proxy, &upstream, &format!("traceparent: {sent}\r\ntracestate: a=1\r\nb3: 0\r\n"));
+    assert_eq!(
+        (head.get("traceparent"), head.get("tracestate"), head.get("b3")),
+        (Some(&*sent), Some("a=1"), Some("0"))
+    );
+    let head = forwarded(&proxy, &upstream, "");
+    assert!(!head.has("traceparent"), "an unsampled trace would silence the service's own sampler: {head}");
+    eventually("both lines", || {
+        let lines = proxy.log_lines();
+        lines.len() == 2
+            && lines.iter().any(|line| line["trace_id"] == TRACE)
+            && lines.iter().any(|line| line["trace_id"].is_null())
+    });
+}
+
+#[test]
+fn an_edge_that_exports_nothing_lets_no_strangers_trace_in() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::before_with(upstream.address(), ", edge: true");
+    let lines = format!("traceparent: 00-{TRACE}-{PARENT}-01\r\ntracestate: a=1\r\nx-b3-sampled: 1\r\n");
+    let head = forwarded(&proxy, &upstream, &lines);
+    assert!(!head.has("traceparent") && !head.has("tracestate") && !head.has("x-b3-sampled"), "{head}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub(crate) use yaml::quoted;
 use self::retries::is_beside_us;
 use super::builtin;
 use super::given::{Given, Named, Spanned};
-use super::model::Direction;
+use super::model::{AccessLogField, Direction};
 use super::raw::listener::{Listener, ListenerLimits};
 use super::raw::route::Route;
 use super::raw::tls::{ListenerTls, UpstreamTls};
@@ -112,7 +112,11 @@ impl Long<'_> {
         let telemetry = raw.telemetry.get();
         let log = telemetry.and_then(|telemetry| telemetry.log.get());
         let access = telemetry.and_then(|telemetry| telemetry.access_log.get());
-        map([
+        let fields = match access.and_then(|access| access.fields.node()) {
+            Some(node) => self.copy(node),
+            None => Yaml::List(AccessLogField::ALL.iter().map(|field| text(field.as_str())).collect()),
+        };
+        let mut entries = vec![
             (
                 "log",
                 map([
@@ -127,9 +131,16 @@ impl Long<'_> {
                     ("format", self.of(access.map(|access| &access.format), "json")),
                     ("only", self.of(access.map(|access| &access.only), "errors")),
                     ("sample", self.of(access.map(|access| &access.sample), "1")),
+                    ("fields", fields),
+                    ("queries", self.of(access.map(|access| &access.queries), "false")),
                 ]),
             ),
-        ])
+        ];
+        // Its defaults are the environment's to say.
+        if let Some(telemetry) = telemetry {
+            self.optional(&mut entries, "traces", &telemetry.traces);
+        }
+        map(entries)
     }
 
     fn listener(&self, name: &str, listener: &Listener) -> Yaml {

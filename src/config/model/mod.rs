@@ -5,6 +5,7 @@
 
 mod consul;
 mod endpoints;
+mod telemetry;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,6 +20,10 @@ pub use self::endpoints::{Balancing, HashKey, LoadBalancer};
 use super::template::Template;
 pub use consul::{
     AgentAddress, Consul, ConsulConsistency, ConsulSource, ConsulTarget, OnEmpty, Passing, Register, RegisterCheck,
+};
+pub use telemetry::{
+    AccessLog, AccessLogField, AccessLogFilter, AccessLogFormat, Log, LogFormat, LogLevel, LogTarget, OtlpProtocol,
+    OtlpUrl, Propagation, Samples, Telemetry, Traces,
 };
 
 mod retries;
@@ -130,74 +135,6 @@ pub struct Drain {
     pub delay: Duration,
     /// Then at most this long for requests in flight. Default 20 s.
     pub timeout: Duration,
-}
-
-/// The `telemetry:` section.
-#[derive(Debug, Clone)]
-pub struct Telemetry {
-    /// The proxy's own log.
-    pub log: Log,
-    /// A line a request.
-    pub access_log: AccessLog,
-}
-
-/// `telemetry.log`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Log {
-    /// The least severe level that is written. Default `info`.
-    pub level: LogLevel,
-    /// Default `json`.
-    pub format: LogFormat,
-}
-
-/// Severity of the proxy's own log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
-}
-
-/// `telemetry.access_log`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AccessLog {
-    /// Where lines go. Default stdout.
-    pub target: LogTarget,
-    /// Which requests get a line. Default: only errors.
-    pub only: AccessLogFilter,
-    /// Of those that `only` lets through and that are no errors, this share is written. Default 1.0.
-    pub sample: f64,
-}
-
-/// Where the access log goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum LogTarget {
-    Stdout,
-    Stderr,
-    File(PathBuf),
-    None,
-}
-
-/// Which requests get an access log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccessLogFilter {
-    /// Each.
-    All,
-    /// Those with a reason, a status of 500 or more, or a failing gRPC status.
-    Errors,
 }
 
 /// A bound address and its routes.

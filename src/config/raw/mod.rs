@@ -9,7 +9,9 @@ pub(crate) mod consul;
 pub(crate) mod listener;
 pub(crate) mod retries;
 pub(crate) mod route;
+pub(crate) mod telemetry;
 pub(crate) mod tls;
+pub(crate) mod traces;
 pub(crate) mod upstream;
 
 use schemars::JsonSchema;
@@ -18,9 +20,10 @@ use serde::Deserialize;
 use super::given::{Given, Named};
 use super::model;
 use super::scalar::OrNone;
-use super::units::{Name, Number, Period, Ratio, Text};
+use super::units::{Name, Number, Period, Text};
 use consul::{Consul, Register};
 use listener::Listener;
+use telemetry::Telemetry;
 use upstream::{Defaults, Upstream};
 
 /// The configuration of one Outrigger proxy.
@@ -107,74 +110,6 @@ pub(crate) struct Drain {
     pub(crate) delay: Given<Period>,
     /// Then at most this long for requests in flight. Default 20s.
     pub(crate) timeout: Given<Period>,
-}
-
-/// What is written about requests and about the proxy itself.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Telemetry {
-    /// The proxy's own log, on stderr.
-    pub(crate) log: Given<Log>,
-    /// A line a request.
-    pub(crate) access_log: Given<AccessLog>,
-}
-
-/// The proxy's own log.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Log {
-    /// The least severe level that is written. Default `info`.
-    pub(crate) level: Given<LogLevel>,
-    /// Default `json`.
-    pub(crate) format: Given<LogFormat>,
-}
-
-/// A level of the proxy's own log.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum LogFormat {
-    Json,
-    Text,
-}
-
-/// A line a request.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct AccessLog {
-    /// `stdout` (the default), `stderr`, `none` or the path of a file.
-    pub(crate) path: Given<Text>,
-    /// Default `json`.
-    pub(crate) format: Given<AccessLogFormat>,
-    /// Which requests get a line. Default `errors`: a reason, a status of 500 or more, a failing gRPC status.
-    pub(crate) only: Given<AccessLogFilter>,
-    /// This share of the lines that are no errors is written. Default 1.
-    pub(crate) sample: Given<Ratio>,
-}
-
-/// How lines of the access log look.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum AccessLogFormat {
-    Json,
-}
-
-/// Which requests get a line.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum AccessLogFilter {
-    All,
-    Errors,
 }
 
 mod words {

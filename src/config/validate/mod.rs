@@ -18,6 +18,7 @@ mod register;
 mod retries;
 mod routes;
 mod tcp;
+mod telemetry;
 mod tls;
 mod upstreams;
 

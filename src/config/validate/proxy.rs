@@ -1,14 +1,12 @@
 //! The keys outside listeners and upstreams.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{NamedFile, Validator};
 use crate::config::builtin;
 use crate::config::findings::Finding;
 use crate::config::given::Spanned;
-use crate::config::model::{
-    AccessLog, AccessLogFilter, Admin, BindAddress, Drain, Log, LogFormat, LogLevel, LogTarget, Telemetry, Workers,
-};
+use crate::config::model::{Admin, BindAddress, Drain, Workers};
 use crate::config::raw;
 use crate::config::units::Text;
 
@@ -74,46 +72,6 @@ impl Validator<'_> {
         }
     }
 
-    pub(super) fn telemetry(&mut self) -> Telemetry {
-        let telemetry = self.raw.telemetry.get();
-        let log = telemetry.and_then(|telemetry| telemetry.log.get());
-        let level = match log.and_then(|log| log.level.get()) {
-            Some(raw::LogLevel::Error) => LogLevel::Error,
-            Some(raw::LogLevel::Warn) => LogLevel::Warn,
-            None | Some(raw::LogLevel::Info) => LogLevel::Info,
-            Some(raw::LogLevel::Debug) => LogLevel::Debug,
-            Some(raw::LogLevel::Trace) => LogLevel::Trace,
-        };
-        let format = match log.and_then(|log| log.format.get()) {
-            None | Some(raw::LogFormat::Json) => LogFormat::Json,
-            Some(raw::LogFormat::Text) => LogFormat::Text,
-        };
-        let access = telemetry.and_then(|telemetry| telemetry.access_log.get());
-        let target =
-            access.and_then(|access| access.path.spanned()).map_or(LogTarget::Stdout, |path| self.log_target(path));
-        let only = match access.and_then(|access| access.only.get()) {
-            Some(raw::AccessLogFilter::All) => AccessLogFilter::All,
-            None | Some(raw::AccessLogFilter::Errors) => AccessLogFilter::Errors,
-        };
-        let sample = access.and_then(|access| access.sample.get()).map_or(1.0, |ratio| ratio.0);
-        Telemetry { log: Log { level, format }, access_log: AccessLog { target, only, sample } }
-    }
-
-    fn log_target(&mut self, path: &Spanned<Text>) -> LogTarget {
-        match path.value.0.as_str() {
-            "stdout" => LogTarget::Stdout,
-            "stderr" => LogTarget::Stderr,
-            "none" => LogTarget::None,
-            file => {
-                let file = self.absolute(path.node, file);
-                if let Some(folder) = file.parent().filter(|folder| *folder != Path::new("/")) {
-                    self.files.push(NamedFile { path: folder.to_owned(), node: path.node, what: "the folder of" });
-                }
-                LogTarget::File(file)
-            }
-        }
-    }
-
     pub(super) fn file(&mut self, file: &Spanned<Text>) -> PathBuf {
         let path = PathBuf::from(&file.value.0);
         if path.as_os_str().is_empty() {
@@ -124,7 +82,7 @@ impl Validator<'_> {
         path
     }
 
-    fn absolute(&mut self, node: crate::config::tree::NodeId, path: &str) -> PathBuf {
+    pub(super) fn absolute(&mut self, node: crate::config::tree::NodeId, path: &str) -> PathBuf {
         if !path.starts_with('/') || path.contains('\0') {
             let reason = format!("{} is not an absolute path", self.shown(node));
             self.push(

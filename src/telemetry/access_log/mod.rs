@@ -1,4 +1,4 @@
-//! The access log: one JSON line a request, by default only for those that failed.
+//! The access log: one line a request, in JSON or in words, by default only for those that failed.
 //!
 //! A worker writes its lines into a buffer of its own ([`WorkerLog`]); full buffers go to one thread that writes them.
 //! A target that is slow, broken or gone costs lines, which are counted, and never a request.
@@ -6,6 +6,7 @@
 mod json;
 mod queue;
 mod record;
+mod text;
 mod timestamp;
 mod writer;
 
@@ -19,9 +20,10 @@ pub use record::Record;
 pub use timestamp::rfc3339;
 
 use self::queue::Queue;
+use self::record::Layout;
 use self::timestamp::Timestamp;
 use self::writer::Target;
-use crate::config::model::{self, AccessLogFilter, LogTarget};
+use crate::config::model::{self, AccessLogFilter, LogTarget, Samples};
 use crate::error::Reason;
 
 /// A buffer of this size goes to the writer.
@@ -33,6 +35,7 @@ pub struct AccessLog {
     /// `None` where the log is off.
     queue: Option<Arc<Queue>>,
     filter: Filter,
+    layout: Layout,
 }
 
 /// A worker's end of the log.
@@ -40,6 +43,7 @@ pub struct AccessLog {
 pub struct WorkerLog {
     queue: Option<Arc<Queue>>,
     filter: Filter,
+    layout: Layout,
     state: RefCell<State>,
 }
 
@@ -53,7 +57,7 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct Filter {
     only: AccessLogFilter,
-    sample: f64,
+    sample: Samples,
 }
 
 impl AccessLog {
@@ -62,23 +66,24 @@ impl AccessLog {
     /// # Errors
     /// When the file cannot be opened or the thread not be started.
     pub fn start(config: &model::AccessLog) -> io::Result<Self> {
-        let filter = Filter { only: config.only, sample: config.sample };
+        let (filter, layout) = (Filter { only: config.only, sample: config.sample }, Layout::of(config));
         let target = match &config.target {
-            LogTarget::None => return Ok(AccessLog { queue: None, filter }),
+            LogTarget::None => return Ok(AccessLog { queue: None, filter, layout }),
             LogTarget::Stdout => Target::Stdout,
             LogTarget::Stderr => Target::Stderr,
             LogTarget::File(path) => Target::file(path)?,
         };
         let queue = Arc::new(Queue::default());
         let of_writer = Arc::clone(&queue);
-        thread::Builder::new().name("access-log".to_owned()).spawn(move || writer::run(&of_writer, &target))?;
-        Ok(AccessLog { queue: Some(queue), filter })
+        thread::Builder::new().name("access-log".to_owned()).spawn(move || writer::run(&of_writer, target))?;
+        Ok(AccessLog { queue: Some(queue), filter, layout })
     }
 
     /// A handle for one worker. Dropping it passes on what it holds.
     pub fn worker(&self) -> WorkerLog {
         let state = State { lines: Vec::new(), timestamp: Timestamp::new(), random: fastrand::Rng::new() };
-        WorkerLog { queue: self.queue.clone(), filter: self.filter, state: RefCell::new(state) }
+        let (filter, layout) = (self.filter, self.layout.clone());
+        WorkerLog { queue: self.queue.clone(), filter, layout, state: RefCell::new(state) }
     }
 
     /// Lines lost so far, because the target was too slow or refused them.
@@ -110,15 +115,17 @@ impl WorkerLog {
             && (Record::is_error(code, grpc_code, reason)
                 || match self.filter.only {
                     AccessLogFilter::Errors => false,
-                    AccessLogFilter::All if self.filter.sample >= 1.0 => true,
-                    AccessLogFilter::All => self.state.borrow_mut().random.f64() < self.filter.sample,
+                    AccessLogFilter::All => {
+                        let share = self.filter.sample.of(code);
+                        share >= 1.0 || self.state.borrow_mut().random.f64() < share
+                    }
                 })
     }
 
     /// Writes a line.
     pub fn write(&self, record: &Record<'_>) {
         let state = &mut *self.state.borrow_mut();
-        record.write(&mut state.lines, &mut state.timestamp);
+        record.write(&self.layout, &mut state.lines, &mut state.timestamp);
         if state.lines.len() >= FULL {
             self.pass_on(state);
         }
@@ -147,8 +154,13 @@ mod tests {
     use super::record::tests::example;
     use super::*;
 
+    fn config(target: LogTarget, only: AccessLogFilter, sample: Samples) -> model::AccessLog {
+        let fields = model::AccessLogField::ALL.to_vec();
+        model::AccessLog { target, only, sample, format: model::AccessLogFormat::Json, fields, queries: false }
+    }
+
     fn log(target: LogTarget, only: AccessLogFilter, sample: f64) -> AccessLog {
-        AccessLog::start(&model::AccessLog { target, only, sample }).unwrap()
+        AccessLog::start(&config(target, only, Samples::all(sample))).unwrap()
     }
 
     fn temporary(name: &str) -> std::path::PathBuf {
@@ -182,7 +194,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_opened_is_an_error_at_the_start() {
         let target = LogTarget::File(temporary("no/such/directory"));
-        let config = model::AccessLog { target, only: AccessLogFilter::All, sample: 1.0 };
+        let config = config(target, AccessLogFilter::All, Samples::all(1.0));
         assert_eq!(AccessLog::start(&config).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
@@ -203,6 +215,14 @@ mod tests {
         let taken = (0..10_000).filter(|_| worker.wants(200, None, None)).count();
         assert!((2_300..2_700).contains(&taken), "{taken}");
         assert!((0..1_000).all(|_| worker.wants(200, Some(14), None)));
+    }
+
+    #[test]
+    fn each_class_has_its_share() {
+        let samples = Samples([1.0, 0.0, 1.0, 0.0, 0.0]);
+        let worker = AccessLog::start(&config(LogTarget::Stderr, AccessLogFilter::All, samples)).unwrap().worker();
+        assert!(!worker.wants(204, None, None) && worker.wants(308, None, None) && !worker.wants(404, None, None));
+        assert!(worker.wants(500, None, None), "an error, whatever its share");
     }
 
     #[test]

@@ -4,9 +4,24 @@ use std::time::Duration;
 
 use http::Version;
 
-use super::json;
 use super::timestamp::Timestamp;
+use super::{json, text};
+use crate::config::model::{AccessLog, AccessLogField as Field, AccessLogFormat};
 use crate::error::Reason;
+
+/// What lines look like.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    pub(super) format: AccessLogFormat,
+    pub(super) fields: Vec<Field>,
+    pub(super) queries: bool,
+}
+
+impl Layout {
+    pub(super) fn of(config: &AccessLog) -> Self {
+        Layout { format: config.format, fields: config.fields.clone(), queries: config.queries }
+    }
+}
 
 /// What the log says of a request that has ended. Everything is borrowed: a line costs no allocation.
 #[derive(Debug, Clone)]
@@ -25,8 +40,10 @@ pub struct Record<'a> {
     pub method: &'a str,
     /// As sent; any bytes.
     pub host: Option<&'a [u8]>,
-    /// Without the query, which may hold personal data; any bytes.
-    pub path: &'a [u8],
+    /// As sent, without the query.
+    pub path: &'a str,
+    /// With it, which may hold personal data: only written where the configuration asks for it.
+    pub target: &'a str,
     /// What the client spoke.
     pub version: Version,
     /// The status that it got, 499 where it had left.
@@ -55,7 +72,7 @@ pub struct Record<'a> {
     pub tls: Option<&'a str>,
     /// Whom the client's certificate names.
     pub identity: Option<&'a str>,
-    /// 32 hexadecimal digits.
+    /// 32 hexadecimal digits; empty where the request is in no trace.
     pub trace_id: &'a str,
     /// As sent on.
     pub request_id: &'a str,
@@ -69,95 +86,110 @@ impl Record<'_> {
         reason.is_some() || code >= 500 || grpc_code.is_some_and(|code| code != 0)
     }
 
-    pub(super) fn write(&self, out: &mut Vec<u8>, timestamp: &mut Timestamp) {
-        out.extend_from_slice(b"{\"time\":\"");
-        out.extend_from_slice(timestamp.format(self.time));
-        out.extend_from_slice(b"\",\"listener\":");
-        json::string(out, self.listener.as_bytes());
-        out.extend_from_slice(b",\"route\":");
-        json::string_or_null(out, self.route.map(str::as_bytes));
-        out.extend_from_slice(b",\"upstream\":");
-        json::string_or_null(out, self.upstream.map(str::as_bytes));
-        out.extend_from_slice(b",\"endpoint\":");
-        json::string_or_null(out, self.endpoint.map(str::as_bytes));
-        out.extend_from_slice(b",\"method\":");
-        json::string(out, self.method.as_bytes());
-        out.extend_from_slice(b",\"host\":");
-        json::string_or_null(out, self.host);
-        out.extend_from_slice(b",\"path\":");
-        json::string(out, self.path);
-        out.extend_from_slice(b",\"protocol\":\"");
-        out.extend_from_slice(protocol(self.version));
-        out.extend_from_slice(b"\",\"code\":");
-        json::integer(out, self.code.into());
-        self.write_outcome(out);
-        self.write_times(out);
-        match (self.tls, self.identity) {
-            (None, _) => out.extend_from_slice(b"},\"tls\":null,\"identity\":null"),
-            (tls, identity) => {
-                out.extend_from_slice(b"},\"tls\":");
-                json::string_or_null(out, tls.map(str::as_bytes));
-                out.extend_from_slice(b",\"identity\":");
-                json::string_or_null(out, identity.map(str::as_bytes));
-            }
+    /// Writes a line.
+    pub(super) fn write(&self, layout: &Layout, out: &mut Vec<u8>, timestamp: &mut Timestamp) {
+        match layout.format {
+            AccessLogFormat::Json => self.write_json(layout, out, timestamp),
+            AccessLogFormat::Text => text::write(self, layout, out, timestamp),
         }
-        out.extend_from_slice(b",\"trace_id\":\"");
-        out.extend_from_slice(self.trace_id.as_bytes());
-        out.extend_from_slice(b"\",\"request_id\":");
-        json::string(out, self.request_id.as_bytes());
-        out.extend_from_slice(b",\"generation\":");
-        json::integer(out, self.generation);
-        out.extend_from_slice(b"}\n");
+        out.push(b'\n');
     }
 
-    fn write_outcome(&self, out: &mut Vec<u8>) {
-        match (self.grpc_code, self.reason) {
-            (None, None) => out.extend_from_slice(b",\"grpc_code\":null,\"reason\":null"),
-            (grpc_code, reason) => {
-                out.extend_from_slice(b",\"grpc_code\":");
-                match grpc_code {
-                    Some(code) => json::integer(out, code.into()),
-                    None => out.extend_from_slice(b"null"),
-                }
-                out.extend_from_slice(b",\"reason\":");
-                json::string_or_null(out, reason.map(|reason| reason.as_str().as_bytes()));
+    fn write_json(&self, layout: &Layout, out: &mut Vec<u8>, timestamp: &mut Timestamp) {
+        let mut separator = b'{';
+        for field in &layout.fields {
+            out.extend_from_slice(&[separator, b'"']);
+            separator = b',';
+            out.extend_from_slice(field.as_str().as_bytes());
+            out.extend_from_slice(b"\":");
+            self.write_value(*field, layout, out, timestamp);
+        }
+        if layout.fields.is_empty() {
+            out.push(b'{');
+        }
+        out.push(b'}');
+    }
+
+    fn write_value(&self, field: Field, layout: &Layout, out: &mut Vec<u8>, timestamp: &mut Timestamp) {
+        match field {
+            Field::Time => {
+                out.push(b'"');
+                out.extend_from_slice(timestamp.format(self.time));
+                out.push(b'"');
             }
+            Field::Listener => json::string(out, self.listener.as_bytes()),
+            Field::Route => json::string_or_null(out, self.route.map(str::as_bytes)),
+            Field::Upstream => json::string_or_null(out, self.upstream.map(str::as_bytes)),
+            Field::Endpoint => json::string_or_null(out, self.endpoint.map(str::as_bytes)),
+            Field::Method => json::string(out, self.method.as_bytes()),
+            Field::Host => json::string_or_null(out, self.host),
+            Field::Path => json::string(out, self.path(layout).as_bytes()),
+            Field::Protocol => json::string(out, self.protocol().as_bytes()),
+            Field::Code => json::integer(out, self.code.into()),
+            Field::GrpcCode => match self.grpc_code {
+                Some(code) => json::integer(out, code.into()),
+                None => out.extend_from_slice(b"null"),
+            },
+            Field::Reason => json::string_or_null(out, self.reason.map(|reason| reason.as_str().as_bytes())),
+            Field::Attempts => {
+                json::integer(out, self.attempts.into());
+                if let Some(refused) = self.retry_refused {
+                    out.extend_from_slice(b",\"retry_refused\":");
+                    json::string(out, refused.as_bytes());
+                }
+            }
+            Field::BytesIn => json::integer(out, self.bytes_in),
+            Field::BytesOut => json::integer(out, self.bytes_out),
+            Field::Ms => self.write_times(out),
+            Field::Tls => json::string_or_null(out, self.tls.map(str::as_bytes)),
+            Field::Identity => {
+                json::string_or_null(out, self.identity.filter(|_| self.tls.is_some()).map(str::as_bytes))
+            }
+            Field::TraceId => json::string_or_null(out, Some(self.trace_id.as_bytes()).filter(|id| !id.is_empty())),
+            Field::RequestId => json::string(out, self.request_id.as_bytes()),
+            Field::Generation => json::integer(out, self.generation),
         }
-        out.extend_from_slice(b",\"attempts\":");
-        json::integer(out, self.attempts.into());
-        if let Some(refused) = self.retry_refused {
-            out.extend_from_slice(b",\"retry_refused\":\"");
-            out.extend_from_slice(refused.as_bytes());
-            out.push(b'"');
-        }
-        out.extend_from_slice(b",\"bytes_in\":");
-        json::integer(out, self.bytes_in);
-        out.extend_from_slice(b",\"bytes_out\":");
-        json::integer(out, self.bytes_out);
+    }
+
+    /// As this layout shows it.
+    pub(super) fn path(&self, layout: &Layout) -> &str {
+        if layout.queries { self.target } else { self.path }
+    }
+
+    /// Waiting, connecting, to the first byte of the response, to the last.
+    pub(super) fn times(&self) -> [(&'static str, Option<Duration>); 4] {
+        [
+            ("queued", self.queued),
+            ("connect", self.connect),
+            ("first_byte", self.first_byte),
+            ("total", Some(self.total)),
+        ]
     }
 
     fn write_times(&self, out: &mut Vec<u8>) {
-        let mut time = |name: &[u8], duration: Option<Duration>| {
-            out.extend_from_slice(name);
+        let mut separator = b'{';
+        for (name, duration) in self.times() {
+            out.extend_from_slice(&[separator, b'"']);
+            separator = b',';
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\":");
             match duration {
                 Some(duration) => json::milliseconds(out, duration),
                 None => out.extend_from_slice(b"null"),
             }
-        };
-        time(b",\"ms\":{\"queued\":", self.queued);
-        time(b",\"connect\":", self.connect);
-        time(b",\"first_byte\":", self.first_byte);
-        time(b",\"total\":", Some(self.total));
+        }
+        out.push(b'}');
     }
-}
 
-fn protocol(version: Version) -> &'static [u8] {
-    match version {
-        Version::HTTP_2 => b"h2",
-        Version::HTTP_10 => b"h1.0",
-        Version::HTTP_09 => b"h0.9",
-        Version::HTTP_3 => b"h3",
-        _ => b"h1.1",
+    /// What the client spoke.
+    pub(super) fn protocol(&self) -> &'static str {
+        match self.version {
+            Version::HTTP_2 => "h2",
+            Version::HTTP_10 => "h1.0",
+            Version::HTTP_09 => "h0.9",
+            Version::HTTP_3 => "h3",
+            _ => "h1.1",
+        }
     }
 }
 
@@ -174,7 +206,8 @@ pub(super) mod tests {
             endpoint: Some("10.0.0.7:8080"),
             method: "GET",
             host: Some(b"payments"),
-            path: b"/v1/x",
+            path: "/v1/x",
+            target: "/v1/x?token=secret",
             version: Version::HTTP_2,
             code: 200,
             grpc_code: None,
@@ -195,9 +228,14 @@ pub(super) mod tests {
         }
     }
 
+    /// What a line is where nothing is said about it.
+    pub(crate) fn everything() -> Layout {
+        Layout { format: AccessLogFormat::Json, fields: Field::ALL.to_vec(), queries: false }
+    }
+
     fn line(record: &Record<'_>) -> String {
         let mut out = Vec::new();
-        record.write(&mut out, &mut Timestamp::new());
+        record.write(&everything(), &mut out, &mut Timestamp::new());
         String::from_utf8(out).unwrap()
     }
 
@@ -212,6 +250,19 @@ pub(super) mod tests {
             "\n"
         );
         assert_eq!(line(&example()), expected);
+    }
+
+    #[test]
+    fn only_the_fields_that_were_asked_for_in_their_order() {
+        let layout = Layout { fields: vec![Field::Path, Field::Code, Field::Ms], queries: true, ..everything() };
+        let mut out = Vec::new();
+        example().write(&layout, &mut out, &mut Timestamp::new());
+        let expected = concat!(
+            r#"{"path":"/v1/x?token=secret","code":200,"#,
+            r#""ms":{"queued":0,"connect":0.3,"first_byte":4.1,"total":4.4}}"#,
+            "\n"
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]
@@ -242,7 +293,7 @@ pub(super) mod tests {
             reason: Some(Reason::ConnectFailure),
             retry_refused: Some("budget"),
             host: Some(b"a\",\"code\":1,\"\xff\n"),
-            path: b"/\x1b[31m",
+            path: "/\u{1b}[31m",
             request_id: "\"}",
             version: Version::HTTP_10,
             ..example()

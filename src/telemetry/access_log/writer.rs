@@ -3,7 +3,8 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -14,6 +15,9 @@ use super::queue::Queue;
 /// A target that stays broken is mentioned this often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
+/// How often a file's path is looked at, for who has moved it.
+const LOOK_AT_PATH_EVERY: Duration = Duration::from_secs(1);
+
 /// How often a wait for a full target looks whether the proxy ends.
 const LOOK_EVERY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
@@ -22,13 +26,47 @@ const LOOK_EVERY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 pub(super) enum Target {
     Stdout,
     Stderr,
-    File(File),
+    File(LogFile),
+}
+
+/// A file that may be moved away under us, as logrotate does.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    path: PathBuf,
+    file: File,
+    looked: Instant,
+}
+
+impl LogFile {
+    /// Appends, and creates the file where there is none.
+    fn open(path: &Path) -> io::Result<File> {
+        OpenOptions::new().append(true).create(true).open(path)
+    }
+
+    /// Opens the path again where it names another file by now. One that cannot be opened changes nothing: the lines
+    /// go on to where the old file was moved.
+    fn follow(&mut self) -> io::Result<()> {
+        if self.looked.elapsed() < LOOK_AT_PATH_EVERY {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        let ours = self.file.metadata()?;
+        let same = match std::fs::metadata(&self.path) {
+            Ok(there) => (there.dev(), there.ino()) == (ours.dev(), ours.ino()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        if !same {
+            self.file = LogFile::open(&self.path)?;
+        }
+        Ok(())
+    }
 }
 
 impl Target {
-    /// Appends, and creates the file where there is none.
+    /// See [`LogFile::open`].
     pub(super) fn file(path: &Path) -> io::Result<Self> {
-        Ok(Target::File(OpenOptions::new().append(true).create(true).open(path)?))
+        Ok(Target::File(LogFile { path: path.to_owned(), file: LogFile::open(path)?, looked: Instant::now() }))
     }
 
     /// Without the buffer of the standard library, which would keep half a line of what an error interrupts.
@@ -37,13 +75,13 @@ impl Target {
         match self {
             Target::Stdout => rustix::stdio::stdout(),
             Target::Stderr => rustix::stdio::stderr(),
-            Target::File(file) => file.as_fd(),
+            Target::File(log) => log.file.as_fd(),
         }
     }
 }
 
 /// Writes until the queue is closed and empty.
-pub(super) fn run(queue: &Queue, target: &Target) {
+pub(super) fn run(queue: &Queue, target: Target) {
     let mut writer = Writer { target, queue, is_mid_line: false, complained: None };
     let mut buffer = Vec::new();
     while let Some(lines) = queue.pop(buffer) {
@@ -54,7 +92,7 @@ pub(super) fn run(queue: &Queue, target: &Target) {
 }
 
 struct Writer<'a> {
-    target: &'a Target,
+    target: Target,
     queue: &'a Queue,
     /// The last thing written was cut by an error.
     is_mid_line: bool,
@@ -63,13 +101,18 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn write(&mut self, lines: &[u8]) {
+        if let Target::File(log) = &mut self.target
+            && let Err(error) = log.follow()
+        {
+            self.complain(&error);
+        }
         if self.is_mid_line {
             self.is_mid_line = self.write_all(b"\n").is_err();
         }
         if let Err((written, error)) = self.write_all(lines) {
             self.is_mid_line |= written > 0 && lines[written - 1] != b'\n';
             self.queue.count_dropped(&lines[written..]);
-            self.complain(error);
+            self.complain(&error);
         }
     }
 
@@ -102,7 +145,7 @@ impl Writer<'_> {
         }
     }
 
-    fn complain(&mut self, error: Errno) {
+    fn complain(&mut self, error: &dyn std::fmt::Display) {
         if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
             self.complained = Some(Instant::now());
             tracing::warn!(target = ?self.target, %error, "the access log cannot be written; lines are dropped");
@@ -119,7 +162,7 @@ mod tests {
     use super::*;
 
     /// What a target got, and the lines dropped, after these buffers.
-    fn written_to(target: &Target, buffers: &[&[u8]]) -> u64 {
+    fn written_to(target: Target, buffers: &[&[u8]]) -> u64 {
         let queue = Queue::default();
         for buffer in buffers {
             queue.push(buffer.to_vec());
@@ -132,14 +175,20 @@ mod tests {
 
     fn stream() -> (Target, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        (Target::File(File::from(std::os::fd::OwnedFd::from(ours))), theirs)
+        (over(ours), theirs)
+    }
+
+    /// Not looked at again: there is no path.
+    fn over(stream: UnixStream) -> Target {
+        let looked = Instant::now() + Duration::from_secs(3600);
+        Target::File(LogFile { path: PathBuf::new(), file: File::from(std::os::fd::OwnedFd::from(stream)), looked })
     }
 
     #[test]
     fn a_full_non_blocking_target_is_waited_for() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        let target = Target::File(File::from(std::os::fd::OwnedFd::from(ours)));
+        let target = over(ours);
         // Far more than a socket's buffer holds.
         let line = [b"x".repeat(99_999), b"\n".to_vec()].concat();
         let reader = thread::spawn(move || {
@@ -149,7 +198,7 @@ mod tests {
         });
         let queue = Queue::default();
         let writer = thread::scope(|scope| {
-            let writer = scope.spawn(|| run(&queue, &target));
+            let writer = scope.spawn(|| run(&queue, target));
             for _ in 0..50 {
                 queue.push(line.clone());
             }
@@ -161,7 +210,6 @@ mod tests {
             writer.join()
         });
         writer.unwrap();
-        drop(target);
         assert_eq!(reader.join().unwrap(), line.repeat(50));
         assert_eq!(queue.dropped(), 0);
     }
@@ -170,31 +218,49 @@ mod tests {
     fn a_target_that_stays_full_does_not_outlive_the_queue() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        let target = Target::File(File::from(std::os::fd::OwnedFd::from(ours)));
+        let target = over(ours);
         let line = [b"x".repeat(10_000_000), b"\n".to_vec()].concat();
-        assert_eq!(written_to(&target, &[&line]), 1);
+        assert_eq!(written_to(target, &[&line]), 1);
     }
 
     #[test]
     fn a_closed_target_costs_lines_and_nothing_else() {
         let (target, theirs) = stream();
         drop(theirs);
-        assert_eq!(written_to(&target, &[b"a\nb\n", b"c\n"]), 3);
+        assert_eq!(written_to(target, &[b"a\nb\n", b"c\n"]), 3);
     }
 
     #[test]
     fn a_full_disk_costs_lines_and_nothing_else() {
         let target = Target::file(Path::new("/dev/full")).unwrap();
-        assert_eq!(written_to(&target, &[b"a\nb\n"]), 2);
+        assert_eq!(written_to(target, &[b"a\nb\n"]), 2);
+    }
+
+    #[test]
+    fn a_file_that_was_moved_is_opened_again() {
+        let path = std::env::temp_dir().join(format!("outrigger-rotated-{}", std::process::id()));
+        let old = path.with_extension("1");
+        let queue = Queue::default();
+        let mut writer =
+            Writer { target: Target::file(&path).unwrap(), queue: &queue, is_mid_line: false, complained: None };
+        writer.write(b"before\n");
+        std::fs::rename(&path, &old).unwrap();
+        let Target::File(log) = &mut writer.target else { panic!() };
+        log.looked -= LOOK_AT_PATH_EVERY;
+        writer.write(b"after\n");
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "before\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "after\n");
+        std::fs::remove_file(&old).unwrap();
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
     fn a_line_that_was_cut_is_ended_before_the_next() {
         let (target, mut theirs) = stream();
         let queue = Queue::default();
-        let mut writer = Writer { target: &target, queue: &queue, is_mid_line: true, complained: None };
+        let mut writer = Writer { target, queue: &queue, is_mid_line: true, complained: None };
         writer.write(b"next\n");
-        drop(target);
+        drop(writer);
         let mut text = String::new();
         theirs.read_to_string(&mut text).unwrap();
         assert_eq!(text, "\nnext\n");

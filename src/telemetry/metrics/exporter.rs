@@ -9,8 +9,9 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
 use super::family::{self, FAMILIES, Family};
-use super::merge::merge;
+use super::merge::{self, merge};
 use super::names::{Names, UpstreamId};
+use super::open_metrics;
 use super::process::{self, Process};
 use super::shard::ShardSnapshot;
 
@@ -35,6 +36,21 @@ pub struct Scrape {
     pub certificates: Vec<CertificateEnd>,
     /// [`AccessLog::dropped`](crate::telemetry::access_log::AccessLog::dropped).
     pub access_log_lines_dropped: u64,
+    /// [`TraceCounts::now`](crate::telemetry::traces::TraceCounts::now).
+    pub spans: SpanCounts,
+    /// [`Doctor::calls_without_trace`](crate::telemetry::doctor::Doctor::calls_without_trace).
+    pub calls_without_trace: u64,
+}
+
+/// How many spans a collector took, and how many were lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SpanCounts {
+    /// Taken.
+    pub exported: u64,
+    /// The queue was full: the collector is slower than the requests.
+    pub queue_full: u64,
+    /// The collector could not be reached, or refused them.
+    pub export_failed: u64,
 }
 
 /// Endpoints of an upstream in one state.
@@ -145,6 +161,11 @@ impl Exporter {
         Ok(Exporter { registry, state })
     }
 
+    /// The names behind the workers' numbers.
+    pub fn names(&self) -> &Names {
+        &self.state.names
+    }
+
     /// For collectors of the program that embeds the proxy. They appear beside ours.
     pub fn registry(&self) -> &Registry {
         &self.registry
@@ -154,15 +175,25 @@ impl Exporter {
     ///
     /// # Errors
     /// When a collector that was registered from outside gives an empty or nameless family.
-    pub fn render(&self, mut scrape: Scrape) -> prometheus::Result<String> {
-        {
-            let mut latest = self.state.latest();
-            for shard in scrape.shards.drain(..) {
-                latest.shards.insert(shard.worker, shard);
-            }
-            latest.scrape = scrape;
-        }
+    pub fn render(&self, scrape: Scrape) -> prometheus::Result<String> {
+        self.take(scrape);
         TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    /// The same with exemplars, of the type [`open_metrics::CONTENT_TYPE`].
+    pub fn render_open_metrics(&self, scrape: Scrape) -> String {
+        self.take(scrape);
+        let families = self.registry.gather();
+        let exemplars = merge::exemplars(self.state.latest().shards.values(), &self.state.names);
+        open_metrics::encode(&families, family::REQUEST_DURATION.name, &exemplars)
+    }
+
+    fn take(&self, mut scrape: Scrape) {
+        let mut latest = self.state.latest();
+        for shard in scrape.shards.drain(..) {
+            latest.shards.insert(shard.worker, shard);
+        }
+        latest.scrape = scrape;
     }
 }
 
@@ -201,6 +232,14 @@ impl Collector for Proxy {
         families.push(family::CERTIFICATE_NOT_AFTER.of(ends.collect()));
         families.extend(self.discoveries(&latest.scrape.discoveries));
         families.push(single(&family::ACCESS_LOG_LINES_DROPPED, &[], latest.scrape.access_log_lines_dropped as f64));
+        let spans = latest.scrape.spans;
+        families.push(single(&family::TRACE_SPANS_EXPORTED, &[], spans.exported as f64));
+        families.push(family::TRACE_SPANS_DROPPED.of(vec![
+            family::TRACE_SPANS_DROPPED.sample(&["queue_full"], spans.queue_full as f64),
+            family::TRACE_SPANS_DROPPED.sample(&["export_failed"], spans.export_failed as f64),
+        ]));
+        let calls = latest.scrape.calls_without_trace;
+        families.push(single(&family::CALLS_WITHOUT_TRACE, &[], calls as f64));
         families.push(single(&family::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0));
         if let Some(config) = &latest.scrape.config {
             let labels = [config.source.as_str(), &config.hash, &config.overridden];
@@ -268,7 +307,7 @@ fn single(family: &Family, labels: &[&str], value: f64) -> MetricFamily {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ListenerCounter, ListenerGauge, MethodLabel, RequestKey, Shard, UpstreamCounter};
+    use super::super::{Exemplar, ListenerCounter, ListenerGauge, MethodLabel, RequestKey, Shard, UpstreamCounter};
     use super::*;
     use crate::outcome::Outcome;
 
@@ -280,7 +319,8 @@ mod tests {
         let route = names.route(listener, "payments");
         let method = MethodLabel::from(&http::Method::GET);
         let key = RequestKey { route, upstream: Some(upstream), method, code: 200, grpc: None, reason: None };
-        shard.request(&key, Duration::from_millis(3), 1, 2);
+        let exemplar = Exemplar::new(&"a".repeat(32), Duration::from_secs(7));
+        shard.request(&key, Duration::from_millis(3), (1, 2), exemplar);
         shard.attempt(upstream, Outcome::answered(200), Duration::from_millis(3));
         shard.count_listener(listener, ListenerCounter::Http1Connections);
         shard.count_listener(listener, ListenerCounter::Tls1_3);
@@ -318,6 +358,8 @@ mod tests {
             config: Some(config),
             certificates: vec![CertificateEnd { file: "tls.crt".to_owned(), not_after: 1_930_003_200 }],
             access_log_lines_dropped: 5,
+            spans: SpanCounts { exported: 9, queue_full: 2, export_failed: 1 },
+            calls_without_trace: 4,
         };
         (Exporter::new(names).unwrap(), scrape)
     }
@@ -355,6 +397,10 @@ mod tests {
             "outrigger_config_generations_alive 2",
             r#"outrigger_config_reloads_total{result="refused"} 1"#,
             "outrigger_access_log_lines_dropped_total 5",
+            "outrigger_trace_spans_exported_total 9",
+            "outrigger_calls_without_trace_total 4",
+            r#"outrigger_trace_spans_dropped_total{cause="queue_full"} 2"#,
+            r#"outrigger_trace_spans_dropped_total{cause="export_failed"} 1"#,
             &format!(r#"outrigger_build_info{{version="{version}"}} 1"#),
         ] {
             assert!(text.lines().any(|other| other == line), "{line}\nis not in\n{text}");
@@ -370,6 +416,27 @@ mod tests {
         let before = requests(exporter.render(scrape).unwrap());
         assert!(before.is_some());
         assert_eq!(requests(exporter.render(silent).unwrap()), before);
+    }
+
+    #[test]
+    fn open_metrics_has_the_same_families_and_exemplars() {
+        let (exporter, scrape) = full();
+        let text = exporter.render_open_metrics(scrape);
+        let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        assert_eq!(names.len(), FAMILIES.len());
+        assert!(names.contains(&"outrigger_requests counter"), "{names:?}");
+        let labels = r#"listener="outbound",route="payments",upstream="payments",code_class="2xx""#;
+        let exemplar = format!("# {{trace_id=\"{}\"}} 0.003 7.000", "a".repeat(32));
+        for line in [
+            format!("outrigger_request_duration_seconds_bucket{{{labels},le=\"0.0025\"}} 0"),
+            format!("outrigger_request_duration_seconds_bucket{{{labels},le=\"0.005\"}} 1 {exemplar}"),
+            format!("outrigger_request_duration_seconds_bucket{{{labels},le=\"60.0\"}} 1"),
+            format!("outrigger_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} 1"),
+            "outrigger_config_generation 7".to_owned(),
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}\nis not in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
     }
 
     #[test]

@@ -98,6 +98,12 @@ families! {
         "Access log lines lost because their target was slower than the requests, or refused them.";
     CERTIFICATE_NOT_AFTER = Gauge "outrigger_tls_certificate_not_after_timestamp_seconds" ["file"]
         "End of each certificate in use, in seconds since the Unix epoch.";
+    TRACE_SPANS_EXPORTED = Counter "outrigger_trace_spans_exported_total" []
+        "Spans that the collector took.";
+    TRACE_SPANS_DROPPED = Counter "outrigger_trace_spans_dropped_total" ["cause"]
+        "Spans lost; cause is queue_full (the collector is slower than the requests) or export_failed.";
+    CALLS_WITHOUT_TRACE = Counter "outrigger_calls_without_trace_total" []
+        "Outbound requests that carried no trace while traced inbound requests were with the app.";
     CONFIG_INFO = Gauge "outrigger_config_info" ["source", "hash", "override"]
         "The configuration in force; always 1.";
     CONFIG_GENERATION = Gauge "outrigger_config_generation" []

@@ -22,21 +22,25 @@ const BOUNDS: [u64; 11] = [
     60_000_000_000,
 ];
 
+/// With the one that has no upper bound.
+pub(super) const BUCKETS: usize = BOUNDS.len() + 1;
+
 /// Counts of durations. The last bucket has no upper bound.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Histogram {
-    buckets: [u64; BOUNDS.len() + 1],
+    buckets: [u64; BUCKETS],
     nanos: u64,
 }
 
 impl Histogram {
-    /// Counts one duration.
+    /// Counts one duration, and tells in which bucket.
     #[inline]
-    pub(super) fn observe(&mut self, duration: Duration) {
+    pub(super) fn observe(&mut self, duration: Duration) -> usize {
         let nanos = duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos().into());
         let index = BOUNDS.iter().position(|bound| nanos <= *bound).unwrap_or(BOUNDS.len());
         self.buckets[index] += 1;
         self.nanos = self.nanos.wrapping_add(nanos);
+        index
     }
 
     /// Adds another worker's counts.
@@ -45,6 +49,39 @@ impl Histogram {
             *bucket += more;
         }
         self.nanos = self.nanos.wrapping_add(other.nanos);
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// What came after `before`, which was taken of the same counts.
+    pub(super) fn since(&self, before: &Histogram) -> Histogram {
+        let mut difference = self.clone();
+        for (bucket, old) in difference.buckets.iter_mut().zip(before.buckets) {
+            *bucket = bucket.saturating_sub(old);
+        }
+        difference.nanos = self.nanos.wrapping_sub(before.nanos);
+        difference
+    }
+
+    /// What this share of the durations did not exceed, as if they lay evenly in their buckets; `None` where there are
+    /// none.
+    pub(super) fn quantile(&self, share: f64) -> Option<Duration> {
+        let wanted = share * self.count() as f64;
+        let mut below = 0.0;
+        let mut lower = 0;
+        for (index, count) in self.buckets.iter().enumerate() {
+            let upper = BOUNDS.get(index).copied().unwrap_or(lower);
+            if *count > 0 && below + *count as f64 >= wanted {
+                let part = ((wanted - below) / *count as f64).clamp(0.0, 1.0);
+                return Some(Duration::from_nanos(lower + ((upper - lower) as f64 * part) as u64));
+            }
+            below += *count as f64;
+            lower = upper;
+        }
+        None
     }
 
     /// As Prometheus wants it: cumulative, in seconds. The encoder adds `+Inf`.
@@ -92,6 +129,25 @@ mod tests {
         assert_eq!(total.to_proto().get_sample_sum(), 3.0);
         assert_eq!(total.to_proto().get_bucket()[0].upper_bound(), 0.000_5);
         assert_eq!(total.to_proto().get_bucket()[10].upper_bound(), 60.0);
+    }
+
+    #[test]
+    fn quantiles_are_estimated_within_their_bucket() {
+        assert_eq!(Histogram::default().quantile(0.5), None);
+        let mut histogram = Histogram::default();
+        for _ in 0..10 {
+            histogram.observe(Duration::from_millis(2));
+        }
+        let before = histogram.clone();
+        for _ in 0..90 {
+            histogram.observe(Duration::from_millis(20));
+        }
+        assert_eq!(histogram.quantile(0.05), Some(Duration::from_micros(1_750)));
+        assert_eq!(histogram.quantile(1.0), Some(Duration::from_millis(25)));
+        assert_eq!(histogram.since(&before).count(), 90);
+        assert_eq!(histogram.since(&before).quantile(0.0), Some(Duration::from_millis(10)));
+        histogram.observe(Duration::from_secs(100));
+        assert_eq!(histogram.quantile(1.0), Some(Duration::from_secs(60)), "no more is known");
     }
 
     /// The contract: ten routes with their good and bad answers stay below 300 series.

@@ -50,7 +50,8 @@ impl MethodLabel {
     /// For requests that were no HTTP, so that they had no method.
     pub const UNKNOWN: MethodLabel = MethodLabel(0);
 
-    fn as_str(self) -> &'static str {
+    /// The word in metrics and spans; `_OTHER` where a stranger has thought it up.
+    pub fn as_str(self) -> &'static str {
         METHODS.get(usize::from(self.0)).copied().unwrap_or(METHODS[0])
     }
 }
@@ -92,6 +93,18 @@ impl PackedKey {
         DurationKey(self.0 >> 32 << 8 | (self.code() / 100))
     }
 
+    /// A reason, a status of 500 or more, or a failing gRPC status.
+    pub(super) fn is_error(self) -> bool {
+        self != Self::OTHER && (self.reason().is_some() || self.code() >= 500 || self.0 >> 6 & 0x1f > 1)
+    }
+
+    pub(super) fn reason(self) -> Option<Reason> {
+        if self == Self::OTHER {
+            return None;
+        }
+        (self.0 & 0x3f).checked_sub(1).and_then(|index| Reason::ALL.get(index as usize)).copied()
+    }
+
     fn code(self) -> u64 {
         self.0 >> 15 & 0x3ff
     }
@@ -115,8 +128,8 @@ impl PackedKey {
             code if code <= u64::from(LAST_GRPC) + 1 => (code - 1).to_string(),
             _ => OTHER.to_owned(),
         };
-        let reason = (self.0 & 0x3f).checked_sub(1).and_then(|index| Reason::ALL.get(index as usize));
-        [method, self.code().to_string(), grpc, reason.map_or("", |reason| reason.as_str()).to_owned()]
+        let reason = self.reason().map_or("", Reason::as_str).to_owned();
+        [method, self.code().to_string(), grpc, reason]
     }
 }
 

@@ -9,6 +9,7 @@ use super::family::{self, Family};
 use super::histogram::Histogram;
 use super::key::{DurationKey, PackedKey};
 use super::names::{ListenerId, Names, RouteId, Tables, UpstreamId};
+use super::open_metrics::ExemplarsBySeries;
 use super::shard::{DurationCells, ShardSnapshot};
 
 /// The sum of all workers.
@@ -26,12 +27,26 @@ pub(super) fn merge<'a>(shards: impl IntoIterator<Item = &'a ShardSnapshot>, nam
     families.0.into_values().map(|(family, metrics)| family.of(metrics)).collect()
 }
 
-#[derive(Default)]
-struct Sums {
-    requests: BTreeMap<PackedKey, u64>,
-    durations: BTreeMap<DurationKey, DurationCells>,
-    listeners: BTreeMap<ListenerId, ListenerCells>,
-    upstreams: BTreeMap<UpstreamId, UpstreamCells>,
+/// Exemplars of requests' durations, by the label values of their series.
+pub(super) fn exemplars<'a>(shards: impl IntoIterator<Item = &'a ShardSnapshot>, names: &Names) -> ExemplarsBySeries {
+    let mut by_series = ExemplarsBySeries::new();
+    let names = names.tables();
+    for (key, cells) in shards.into_iter().flat_map(|shard| &shard.durations) {
+        let (listener, route) = names.route(key.route());
+        let upstream = key.upstream().map_or("", |id| names.upstream(id));
+        let labels = [listener, route, upstream, key.class()].map(str::to_owned).to_vec();
+        by_series.entry(labels).or_default().add(&cells.exemplars);
+    }
+    by_series
+}
+
+/// All workers together.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    pub(super) requests: BTreeMap<PackedKey, u64>,
+    pub(super) durations: BTreeMap<DurationKey, DurationCells>,
+    pub(super) listeners: BTreeMap<ListenerId, ListenerCells>,
+    pub(super) upstreams: BTreeMap<UpstreamId, UpstreamCells>,
 }
 
 /// Series by their family's name.
@@ -63,13 +78,14 @@ impl Families {
 }
 
 impl Sums {
-    fn add(&mut self, shard: &ShardSnapshot) {
+    pub(super) fn add(&mut self, shard: &ShardSnapshot) {
         for (key, count) in &shard.requests {
             *self.requests.entry(*key).or_default() += count;
         }
         for (key, cells) in &shard.durations {
             let sum = self.durations.entry(*key).or_default();
             sum.histogram.add(&cells.histogram);
+            sum.exemplars.add(&cells.exemplars);
             sum.bytes_in += cells.bytes_in;
             sum.bytes_out += cells.bytes_out;
         }
@@ -164,7 +180,7 @@ mod tests {
         };
         let shards = [0, 1].map(|worker| {
             let shard = Shard::new(worker);
-            shard.request(&key, Duration::from_millis(750), 3, 4);
+            shard.request(&key, Duration::from_millis(750), (3, 4), None);
             shard.count_listener(listener, ListenerCounter::Http2Connections);
             shard.attempt(names.upstream("payments-v1"), Outcome::answered(200), Duration::from_millis(700));
             shard.count_upstream(names.upstream("payments-v1"), UpstreamCounter::SentBytes, 21);
@@ -206,7 +222,7 @@ mod tests {
             let route = names.route(names.listener(listener), route);
             let method = MethodLabel::UNKNOWN;
             let key = RequestKey { route, upstream: None, method, code: 200, grpc: None, reason: None };
-            shard.request(&key, Duration::ZERO, 0, 0);
+            shard.request(&key, Duration::ZERO, (0, 0), None);
         }
         let families = merge(&[shard.snapshot()], &names);
         let requests = families.iter().find(|family| family.name() == family::REQUESTS.name).unwrap();

@@ -10,21 +10,27 @@
 #![doc = include_str!("metrics.md")]
 
 mod cells;
+mod exemplar;
 mod exporter;
 mod family;
 mod histogram;
 mod key;
+mod live;
 mod merge;
 mod names;
+pub mod open_metrics;
 mod process;
 mod shard;
 
 pub use cells::{ListenerCounter, ListenerGauge, UpstreamCounter};
+pub use exemplar::Exemplar;
 pub use exporter::{
-    CONTENT_TYPE, CertificateEnd, ConfigFacts, DiscoveryFacts, EndpointCount, Exporter, Scrape, UpstreamFacts,
+    CONTENT_TYPE, CertificateEnd, ConfigFacts, DiscoveryFacts, EndpointCount, Exporter, Scrape, SpanCounts,
+    UpstreamFacts,
 };
 pub use family::{FAMILIES, Family, Kind};
 pub use key::{MethodLabel, RequestKey};
+pub use live::{Flow, Interval, ListenerFlow, Live, Percentiles, RouteFlow, UpstreamFlow};
 pub use names::{ListenerId, Names, RouteId, UpstreamId};
 pub use shard::{Held, Shard, ShardSnapshot};
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 
 use super::cells::{ListenerCells, ListenerCounter, ListenerGauge, UpstreamCells, UpstreamCounter};
+use super::exemplar::{Exemplar, Exemplars};
 use super::histogram::Histogram;
 use super::key::{DurationKey, PackedKey, RequestKey};
 use super::names::{ListenerId, UpstreamId};
@@ -51,6 +52,7 @@ pub struct Held {
 #[derive(Debug, Clone, Default)]
 pub(super) struct DurationCells {
     pub(super) histogram: Histogram,
+    pub(super) exemplars: Exemplars,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
 }
@@ -75,14 +77,27 @@ impl Shard {
         })
     }
 
-    /// Counts a request that has ended. Bytes are those of the bodies, as received from and sent to the client.
-    pub fn request(&self, key: &RequestKey, duration: Duration, bytes_in: u64, bytes_out: u64) {
-        self.requests.borrow_mut().count(PackedKey::new(key), duration, bytes_in, bytes_out);
+    /// Counts a request that has ended. Bytes are those of the bodies, as received from and sent to the client. Where
+    /// its trace was recorded, it is an exemplar for those like it.
+    pub fn request(
+        &self,
+        key: &RequestKey,
+        duration: Duration,
+        (bytes_in, bytes_out): (u64, u64),
+        exemplar: Option<Exemplar>,
+    ) {
+        let requests = &mut *self.requests.borrow_mut();
+        let (bucket, cells) = requests.count(PackedKey::new(key), duration, bytes_in, bytes_out);
+        if let Some(exemplar) = exemplar {
+            cells.exemplars.keep(bucket, duration, exemplar);
+        }
     }
 
     /// Counts an attempt that has ended.
     pub fn attempt(&self, upstream: UpstreamId, outcome: Outcome, duration: Duration) {
-        self.with_upstream(upstream, |cells| cells.attempts(outcome.label()).observe(duration));
+        self.with_upstream(upstream, |cells| {
+            cells.attempts(outcome.label()).observe(duration);
+        });
     }
 
     /// Counts something at a listener.
@@ -164,7 +179,14 @@ struct RequestSeries {
 }
 
 impl Requests {
-    fn count(&mut self, key: PackedKey, duration: Duration, bytes_in: u64, bytes_out: u64) {
+    /// The bucket that the duration is in, and its neighbours.
+    fn count(
+        &mut self,
+        key: PackedKey,
+        duration: Duration,
+        bytes_in: u64,
+        bytes_out: u64,
+    ) -> (usize, &mut DurationCells) {
         let position = match self.index.get(&key) {
             Some(position) => *position,
             None => self.series_for(key),
@@ -173,9 +195,10 @@ impl Requests {
         series.count += 1;
         let position = if series.key == key { series.duration } else { self.duration_for(key.duration_key()) };
         let (_, cells) = &mut self.durations[position as usize];
-        cells.histogram.observe(duration);
+        let bucket = cells.histogram.observe(duration);
         cells.bytes_in += bytes_in;
         cells.bytes_out += bytes_out;
+        (bucket, cells)
     }
 
     #[cold]
@@ -219,7 +242,7 @@ mod tests {
     fn requests_are_counted_by_key_and_their_time_by_class() {
         let shard = Shard::new(0);
         for code in [200, 200, 204, 503] {
-            shard.request(&key(1, code), Duration::from_millis(1), 10, 100);
+            shard.request(&key(1, code), Duration::from_millis(1), (10, 100), None);
         }
         let snapshot = shard.snapshot();
         let counts: Vec<u64> = snapshot.requests.iter().map(|(_, count)| *count).collect();
@@ -234,7 +257,7 @@ mod tests {
         let shard = Shard::new(0);
         let requests = 12_000;
         for route in 0..requests {
-            shard.request(&key(route, 200), Duration::ZERO, 1, 0);
+            shard.request(&key(route, 200), Duration::ZERO, (1, 0), None);
         }
         let snapshot = shard.snapshot();
         assert_eq!(snapshot.requests.len(), MAX_REQUEST_SERIES + 1);
@@ -242,7 +265,7 @@ mod tests {
         assert_eq!(snapshot.requests.last(), Some(&(PackedKey::OTHER, u64::from(requests) - 10_000)));
         assert_eq!(snapshot.durations.len(), MAX_DURATION_SERIES + 1);
         assert_eq!(snapshot.durations.iter().map(|(_, cells)| cells.bytes_in).sum::<u64>(), u64::from(requests));
-        shard.request(&key(5, 200), Duration::ZERO, 1, 0);
+        shard.request(&key(5, 200), Duration::ZERO, (1, 0), None);
         assert_eq!(shard.snapshot().requests[5].1, 2, "known series go on");
     }
 

@@ -1,17 +1,26 @@
-//! W3C Trace Context, levels 1 and 2: continue the caller's trace or begin one, and pass it on.
+//! A request's place in its trace: read from its headers, decided here where it begins here, and passed on.
 //!
-//! Level 1 is <https://www.w3.org/TR/trace-context-1/>; level 2 adds the *random* flag and lets keys of `tracestate`
-//! begin with a digit. Nothing is exported yet, so a trace that begins here is not sampled: sampled would promise a
-//! span that nobody has. `baggage` passes untouched.
+//! W3C Trace Context, level 1 (<https://www.w3.org/TR/trace-context-1/>) and level 2, which adds the *random* flag and
+//! lets keys of `tracestate` begin with a digit; B3 where it is asked for. `baggage` passes untouched.
+//!
+//! A proxy that exports no spans takes no part: it passes on what it received, so that the callers' and the services'
+//! spans stay each other's neighbours, and begins nothing, for a trace that begins unsampled silences every sampler
+//! behind it.
 
+mod b3;
+mod sampling;
 mod traceparent;
 mod tracestate;
 
 use http::{HeaderMap, HeaderName};
 
+use self::b3::B3;
 use self::traceparent::Traceparent;
 use self::tracestate::Tracestate;
 use super::ids::Ids;
+use crate::config::model::Propagation;
+
+pub use self::sampling::{Policy, Ratio};
 
 /// Position in the trace.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -22,40 +31,103 @@ pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// Where a request stands in its trace.
 #[derive(Debug, Clone)]
 pub struct TraceContext {
+    /// Zeroes where the request is in no trace.
     trace_id: [u8; 32],
     parent_id: Option<[u8; 16]>,
     flags: u8,
     state: Tracestate,
+    part: Part,
 }
+
+/// What we do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Pass on what was received; `drop` where that was a stranger's.
+    None { drop: bool },
+    /// A span for each attempt, or at least an id. `ours`: nobody before us has decided about the trace.
+    Span { propagation: Propagation, ours: bool, restart: bool },
+}
+
+const NO_TRACE: [u8; 32] = [b'0'; 32];
 
 impl TraceContext {
     /// The trace that the caller is in, or a new one: where there is none, where it is not valid, and where the caller
-    /// is a stranger (`restart`).
-    pub fn receive(headers: &HeaderMap, restart: bool, ids: &mut Ids) -> Self {
-        let received = if restart { None } else { Traceparent::receive(headers) };
-        match received {
+    /// is a stranger (`restart`). Without a `policy` none is begun.
+    pub fn receive(headers: &HeaderMap, restart: bool, policy: Option<Policy>, ids: &mut Ids) -> Self {
+        let Some(Policy { sampling, propagation }) = policy else { return Self::look(headers, restart) };
+        let part = |ours| Part::Span { propagation, ours, restart };
+        let mut decided = None;
+        if !restart {
+            if let Some(received) = Traceparent::receive(headers).filter(|_| propagation.w3c) {
+                let Traceparent { trace_id, parent_id, flags } = received;
+                let state = Tracestate::receive(headers);
+                return TraceContext { trace_id, parent_id: Some(parent_id), flags, state, part: part(false) };
+            }
+            let b3 = propagation.b3.then(|| B3::single(headers)).flatten();
+            let b3 = b3.or_else(|| propagation.b3_multi.then(|| B3::multi(headers)).flatten());
+            if let Some(B3 { ids: Some((trace_id, parent_id)), sampled }) = b3 {
+                let flags = u8::from(sampled.unwrap_or_else(|| sampling.takes(&trace_id)));
+                let (state, ours) = (Tracestate::Remove, sampled.is_none());
+                return TraceContext { trace_id, parent_id: Some(parent_id), flags, state, part: part(ours) };
+            }
+            decided = b3.and_then(|b3| b3.sampled);
+        }
+        let trace_id = ids.trace_id();
+        let sampled = decided.unwrap_or_else(|| sampling.takes(&trace_id));
+        let flags = traceparent::RANDOM | u8::from(sampled);
+        // The tracestate of a trace that is not this one would be wrong.
+        TraceContext { trace_id, parent_id: None, flags, state: Tracestate::Remove, part: part(decided.is_none()) }
+    }
+
+    /// Only what the log says of it.
+    fn look(headers: &HeaderMap, restart: bool) -> Self {
+        let (part, state) = (Part::None { drop: restart }, Tracestate::Keep);
+        match Traceparent::receive(headers).filter(|_| !restart) {
             Some(Traceparent { trace_id, parent_id, flags }) => {
-                TraceContext { trace_id, parent_id: Some(parent_id), flags, state: Tracestate::receive(headers) }
+                TraceContext { trace_id, parent_id: Some(parent_id), flags, state, part }
             }
-            // The tracestate of a trace that is not this one would be wrong.
-            None => {
-                let (trace_id, state) = (ids.trace_id(), Tracestate::Remove);
-                TraceContext { trace_id, parent_id: None, flags: traceparent::RANDOM, state }
-            }
+            None => TraceContext { trace_id: NO_TRACE, parent_id: None, flags: 0, state, part },
         }
     }
 
     /// Writes the context into the headers that it was received from, on their way to an endpoint. Each attempt is a
     /// span of its own and brings its own id.
     pub fn send(&self, headers: &mut HeaderMap, span_id: &[u8; 16]) {
-        let sent = Traceparent { trace_id: self.trace_id, parent_id: *span_id, flags: self.flags };
-        headers.insert(TRACEPARENT, sent.to_value());
-        self.state.send(headers);
+        let Part::Span { propagation, restart, .. } = self.part else {
+            if self.part == (Part::None { drop: true }) {
+                headers.remove(TRACEPARENT);
+                headers.remove(TRACESTATE);
+                b3::remove(headers);
+            }
+            return;
+        };
+        if restart {
+            b3::remove(headers);
+        }
+        if propagation.w3c {
+            let sent = Traceparent { trace_id: self.trace_id, parent_id: *span_id, flags: self.flags };
+            headers.insert(TRACEPARENT, sent.to_value());
+            self.state.send(headers);
+        } else if restart {
+            headers.remove(TRACEPARENT);
+            headers.remove(TRACESTATE);
+        }
+        if propagation.b3 {
+            b3::send_single(headers, &self.trace_id, span_id, self.is_sampled());
+        }
+        if propagation.b3_multi {
+            b3::send_multi(headers, &self.trace_id, span_id, self.is_sampled());
+        }
     }
 
-    /// 32 lower-case hexadecimal digits.
+    /// 32 lower-case hexadecimal digits; empty where the request is in no trace.
     pub fn trace_id(&self) -> &str {
-        std::str::from_utf8(&self.trace_id).unwrap_or_default()
+        if self.trace_id == NO_TRACE { "" } else { std::str::from_utf8(&self.trace_id).unwrap_or_default() }
+    }
+
+    /// True where the request is in a trace, whoever began it.
+    pub fn is_traced(&self) -> bool {
+        self.trace_id != NO_TRACE
     }
 
     /// The caller's span, 16 lower-case hexadecimal digits; `None` where the trace begins here.
@@ -63,9 +135,24 @@ impl TraceContext {
         self.parent_id.as_ref().and_then(|id| std::str::from_utf8(id).ok())
     }
 
-    /// Whether the caller records the trace.
+    /// Whether the trace is recorded.
     pub fn is_sampled(&self) -> bool {
         self.flags & traceparent::SAMPLED != 0
+    }
+
+    /// True where this request's spans go to the collector.
+    pub fn is_recorded(&self) -> bool {
+        self.is_sampled() && matches!(self.part, Part::Span { .. })
+    }
+
+    /// True where they do so at least if the request fails here: whoever is before us has not decided otherwise.
+    pub fn records_failures(&self) -> bool {
+        matches!(self.part, Part::Span { ours, .. } if ours || self.is_sampled())
+    }
+
+    /// Lets a span's id be needed only where somebody reads it.
+    pub fn takes_part(&self) -> bool {
+        matches!(self.part, Part::Span { .. })
     }
 }
 
@@ -78,6 +165,8 @@ mod tests {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     const PARENT: &str = "b7ad6b7169203331";
     const SPAN: &[u8; 16] = b"00f067aa0ba902b7";
+    /// Takes part, and records nothing that begins here.
+    const NEVER: Policy = Policy { sampling: Ratio::NONE, propagation: Propagation::W3C };
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -90,7 +179,7 @@ mod tests {
     /// What goes out for what came in.
     fn pass(lines: &[(&'static str, &str)], restart: bool) -> (TraceContext, HeaderMap) {
         let mut headers = headers(lines);
-        let context = TraceContext::receive(&headers, restart, &mut Ids::seeded(1, 2));
+        let context = TraceContext::receive(&headers, restart, Some(NEVER), &mut Ids::seeded(1, 2));
         context.send(&mut headers, SPAN);
         (context, headers)
     }
@@ -212,7 +301,7 @@ mod tests {
     fn each_attempt_is_a_span_of_its_own() {
         let mut headers = headers(&[("traceparent", &format!("00-{TRACE}-{PARENT}-01"))]);
         let mut ids = Ids::new();
-        let context = TraceContext::receive(&headers, false, &mut ids);
+        let context = TraceContext::receive(&headers, false, Some(NEVER), &mut ids);
         let mut sent = Vec::new();
         for _ in 0..2 {
             context.send(&mut headers, &ids.span_id());
@@ -308,9 +397,100 @@ mod tests {
     fn a_tracestate_with_other_bytes_goes() {
         let mut headers = headers(&[("traceparent", &format!("00-{TRACE}-{PARENT}-01"))]);
         headers.insert(TRACESTATE, HeaderValue::from_bytes(b"foo=\xff").unwrap());
-        let context = TraceContext::receive(&headers, false, &mut Ids::seeded(1, 2));
+        let context = TraceContext::receive(&headers, false, Some(NEVER), &mut Ids::seeded(1, 2));
         context.send(&mut headers, SPAN);
         assert!(!headers.contains_key(TRACESTATE));
         assert_eq!(context.trace_id(), TRACE);
+    }
+
+    /// What goes out for what came in, where B3 is read too.
+    fn pass_all(lines: &[(&'static str, &str)], restart: bool, share: f64) -> (TraceContext, HeaderMap) {
+        let mut headers = headers(lines);
+        let propagation = Propagation { w3c: true, b3: true, b3_multi: true };
+        let policy = Policy { sampling: Ratio::new(share), propagation };
+        let context = TraceContext::receive(&headers, restart, Some(policy), &mut Ids::seeded(1, 2));
+        context.send(&mut headers, SPAN);
+        (context, headers)
+    }
+
+    #[test]
+    fn who_takes_no_part_changes_nothing() {
+        let lines = [("traceparent", "nonsense"), ("tracestate", "a=1"), ("b3", "0"), ("baggage", "k=v")];
+        let mut sent = headers(&lines);
+        let context = TraceContext::receive(&sent, false, None, &mut Ids::seeded(1, 2));
+        context.send(&mut sent, SPAN);
+        assert_eq!(sent, headers(&lines));
+        assert_eq!((context.trace_id(), context.parent_id()), ("", None));
+        assert!(!context.is_recorded() && !context.records_failures());
+
+        let traceparent = format!("00-{TRACE}-{PARENT}-01");
+        let mut sent = headers(&[("traceparent", &traceparent)]);
+        let context = TraceContext::receive(&sent, false, None, &mut Ids::seeded(1, 2));
+        context.send(&mut sent, SPAN);
+        assert_eq!(lines_of(&sent), [traceparent.as_str()], "the service's parent is the caller's span");
+        assert_eq!(context.trace_id(), TRACE, "the log says which trace it was");
+        assert!(!context.is_recorded(), "nobody would take the span");
+    }
+
+    #[test]
+    fn who_takes_no_part_lets_no_strangers_trace_in() {
+        let traceparent = format!("00-{TRACE}-{PARENT}-01");
+        let mut sent =
+            headers(&[("traceparent", &traceparent), ("tracestate", "a=1"), ("b3", "0"), ("x-b3-sampled", "1")]);
+        let context = TraceContext::receive(&sent, true, None, &mut Ids::seeded(1, 2));
+        context.send(&mut sent, SPAN);
+        assert!(sent.is_empty(), "{sent:?}");
+        assert_eq!(context.trace_id(), "");
+    }
+
+    #[test]
+    fn b3_is_continued_and_said_beside_w3c() {
+        for b3 in [
+            &[("b3", "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1")][..],
+            &[("x-b3-traceid", TRACE), ("x-b3-spanid", PARENT), ("x-b3-sampled", "1")],
+        ] {
+            let (context, sent) = pass_all(b3, false, 0.0);
+            assert_eq!((context.trace_id(), context.parent_id()), (TRACE, Some(PARENT)));
+            assert!(context.is_recorded());
+            assert_eq!(sent["traceparent"], format!("00-{TRACE}-00f067aa0ba902b7-01"));
+            assert_eq!(sent["b3"], format!("{TRACE}-00f067aa0ba902b7-1"));
+            assert_eq!((&sent["x-b3-traceid"], &sent["x-b3-spanid"]), (&TRACE.parse().unwrap(), &sent["x-b3-spanid"]));
+        }
+    }
+
+    #[test]
+    fn w3c_comes_before_b3() {
+        let traceparent = format!("00-{TRACE}-{PARENT}-00");
+        let (context, sent) = pass_all(&[("traceparent", &traceparent), ("b3", "1")], false, 1.0);
+        assert_eq!(context.trace_id(), TRACE);
+        assert_eq!(sent["b3"], format!("{TRACE}-00f067aa0ba902b7-0"));
+    }
+
+    /// Who decides, and whether a failure here is recorded all the same.
+    #[test]
+    fn the_first_who_decides_is_obeyed() {
+        let parent = |flags: &str| format!("00-{TRACE}-{PARENT}-{flags}");
+        let (yes, no) = (parent("01"), parent("00"));
+        let undecided = format!("{TRACE}-{PARENT}");
+        for (lines, restart, share, recorded, failures) in [
+            (&[][..], false, 0.0, false, true),
+            (&[], false, 1.0, true, true),
+            (&[("traceparent", yes.as_str())], false, 0.0, true, true),
+            (&[("traceparent", no.as_str())], false, 1.0, false, false),
+            (&[("traceparent", no.as_str())], true, 1.0, true, true),
+            (&[("traceparent", yes.as_str())], true, 0.0, false, true),
+            (&[("b3", "0")], false, 1.0, false, false),
+            (&[("b3", "1")], false, 0.0, true, true),
+            (&[("b3", undecided.as_str())], false, 0.0, false, true),
+            (&[("b3", undecided.as_str())], false, 1.0, true, true),
+        ] {
+            let (context, _) = pass_all(lines, restart, share);
+            let case = format!("{lines:?}, restart: {restart}, share: {share}");
+            assert_eq!((context.is_recorded(), context.records_failures()), (recorded, failures), "{case}");
+        }
+    }
+
+    fn lines_of(headers: &HeaderMap) -> Vec<&str> {
+        headers.get_all(TRACEPARENT).iter().map(|value| value.to_str().unwrap()).collect()
     }
 }

@@ -55,7 +55,7 @@ impl Traceparent {
 }
 
 /// Lower-case hexadecimal digits, not all zero. No early exit, so that the compiler can look at many at once.
-fn id<const LENGTH: usize>(text: &[u8]) -> Option<[u8; LENGTH]> {
+pub(super) fn id<const LENGTH: usize>(text: &[u8]) -> Option<[u8; LENGTH]> {
     let text: [u8; LENGTH] = text.try_into().ok()?;
     let (is_hex, bits) = text.iter().fold((true, 0), |(is_hex, bits), digit| {
         let is_digit = digit.wrapping_sub(b'0') < 10;

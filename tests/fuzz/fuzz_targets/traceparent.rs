@@ -8,9 +8,11 @@ use std::collections::HashSet;
 
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
+use outrigger::config::model::Propagation;
 use outrigger::telemetry::ids::Ids;
-use outrigger::telemetry::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
+use outrigger::telemetry::trace_context::{Policy, Ratio, TRACEPARENT, TRACESTATE, TraceContext};
 
+const POLICY: Policy = Policy { sampling: Ratio::NONE, propagation: Propagation::W3C };
 const SPAN: &[u8; 16] = b"00f067aa0ba902b7";
 
 fuzz_target!(|input: &[u8]| {
@@ -26,7 +28,7 @@ fuzz_target!(|input: &[u8]| {
     }
     let received = headers.get(TRACEPARENT).cloned();
     let mut ids = Ids::seeded(1, 2);
-    let context = TraceContext::receive(&headers, false, &mut ids);
+    let context = TraceContext::receive(&headers, false, Some(POLICY), &mut ids);
     context.send(&mut headers, SPAN);
     assert_traceparent(&headers, &context);
     assert_tracestate(&headers);
@@ -40,7 +42,7 @@ fuzz_target!(|input: &[u8]| {
         None => assert!(!headers.contains_key(TRACESTATE) && !context.is_sampled()),
     }
 
-    let again = TraceContext::receive(&headers, false, &mut ids);
+    let again = TraceContext::receive(&headers, false, Some(POLICY), &mut ids);
     let sent = headers.clone();
     again.send(&mut headers, SPAN);
     assert_eq!(again.trace_id(), context.trace_id());

@@ -1,0 +1,106 @@
+//! `telemetry.traces:`
+
+use schemars::{JsonSchema, Schema, json_schema};
+use serde::Deserialize;
+
+use super::route::OneOrMany;
+use crate::config::given::{Given, Pairs};
+use crate::config::later;
+use crate::config::model::OtlpUrl;
+use crate::config::scalar::{Invalid, Scalar, VARIABLE_PATTERN, scalar};
+use crate::config::text::quote;
+use crate::config::units::{Ratio, Text};
+
+/// Spans of requests and attempts, for an OpenTelemetry collector.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Traces {
+    /// The collector's URL, such as `http://127.0.0.1:4317`. Default: what `OTEL_EXPORTER_OTLP_ENDPOINT` says.
+    pub(crate) otlp: Given<OtlpUrl>,
+    /// Default: what `OTEL_EXPORTER_OTLP_PROTOCOL` says, else `http` where the port is 4318, else `grpc`.
+    pub(crate) protocol: Given<OtlpProtocol>,
+    /// This share of the traces that begin here is recorded. Default: what `OTEL_TRACES_SAMPLER` says, else 0.1.
+    pub(crate) sample: Given<Ratio>,
+    /// Headers that carry a request's place in its trace: read from the first that is there, written to all. Default:
+    /// what `OTEL_PROPAGATORS` says, else `w3c`.
+    pub(crate) propagation: Given<OneOrMany<Propagation>>,
+    /// Sent with every export, such as an API key.
+    pub(crate) headers: Given<Pairs<Text>>,
+    /// Attributes of this process, over those of `OTEL_RESOURCE_ATTRIBUTES`.
+    pub(crate) resource: Given<Pairs<Text>>,
+}
+
+/// How spans go to the collector.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OtlpProtocol {
+    Grpc,
+    /// `http/protobuf`.
+    Http,
+}
+
+/// A format of trace context.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Propagation {
+    /// `traceparent` and `tracestate`.
+    W3c,
+    /// The `b3` header.
+    B3,
+    /// The `x-b3-…` headers.
+    B3multi,
+}
+
+impl Scalar for OtlpUrl {
+    const EXPECTED: &'static str = "a URL such as `http://127.0.0.1:4317`";
+    const SCHEMA_NAME: &'static str = "OtlpUrl";
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        let wrong = || Invalid::new(format!("{} is not a URL such as `http://127.0.0.1:4317`", quote(text)));
+        let uri: http::Uri = text.parse().map_err(|_| wrong())?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err(Invalid::new(format!("`https://…` {}", later::SENTENCE))),
+            _ => return Err(wrong().hint(format!("did you mean {}?", quote(&format!("http://{text}"))))),
+        }
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(wrong)?;
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        if host.is_empty() || uri.query().is_some() {
+            return Err(wrong());
+        }
+        let path = uri.path().trim_end_matches('/').to_owned();
+        Ok(OtlpUrl { host, port: authority.port_u16().unwrap_or(80), path })
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": format!("^http://|{VARIABLE_PATTERN}") })
+    }
+}
+scalar!(OtlpUrl);
+
+impl std::str::FromStr for OtlpUrl {
+    type Err = String;
+
+    /// For those that come another way than by the file.
+    fn from_str(text: &str) -> Result<Self, String> {
+        <Self as Scalar>::parse(text).map_err(|invalid| invalid.detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read() {
+        let url = |host: &str, port, path: &str| Ok(OtlpUrl { host: host.to_owned(), port, path: path.to_owned() });
+        assert_eq!(OtlpUrl::parse("http://127.0.0.1:4317"), url("127.0.0.1", 4317, ""));
+        assert_eq!(OtlpUrl::parse("http://[::1]:4317/"), url("::1", 4317, ""));
+        assert_eq!(OtlpUrl::parse("http://collector/otlp/v1/traces"), url("collector", 80, "/otlp/v1/traces"));
+        for wrong in
+            ["", "collector", "collector:4317", "ftp://x", "http://", "http://u:p@x:1", "http://x:1/?q", "https://x"]
+        {
+            assert!(OtlpUrl::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+"""An OTLP receiver, its messages decoded by OpenTelemetry's own definitions. Prints its port, then each span as JSON.
+
+otlp_receiver.py grpc|http [refuse]
+"""
+
+import json
+import sys
+import threading
+from concurrent import futures
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service_grpc
+
+protocol, refuses = sys.argv[1], "refuse" in sys.argv[2:]
+printing = threading.Lock()
+
+
+def value(any_value):
+    return getattr(any_value, any_value.WhichOneof("value"))
+
+
+def attributes(pairs):
+    return {pair.key: value(pair.value) for pair in pairs}
+
+
+def take(message, headers):
+    for resource in message.resource_spans:
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                line = {
+                    "headers": headers,
+                    "resource": attributes(resource.resource.attributes),
+                    "scope": scope.scope.name,
+                    "name": span.name,
+                    "kind": span.kind,
+                    "trace_id": span.trace_id.hex(),
+                    "span_id": span.span_id.hex(),
+                    "parent_span_id": span.parent_span_id.hex(),
+                    "trace_state": span.trace_state,
+                    "flags": span.flags,
+                    "nanos": span.end_time_unix_nano - span.start_time_unix_nano,
+                    "began": span.start_time_unix_nano,
+                    "status": span.status.code,
+                    "message": span.status.message,
+                    "attributes": attributes(span.attributes),
+                }
+                with printing:
+                    print(json.dumps(line), flush=True)
+
+
+class Grpc(service_grpc.TraceServiceServicer):
+    def Export(self, request, context):
+        if refuses:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not today")
+        take(request, dict(context.invocation_metadata()))
+        return service.ExportTraceServiceResponse()
+
+
+class Http(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        headers = {name.lower(): text for name, text in self.headers.items()}
+        if refuses or self.path != "/v1/traces" or headers["content-type"] != "application/x-protobuf":
+            self.answer(400, b"")
+            return
+        take(service.ExportTraceServiceRequest.FromString(body), headers)
+        self.answer(200, service.ExportTraceServiceResponse().SerializeToString())
+
+    def answer(self, status, body):
+        self.send_response(status)
+        self.send_header("content-type", "application/x-protobuf")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+if protocol == "grpc":
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
+    service_grpc.add_TraceServiceServicer_to_server(Grpc(), server)
+    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    server.start()
+    server.wait_for_termination()
+else:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Http)
+    print(server.server_port, flush=True)
+    server.serve_forever()
