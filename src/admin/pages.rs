@@ -71,7 +71,7 @@ macro_rules! page {
 const PAGES: &[Page] = &[
     page!(GET "/" Public, everywhere: false, Index, "this list"),
     page!(GET "/livez" Public, everywhere: true, Livez, "200 while every worker turns its loop, else 503"),
-    page!(GET "/readyz" Public, everywhere: true, Readyz, "200 until a drain begins, then 503; warnings"),
+    page!(GET "/readyz" Public, everywhere: true, Readyz, "200 from the end of the start until a drain begins, else 503; warnings"),
     page!(GET "/metrics" Numbers, everywhere: true, Metrics, "Prometheus' text format, or OpenMetrics with exemplars for who accepts it"),
     page!(GET "/config" Private, everywhere: false, Config, "the configuration in force, as YAML; ?format=json"),
     page!(PUT "/config" Private, everywhere: false, PutConfig, "lays a configuration over the source; ?dry_run=true, ?for=10m, If-Match"),

@@ -53,7 +53,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME")]
     pub allow_env: Vec<String>,
 
-    /// Once ready, write the addresses that were bound to this file, as JSON
+    /// Once it listens, write the addresses that were bound to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
 }

@@ -1,7 +1,8 @@
 //! How often an agent is asked: as often as things change, within bounds, and ever more rarely while it fails.
 //!
 //! Blocking queries return when something *may* have changed; under churn that is all the time, and one sleep after
-//! each would miss changes. A bucket of tokens lets a burst of changes through at once and bounds the average.
+//! each would miss changes. A bucket of tokens lets a burst of changes through at once and bounds the average. The emptier
+//! it is, the wider apart questions are, so that the last change of a long burst does not meet an empty bucket.
 
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ const FAILURES_UNTIL_LONG_PAUSE: u32 = 60;
 pub(super) struct Pace {
     tokens: u32,
     refilled: Instant,
+    /// When the last question was asked, or is going to be.
+    asked: Option<Instant>,
     failures: u32,
     not_before: Instant,
     random: fastrand::Rng,
@@ -32,7 +35,14 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(now: Instant, seed: u64) -> Self {
-        Pace { tokens: BURST, refilled: now, failures: 0, not_before: now, random: fastrand::Rng::with_seed(seed) }
+        Pace {
+            tokens: BURST,
+            refilled: now,
+            asked: None,
+            failures: 0,
+            not_before: now,
+            random: fastrand::Rng::with_seed(seed),
+        }
     }
 
     /// Takes a token; the question may be asked at this time.
@@ -51,7 +61,19 @@ impl Pace {
             self.refilled += REFILL;
             self.refilled
         };
-        token.max(self.not_before)
+        let apart = self.asked.map_or(now, |asked| asked + self.apart());
+        let next = token.max(self.not_before).max(apart);
+        self.asked = Some(next);
+        next
+    }
+
+    /// Three at once, then ten in a second and a third.
+    fn apart(&self) -> Duration {
+        match self.tokens {
+            7.. => Duration::ZERO,
+            3..7 => Duration::from_millis(100),
+            0..3 => Duration::from_millis(300),
+        }
     }
 
     pub(super) fn succeeded(&mut self) {
@@ -83,11 +105,11 @@ mod tests {
         let mut asked = Vec::new();
         for _ in 0..15 {
             now = pace.next(now);
-            asked.push((now - start).as_secs());
+            asked.push((now - start).as_millis());
         }
-        assert_eq!(asked, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5]);
+        assert_eq!(asked, [0, 0, 0, 100, 200, 300, 400, 700, 1000, 1300, 1600, 2000, 3000, 4000, 5000]);
         now += Duration::from_secs(60);
-        assert!((0..10).all(|_| pace.next(now) == now));
+        assert!((0..3).all(|_| pace.next(now) == now));
         assert!(pace.next(now) > now);
     }
 
@@ -107,10 +129,12 @@ mod tests {
         assert!(pauses[..60].iter().all(|pause| *pause <= PAUSE), "{pauses:?}");
         assert!(pauses[61..].iter().all(|pause| *pause >= LONG_PAUSE / 2 && *pause <= LONG_PAUSE), "{pauses:?}");
         pace.failed(now, true, None);
-        assert!(pace.next(now) - now <= PAUSE);
+        let next = pace.next(now);
+        assert!(next - now <= PAUSE);
+        now = next + Duration::from_secs(60);
         pace.succeeded();
         pace.failed(now, false, None);
-        assert!(pace.next(now) - now <= REFILL);
+        assert!(pace.next(now) - now <= FIRST_PAUSE);
         pace.failed(now, false, Some(Duration::from_secs(20)));
         assert!(pace.next(now) - now >= Duration::from_secs(20));
     }

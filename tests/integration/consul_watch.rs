@@ -1,5 +1,6 @@
 //! The traffic follows a service in Consul: who comes, who goes, who is ill, and what each weighs.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -7,6 +8,7 @@ use serde_json::json;
 use crate::support::consul::Consul;
 use crate::support::proxy::Setup;
 use crate::support::traffic::{Traffic, named};
+use crate::support::upstream::OK;
 use crate::support::{Proxy, Upstream, eventually};
 
 /// Consul's and ours together, at 500 requests a second; the contract says 0.5 s, and machines that run tests are busy.
@@ -101,4 +103,38 @@ fn what_instances_say_of_their_protocol_is_spoken() {
         let _ = proxy.client().get("/");
         upstream.received_text().contains("PRI * HTTP/2.0")
     });
+}
+
+#[test]
+fn two_hundred_come_and_go_at_once() {
+    const MANY: u16 = 200;
+    let consul = Consul::start();
+    let everywhere =
+        Upstream::at(
+            "0.0.0.0:0".parse().unwrap(),
+            |served| {
+                while served.head().is_some() && served.try_send(OK).is_ok() {}
+            },
+        );
+    let port = everywhere.address().port();
+    let address = |number: u16| SocketAddr::from((Ipv4Addr::from(0x7f60_0000 + u32::from(number)), port));
+    consul.register("web", "web-0", address(1));
+    let proxy = before(&consul, "consul://web");
+    eventually("the first instance", || proxy.client().get("/").status == 200);
+    let traffic = Traffic::start(proxy.address("inbound"), 500);
+    let endpoints = || proxy.metric("outrigger_endpoints", &[("upstream", "app")]);
+    let all_at_once = |action: &(dyn Fn(u16) + Sync)| {
+        std::thread::scope(|scope| {
+            for part in 0..8 {
+                scope.spawn(move || (1..=MANY).filter(|number| number % 8 == part).for_each(action));
+            }
+        });
+        Instant::now()
+    };
+    let told = all_at_once(&|number| consul.register("web", &format!("web-{number}"), address(1 + number)));
+    eventually("all have come", || endpoints() == f64::from(1 + MANY));
+    let came = told.elapsed();
+    let told = all_at_once(&|number| consul.deregister(&format!("web-{number}")));
+    eventually("all have gone", || endpoints() == 1.0);
+    println!("200 came {came:?} and went {:?} after the last was told; {} requests", told.elapsed(), traffic.stop());
 }
