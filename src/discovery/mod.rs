@@ -38,7 +38,7 @@ pub(crate) fn check(config: &Config) -> Result<(), String> {
 
 /// Starts the source of endpoints that a new generation has brought, on the current thread.
 pub(crate) fn start(upstream: &Upstream, endpoints: &Arc<Endpoints>) {
-    let sink = Sink::new(endpoints, upstream.on_empty);
+    let sink = Sink::new(endpoints);
     match &upstream.source {
         // Written in the file: the registry has published them.
         EndpointSource::Static(_) => {}

@@ -8,7 +8,6 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::patience::{Patience, Verdict};
-use crate::config::model::OnEmpty;
 use crate::upstream::endpoints::{Discovered, Endpoints};
 
 /// A failure that lasts is logged again after this long.
@@ -26,10 +25,10 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    pub(super) fn new(endpoints: &Arc<Endpoints>, on_empty: OnEmpty) -> Self {
+    pub(super) fn new(endpoints: &Arc<Endpoints>) -> Self {
         Sink {
             endpoints: Arc::downgrade(endpoints),
-            patience: RefCell::new(Patience::new(on_empty)),
+            patience: RefCell::new(Patience::new()),
             dropping: RefCell::new(None),
             complained: Cell::new(None),
         }
@@ -43,7 +42,7 @@ impl Sink {
             tracing::info!(upstream, "its endpoints can be looked up again");
         }
         let known = endpoints.load().members.len();
-        let verdict = self.patience.borrow_mut().answered(discovered.is_empty(), known > 0, now);
+        let verdict = self.patience.borrow_mut().answered(endpoints.on_empty(), discovered.is_empty(), known > 0, now);
         match verdict {
             Verdict::KeepUntil(until) => {
                 if self.dropping.borrow().is_none() {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::balancer::Tables;
 use super::state::{EndpointState, UpstreamState};
-use crate::config::model::{EndpointAddress, UpstreamProtocol};
+use crate::config::model::{EndpointAddress, OnEmpty, UpstreamProtocol};
 
 /// What a source says of one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,11 +84,13 @@ pub(crate) struct Endpoints {
     current: ArcSwap<EndpointSet>,
     status: Mutex<Status>,
     answered: watch::Sender<bool>,
+    /// What an answer without endpoints is worth; a swap may change it.
+    on_empty: Mutex<OnEmpty>,
 }
 
 impl Endpoints {
     /// No endpoints, and nothing heard of them yet.
-    pub(super) fn awaited(upstream: Arc<UpstreamState>) -> Self {
+    pub(super) fn awaited(upstream: Arc<UpstreamState>, on_empty: OnEmpty) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Endpoints {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -96,12 +98,22 @@ impl Endpoints {
             current: ArcSwap::from_pointee(EndpointSet::new(Vec::new())),
             status: Mutex::new(Status { succeeded: None, error: None, kept_until: None, updates: 0, failures: 0 }),
             answered: watch::Sender::new(false),
+            on_empty: Mutex::new(on_empty),
         }
     }
 
     /// The upstream's name.
     pub(crate) fn upstream(&self) -> &str {
         &self.upstream.name
+    }
+
+    /// What becomes of the endpoints when their source says that there are none.
+    pub(crate) fn on_empty(&self) -> OnEmpty {
+        *self.on_empty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_on_empty(&self, on_empty: OnEmpty) {
+        *self.on_empty.lock().unwrap_or_else(PoisonError::into_inner) = on_empty;
     }
 
     /// The set in force. Costs a load and no count; not to be held across an `await`.
@@ -186,7 +198,7 @@ mod tests {
 
     fn awaited() -> Endpoints {
         let limits = UpstreamLimits { connections: 1, requests: 1, waiting: 1, retries: 1 };
-        Endpoints::awaited(Arc::new(UpstreamState::new("a", limits)))
+        Endpoints::awaited(Arc::new(UpstreamState::new("a", limits)), OnEmpty::Drop)
     }
 
     #[tokio::test]

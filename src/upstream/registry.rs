@@ -39,9 +39,10 @@ impl Registry {
         state.budget.set(upstream.retry_budget);
         let same = known.filter(|known| known.source == upstream.source);
         if let Some(endpoints) = same.and_then(|known| known.endpoints.upgrade()) {
+            endpoints.set_on_empty(upstream.on_empty);
             return (state, endpoints);
         }
-        let endpoints = Arc::new(Endpoints::awaited(state.clone()));
+        let endpoints = Arc::new(Endpoints::awaited(state.clone(), upstream.on_empty));
         if let EndpointSource::Static(written) = &upstream.source {
             endpoints.publish(written.iter().map(discovered).collect(), Instant::now());
         }
@@ -64,6 +65,7 @@ fn discovered(written: &Endpoint) -> Discovered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::OnEmpty;
     use crate::config::{Document, LoadOptions, load};
 
     fn upstream(endpoints: &str) -> Upstream {
@@ -80,6 +82,18 @@ mod tests {
         let (state, endpoints) = registry.upstream(&upstream("\"127.0.0.1:1\""));
         let (same_state, same_endpoints) = registry.upstream(&upstream("\"127.0.0.1:1\""));
         assert!(Arc::ptr_eq(&state, &same_state) && Arc::ptr_eq(&endpoints, &same_endpoints));
+    }
+
+    #[tokio::test]
+    async fn what_an_empty_answer_is_worth_may_change() {
+        let registry = Registry::default();
+        let mut upstream = upstream("\"127.0.0.1:1\"");
+        let (_state, endpoints) = registry.upstream(&upstream);
+        assert_ne!(endpoints.on_empty(), OnEmpty::Drop);
+        upstream.on_empty = OnEmpty::Drop;
+        let (_state, same) = registry.upstream(&upstream);
+        assert!(Arc::ptr_eq(&endpoints, &same));
+        assert_eq!(endpoints.on_empty(), OnEmpty::Drop);
     }
 
     #[tokio::test]

@@ -193,7 +193,7 @@ mod tests {
     use super::super::endpoints::Discovered;
     use super::super::state::UpstreamState;
     use super::*;
-    use crate::config::model::{EndpointAddress, HashKey, UpstreamLimits};
+    use crate::config::model::{EndpointAddress, HashKey, OnEmpty, UpstreamLimits};
 
     const KINDS: [LoadBalancer; 5] = [
         LoadBalancer::RoundRobin,
@@ -207,7 +207,7 @@ mod tests {
     /// Endpoints with these weights and zones, on ports from 1.
     fn endpoints(members: &[(u32, Option<&str>)]) -> Arc<Endpoints> {
         let limits = UpstreamLimits { connections: 1, requests: 1, waiting: 1, retries: 1 };
-        let endpoints = Endpoints::awaited(Arc::new(UpstreamState::new("a", limits)));
+        let endpoints = Endpoints::awaited(Arc::new(UpstreamState::new("a", limits)), OnEmpty::Drop);
         publish(&endpoints, members);
         Arc::new(endpoints)
     }

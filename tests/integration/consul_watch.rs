@@ -138,3 +138,22 @@ fn two_hundred_come_and_go_at_once() {
     eventually("all have gone", || endpoints() == 1.0);
     println!("200 came {came:?} and went {:?} after the last was told; {} requests", told.elapsed(), traffic.stop());
 }
+
+#[test]
+fn who_dies_unannounced_costs_no_request() {
+    let consul = Consul::start();
+    let (a, b) = (named("a"), named("b"));
+    consul.register("web", "web-a", a.address());
+    consul.register("web", "web-b", b.address());
+    let proxy = before(&consul, "consul://web");
+    eventually("the first instances", || proxy.client().get("/").status == 200);
+    let traffic = Traffic::start(proxy.address("inbound"), 500);
+    let seen = traffic.count();
+    eventually("a while", || traffic.count() > seen + 500);
+    // Nobody has told Consul: only the proxy itself meets a closed port.
+    b.stop_accepting();
+    b.close_idle();
+    let died = Instant::now();
+    traffic.becomes("only a answers", died, WINDOW, SOON, |seen| seen.keys().eq(["a"]));
+    traffic.stop();
+}

@@ -36,6 +36,8 @@ impl Effect {
 /// Keys with another effect than what their part has by default. A key covers those below it.
 const OF_PROCESS: &[(&str, Effect)] = &[
     ("service", Effect::InPlace),
+    // Endpoints are looked up anew; whoever stays registered stays where it was.
+    ("consul", Effect::Resets),
     ("drain", Effect::InPlace),
     ("telemetry.log.level", Effect::InPlace),
     ("telemetry.access_log", Effect::InPlace),
