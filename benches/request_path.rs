@@ -86,7 +86,8 @@ fn routes(criterion: &mut Criterion) {
         for count in [10, 1_000, 10_000] {
             let table = Table::compile(&(0..count).map(|n| route(matcher(n))).collect::<Vec<_>>());
             let (host, path) = request(count - 1);
-            let target = Target { host: &host, default_port: 80, path: &path, query: None, method: &Method::GET };
+            let target =
+                Target { host: &host, default_port: 80, path: &path, query: None, port: None, method: &Method::GET };
             let headers = HeaderMap::new();
             assert_eq!(table.find(&target, &headers), Some(count - 1));
             group.bench_function(BenchmarkId::from_parameter(count), |bencher| {

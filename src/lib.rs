@@ -13,7 +13,8 @@
 //! The second wing feeds it and never the other way round: [`config`] makes a model of a file, [`app`] builds everything
 //! from that, `discovery` follows the registries that name endpoints, of which `consul` is a client, `control` asks the
 //! workers and ends them, `admin` shows what they answer. The hinge is `snapshot`: a configuration compiled for the
-//! requests' way, and published with one atomic store. `runtime`, [`error`] and [`outcome`] are the ground that both stand on.
+//! requests' way, and published with one atomic store. `runtime`, [`error`] and [`outcome`] are the ground that both stand on;
+//! [`kubernetes`] stands beside: what puts the proxy into pods.
 //!
 //! Everything that carries requests belongs to one worker, which is one thread: no lock is taken and nothing is shared,
 //! and `Rc` and `RefCell` say so.
@@ -51,6 +52,7 @@ mod reload;
 // The ground.
 pub mod config;
 pub mod error;
+pub mod kubernetes;
 pub mod outcome;
 mod runtime;
 pub mod telemetry;

@@ -30,6 +30,8 @@ pub(crate) struct Snapshot {
     pub(crate) service: Option<String>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) upstreams: Vec<Upstream>,
+    /// What the app is asked when a probe comes, by the probe's name.
+    pub(crate) probes: Vec<(String, model::ProbeTarget)>,
 }
 
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(crate) struct Listener {
     pub(crate) no_route: RouteId,
     pub(crate) mode: Mode,
     pub(crate) direction: Direction,
+    /// Where what is no HTTP goes: `no_route: passthrough`.
+    pub(crate) passthrough: Option<Target>,
     pub(crate) edge: bool,
     pub(crate) trust: Trust,
     pub(crate) tls: Option<Arc<ServerTls>>,
@@ -104,6 +108,8 @@ pub(crate) struct Upstream {
     pub(crate) state: Arc<UpstreamState>,
     pub(crate) endpoints: Arc<Endpoints>,
     /// They come from a registry, and not from the file.
+    /// Its endpoint is where the captured connection was going to.
+    pub(crate) is_original: bool,
     pub(crate) is_discovered: bool,
     pub(crate) protocol: UpstreamProtocol,
     pub(crate) balancing: Balancing,
@@ -133,7 +139,13 @@ impl Snapshot {
             Ok(Listener { tls, ..compile_listener(listener, config, names, &mut splits) })
         });
         let listeners = listeners.collect::<Result<_, FileError>>()?;
-        Ok(Snapshot { generation, service: config.service.clone(), listeners, upstreams })
+        Ok(Snapshot {
+            probes: config.metrics.probes.clone(),
+            generation,
+            service: config.service.clone(),
+            listeners,
+            upstreams,
+        })
     }
 
     /// Where the listener of this name stands, if it is there. Numbers of metrics are shared beyond their bound.
@@ -160,7 +172,8 @@ fn compile_upstream(upstream: &model::Upstream, registry: &Registry, names: &Nam
     Upstream {
         id: names.upstream(&upstream.name),
         endpoints,
-        is_discovered: !matches!(upstream.source, EndpointSource::Static(_)),
+        is_discovered: matches!(upstream.source, EndpointSource::Consul(_)),
+        is_original: upstream.source == EndpointSource::Original,
         protocol: upstream.protocol,
         balancing: upstream.balancing.clone(),
         tls: None,
@@ -188,6 +201,10 @@ fn compile_listener(listener: &model::Listener, config: &model::Config, names: &
         no_route: names.no_route(id),
         mode: listener.mode,
         direction: listener.direction,
+        passthrough: listener.routes.last().filter(|_| listener.passthrough).and_then(|route| match route.action {
+            model::Action::Upstream(upstream) => Some(target(upstream, route, config)),
+            _ => None,
+        }),
         edge: listener.edge,
         trust: listener.trust.clone(),
         tls: None,
@@ -207,15 +224,7 @@ fn path_pattern(path: &PathMatch) -> Option<Arc<str>> {
 }
 
 fn compile_action(route: &model::Route, config: &model::Config, splits: &mut usize) -> Action {
-    let target = |upstream: UpstreamIndex| Target {
-        upstream,
-        timeouts: patience(config.upstreams[upstream.0].timeouts, route.timeouts),
-        deadline_header: route
-            .deadline_header
-            .clone()
-            .unwrap_or_else(|| config.upstreams[upstream.0].deadline_header.clone()),
-        retries: route.retries.over(config.upstreams[upstream.0].retries.clone()),
-    };
+    let target = |upstream: UpstreamIndex| target(upstream, route, config);
     match &route.action {
         model::Action::Upstream(upstream) => Action::Upstream(target(*upstream)),
         model::Action::Split(weighted) => {
@@ -225,6 +234,17 @@ fn compile_action(route: &model::Route, config: &model::Config, splits: &mut usi
         }
         model::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
         model::Action::Respond(answer) => Action::Respond(answer.clone()),
+    }
+}
+
+/// An upstream as this route sees it.
+fn target(index: UpstreamIndex, route: &model::Route, config: &model::Config) -> Target {
+    let upstream = &config.upstreams[index.0];
+    Target {
+        upstream: index,
+        timeouts: patience(upstream.timeouts, route.timeouts),
+        deadline_header: route.deadline_header.clone().unwrap_or_else(|| upstream.deadline_header.clone()),
+        retries: route.retries.over(upstream.retries.clone()),
     }
 }
 

@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The front door, and the composition root. cli → runtime: the demo's services run as workers do.
     ("main", &["cli"]),
     // cli → runtime: the sample services of `demo` run on a worker of their own.
-    ("cli", &["app", "config", "control", "runtime", "telemetry"]),
+    ("cli", &["app", "body", "config", "control", "kubernetes", "runtime", "telemetry"]),
     (
         "app",
         &[
@@ -143,10 +143,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("error", &[]),
     // outcome → error: what no endpoint answered has a reason.
     ("outcome", &["error"]),
+    // Pure: text in, text out.
+    ("kubernetes", &[]),
 ];
 
 /// What may only know the ground floor itself.
-const GROUND_FLOOR: &[&str] = &["config", "telemetry", "runtime", "error", "outcome"];
+const GROUND_FLOOR: &[&str] = &["config", "telemetry", "runtime", "error", "outcome", "kubernetes"];
 
 /// Modules that know each other, with the reason. No others do, in however wide a circle.
 const CIRCLES: &[(&[&str], &str)] = &[

@@ -329,6 +329,32 @@ fn the_demo_ends_when_told_to() {
 }
 
 #[test]
+fn a_program_starts_once_the_proxy_is_ready() {
+    let folder = Folder::new();
+    let socket = folder.0.join("admin.sock");
+    let admin = format!("unix:{}", socket.display());
+    let waiting = outrigger(&["await", "--admin", &admin, "--", "/bin/sh", "-c", "echo started; exit 7"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let config = folder.file(
+        "outrigger.yaml",
+        &format!(
+            "admin: {{ address: none, socket: {} }}\nlisteners: {{ in: {{ address: \"127.0.0.1:0\", upstream: \"127.0.0.1:1\" }} }}\n",
+            socket.display()
+        ),
+    );
+    let mut proxy = outrigger(&["run", &config]).stderr(Stdio::null()).spawn().unwrap();
+    let output = waiting.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(7), b"started\n".as_slice()));
+    kill_process(Pid::from_child(&proxy), Signal::KILL).unwrap();
+    proxy.wait().unwrap();
+    let late = say(&["await", "--admin", &admin, "--timeout", "50ms", "--", "/bin/true"]);
+    assert_eq!(late.code, 1);
+    assert!(late.errors.contains("the proxy was not ready within 50ms"), "{}", late.errors);
+}
+
+#[test]
 fn the_configuration_of_the_demo_is_a_file_like_any() {
     let folder = Folder::new();
     let config = folder.file("demo.yaml", &say(&["demo", "--print-config"]).output);

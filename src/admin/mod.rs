@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `admin.address` | everything | [`access`] says |
 //! | `admin.socket` | everything | the user that the proxy runs as (mode 0600), and root |
-//! | `metrics.address` | `/metrics`, `/livez`, `/readyz`, nothing else, ever | everybody |
+//! | `metrics.address` | `/metrics`, `/livez`, `/readyz`, `/probe/…`, nothing else, ever | everybody |
 //!
 //! Everything runs on the control thread. To add a page: its line in [`pages::PAGES`] and its arm there.
 
@@ -16,6 +16,7 @@ mod content;
 mod door;
 mod events;
 mod pages;
+mod probe;
 mod tap;
 mod token;
 mod view;
@@ -71,7 +72,7 @@ pub(crate) fn bind(config: &Config) -> Result<Admin, StartError> {
         .map(|path| Token::read(path).map_err(|error| StartError::Token { path: path.clone(), error }));
     let token = token.transpose()?;
     let admin = config.admin.address.map(|address| bind("admin", &BindAddress::Tcp(address))).transpose()?;
-    let metrics = config.metrics.as_ref().map(|address| bind("metrics", address)).transpose()?;
+    let metrics = config.metrics.address.as_ref().map(|address| bind("metrics", address)).transpose()?;
     let socket = config.admin.socket.as_ref().map(|path| {
         let address = BindAddress::Unix(path.clone());
         make_folder(path).and_then(|()| socket::bind_owner_only(path)).map_err(|error| failed("admin", &address, error))

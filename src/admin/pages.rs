@@ -13,6 +13,7 @@ use super::access::{Exposure, Way, judge};
 use super::answer::{Answer, data, failure, parameter, stream, text, wants_json};
 use super::configuration;
 use super::events::Events;
+use super::probe;
 use super::tap::Taps;
 use super::token::Token;
 use super::view::{Draining, Listeners, Readiness, Upstreams};
@@ -37,6 +38,15 @@ struct Page {
     what: What,
 }
 
+impl Page {
+    fn is_at(&self, path: &str) -> bool {
+        match self.path.strip_suffix('*') {
+            Some(folder) => path.starts_with(folder),
+            None => path == self.path,
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 enum What {
     Index,
@@ -53,6 +63,7 @@ enum What {
     Events,
     Tap,
     Drain,
+    Probe,
 }
 
 macro_rules! page {
@@ -82,6 +93,7 @@ const PAGES: &[Page] = &[
     page!(GET "/upstreams" Private, everywhere: false, Upstreams, "upstreams, their endpoints, limits and connections"),
     page!(GET "/events" Private, everywhere: false, Events, "how the proxy stands, once a second, as server-sent events"),
     page!(GET "/tap" Private, everywhere: false, Tap, "requests as they pass, as server-sent events; ?errors, ?route=…, and more"),
+    page!(GET "/probe/*" Numbers, everywhere: true, Probe, "asks the app, as metrics.probes says under this name"),
     page!(POST "/drain" Private, everywhere: false, Drain, "unready, then no new work inbound; ?wait=true answers at its end"),
 ];
 
@@ -111,9 +123,13 @@ impl Pages {
     fn choose<B: http_body::Body>(&self, way: Way, request: &Request<B>) -> Result<What, Denial> {
         let path = request.uri().path();
         let here: Vec<&Page> =
-            PAGES.iter().filter(|page| page.path == path && (way != Way::Metrics || page.everywhere)).collect();
+            PAGES.iter().filter(|page| page.is_at(path) && (way != Way::Metrics || page.everywhere)).collect();
         if here.is_empty() {
-            let there = if way == Way::Metrics { "/metrics, /livez and /readyz are" } else { "GET / lists what is" };
+            let there = if way == Way::Metrics {
+                "/metrics, /livez, /readyz and the probes are"
+            } else {
+                "GET / lists what is"
+            };
             return Err(Denial::new(StatusCode::NOT_FOUND, format!("this is not here; {there}")));
         }
         let fits = |page: &&&Page| {
@@ -165,6 +181,7 @@ impl Pages {
                 What::Events => self.events(),
                 What::Tap => self.tap(&request),
                 What::Drain => self.drain(&request).await,
+                What::Probe => self.probe(&request).await,
             }
         };
         let late = || failure(StatusCode::SERVICE_UNAVAILABLE, "the workers did not answer in time");
@@ -180,6 +197,18 @@ impl Pages {
                 failure(StatusCode::INTERNAL_SERVER_ERROR, &format!("the metrics cannot be written: {error}"))
             }
         }
+    }
+
+    async fn probe(&self, request: &Request<Incoming>) -> Answer {
+        let name = request.uri().path().strip_prefix("/probe/").unwrap_or_default();
+        let snapshot = self.control.snapshot.load_full();
+        let Some((_, target)) = snapshot.probes.iter().find(|(known, _)| known == name) else {
+            return failure(StatusCode::NOT_FOUND, "metrics.probes has no probe of this name");
+        };
+        let outcome = probe::ask(target, request.headers()).await;
+        let status = outcome.as_ref().map_or(StatusCode::SERVICE_UNAVAILABLE, |status| *status);
+        let said = outcome.map_or_else(|error| error, |status| format!("the app says {status}"));
+        data(status, &json!({ "probe": name, "said": said }))
     }
 
     fn livez(&self) -> Answer {

@@ -23,7 +23,7 @@ use tower::{Layer, Service};
 
 use crate::admin::{self, Taps};
 use crate::body::Body;
-use crate::config::model::{Config, Workers};
+use crate::config::model::{Config, Metrics, Workers};
 use crate::config::{ContentHash, Loaded};
 pub use crate::control::Ending;
 use crate::control::doors::Doors;
@@ -98,6 +98,7 @@ pub struct Builder {
     refused: Option<(ContentHash, String)>,
     last_good: Option<PathBuf>,
     allowed_variables: Vec<String>,
+    metrics: Metrics,
     log: Option<LogHandle>,
     layers: Option<LayerFn>,
     reuse_port: bool,
@@ -113,6 +114,7 @@ impl Builder {
             refused: None,
             last_good: None,
             allowed_variables: Vec::new(),
+            metrics: Metrics::default(),
             log: None,
             layers: None,
             reuse_port: false,
@@ -149,6 +151,13 @@ impl Builder {
     #[must_use]
     pub fn allow_variables(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.allowed_variables = names.into_iter().collect();
+        self
+    }
+
+    /// What the command line says of `metrics`, for configurations that come later; what they say goes over it.
+    #[must_use]
+    pub fn metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
         self
     }
 
@@ -271,7 +280,7 @@ impl Builder {
             accepted: self.loaded.into(),
             failure: self.refused,
             last_good: self.last_good,
-            reading: Reading { allowed: self.allowed_variables },
+            reading: Reading { allowed: self.allowed_variables, metrics: self.metrics },
         };
         let (source, (handle, wished)) = (self.source, Handle::new());
         let (done, ended) = std::sync::mpsc::channel();

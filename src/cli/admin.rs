@@ -101,7 +101,7 @@ impl Admin {
             .config;
         let tcp = |address: SocketAddr| Address::Tcp(reachable(address).to_string());
         let admin = config.admin;
-        let metrics = config.metrics.filter(|_| !private).map(|address| match address {
+        let metrics = config.metrics.address.filter(|_| !private).map(|address| match address {
             BindAddress::AllInterfaces(port) => tcp((Ipv6Addr::UNSPECIFIED, port).into()),
             BindAddress::Tcp(address) => tcp(address),
             BindAddress::Unix(path) => Address::Unix(path),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::exit;
 use crate::app::Builder;
 use crate::config::diagnostics::Diagnostics;
+use crate::config::model::Metrics;
 use crate::config::render::{Format, render};
 use crate::config::{ContentHash, Document, LoadOptions, Loaded, load};
 
@@ -18,7 +19,7 @@ pub(super) enum Origin {
 }
 
 /// Reads it; on an error, what is wrong has been printed.
-pub(super) fn builder(origin: &Origin, last_good: Option<&Path>) -> Result<Builder, u8> {
+pub(super) fn builder(origin: &Origin, last_good: Option<&Path>, metrics: &Metrics) -> Result<Builder, u8> {
     let (name, text) = match origin {
         Origin::Flags(text) => ("flags".to_owned(), Ok(text.clone().into_bytes())),
         Origin::File(path) => {
@@ -28,8 +29,8 @@ pub(super) fn builder(origin: &Origin, last_good: Option<&Path>) -> Result<Build
         }
     };
     let wrong = match &text {
-        Ok(bytes) => match read(&name, bytes) {
-            Ok(loaded) => return Ok(follow(Builder::new(loaded, name), origin)),
+        Ok(bytes) => match read(&name, bytes, metrics) {
+            Ok(loaded) => return Ok(follow(Builder::new(loaded, name), origin).metrics(metrics.clone())),
             Err(diagnostics) => diagnostics.to_string(),
         },
         Err(error) => error.clone(),
@@ -46,9 +47,9 @@ pub(super) fn builder(origin: &Origin, last_good: Option<&Path>) -> Result<Build
     let kept = path.display().to_string();
     let bytes = std::fs::read(path)
         .map_err(|error| exit::fault(&format!("and the last good one is not there: {kept}: {error}")))?;
-    let loaded = read(&kept, &bytes).map_err(|_| exit::FAULT)?;
+    let loaded = read(&kept, &bytes, metrics).map_err(|_| exit::FAULT)?;
     let hash = ContentHash::of(text.as_deref().unwrap_or_default());
-    Ok(follow(Builder::new(loaded, name), origin).instead_of(hash, wrong))
+    Ok(follow(Builder::new(loaded, name), origin).metrics(metrics.clone()).instead_of(hash, wrong))
 }
 
 fn follow(builder: Builder, origin: &Origin) -> Builder {
@@ -59,9 +60,9 @@ fn follow(builder: Builder, origin: &Origin) -> Builder {
     }
 }
 
-fn read(name: &str, bytes: &[u8]) -> Result<Loaded, Diagnostics> {
+fn read(name: &str, bytes: &[u8], metrics: &Metrics) -> Result<Loaded, Diagnostics> {
     let environment = |variable: &str| std::env::var(variable).ok();
-    let options = LoadOptions { file_exists: Some(&Path::exists), ..LoadOptions::default() };
+    let options = LoadOptions { file_exists: Some(&Path::exists), metrics: Some(metrics), ..LoadOptions::default() };
     let loaded = load(Document { name, bytes }, &environment, &options);
     let diagnostics = match &loaded {
         Ok(loaded) => &loaded.warnings,

@@ -100,6 +100,7 @@ pub fn check(args: &CheckArgs, streams: &mut Streams<'_>, environment: &dyn Envi
     let options = LoadOptions {
         missing_variables: if args.allow_missing_env { MissingVariables::Allow } else { MissingVariables::Refuse },
         file_exists: if args.no_files { None } else { Some(&exists) },
+        ..LoadOptions::default()
     };
     let report = examine(Document { name: &name, bytes: &bytes }, &lookup, &options);
     write_report(args, streams, report)

@@ -1,20 +1,26 @@
 //! One file a command.
 
 mod admin;
+pub mod awaiting;
 mod beginning;
 pub mod check;
 pub mod completions;
 pub mod demo;
 pub mod diff;
 pub mod drain;
+pub mod eject;
 pub mod exit;
+pub mod inject;
+mod manifests;
 pub mod ready;
+pub mod redirect;
 pub mod rollback;
 pub mod run;
 pub mod schema;
 mod signals;
 pub mod tap;
 pub mod version;
+pub mod webhook;
 
 use std::io::{self, IsTerminal as _};
 
@@ -42,6 +48,12 @@ pub enum Command {
     Drain(drain::DrainArgs),
     Rollback(rollback::RollbackArgs),
     Tap(tap::TapArgs),
+    #[command(name = "await")]
+    Await(awaiting::AwaitArgs),
+    Inject(inject::InjectArgs),
+    Eject(eject::EjectArgs),
+    Redirect(redirect::RedirectArgs),
+    Webhook(webhook::WebhookArgs),
     Version(version::VersionArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -68,6 +80,11 @@ pub fn main(cli: &Cli) -> u8 {
         Command::Drain(args) => drain::drain(args, &mut io::stdout()),
         Command::Rollback(args) => rollback::rollback(args, &mut io::stdout()),
         Command::Tap(args) => tap::tap(args, &mut io::stdout()),
+        Command::Await(args) => awaiting::await_ready(args, &mut io::stdout()),
+        Command::Inject(args) => inject::inject(args, &mut io::stdout()),
+        Command::Eject(args) => eject::eject(args, &mut io::stdout()),
+        Command::Redirect(args) => redirect::redirect(args, &mut io::stdout()),
+        Command::Webhook(args) => Ok(webhook::webhook(args)),
         Command::Version(args) => version::version(args, &mut io::stdout()),
         Command::Completions(args) => completions::completions(args, &mut io::stdout()),
     };

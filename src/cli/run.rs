@@ -10,6 +10,7 @@ use super::exit;
 use super::signals;
 use crate::app::{Builder, Running, StartError};
 use crate::config::flags;
+use crate::config::model::{BindAddress, Metrics, ProbeTarget};
 use crate::control::Ending;
 use crate::telemetry::log;
 
@@ -41,6 +42,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "ADDRESS", requires = "listen")]
     pub upstream: Option<String>,
 
+    /// Answer scrapes and probes here, where the file says nothing of `metrics.address`
+    #[arg(long, value_name = "ADDRESS", value_parser = flags::bind_address)]
+    pub metrics: Option<BindAddress>,
+
+    /// What the app is asked when `/probe/NAME` is, besides `metrics.probes` (may be given more than once)
+    #[arg(long, value_name = "NAME=URL", value_parser = flags::probe)]
+    pub probe: Vec<(String, ProbeTarget)>,
+
     /// Share the addresses with another process of the same user, so that one takes over from the other
     #[arg(long)]
     pub reuse_port: bool,
@@ -64,7 +73,8 @@ pub fn run(args: &RunArgs) -> u8 {
         Ok(origin) => origin,
         Err(message) => return exit::fault(&message),
     };
-    let builder = match beginning::builder(&origin, args.last_good.as_deref()) {
+    let metrics = Metrics { address: args.metrics.clone(), probes: args.probe.clone() };
+    let builder = match beginning::builder(&origin, args.last_good.as_deref(), &metrics) {
         Ok(builder) => builder,
         Err(code) => return code,
     };

@@ -19,6 +19,8 @@ pub(crate) const LISTENER_LIMITS: ListenerLimits = ListenerLimits {
     idle: Duration::from_secs(75),
     streams: 256,
     body_bytes: None,
+    // An HTTP client that has connected sends its request within a round trip; a database client waits for a greeting.
+    detect: Duration::from_millis(200),
 };
 
 pub(crate) const TIMEOUTS: Timeouts = Timeouts {

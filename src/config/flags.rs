@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use super::effective::quoted;
 use super::environment;
+use super::model::{BindAddress, Network, ProbeTarget};
+use super::raw::listener::Cidr;
 use super::scalar::{Invalid, Scalar as _};
 use super::units::{Period, Size};
+use super::validate::is_probe_name;
 
 /// The text of a configuration with one listener and one upstream: `run --listen ADDR --upstream ADDR`. It is loaded
 /// like any other, so flags and files cannot differ in meaning.
@@ -35,6 +38,34 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// A sentence, where it is none.
 pub fn size(text: &str) -> Result<u64, String> {
     Size::parse(text).map(|size| size.0).map_err(sentence)
+}
+
+/// An address to listen on, from an argument.
+///
+/// # Errors
+/// What is wrong with it, in a sentence.
+pub fn bind_address(text: &str) -> Result<BindAddress, String> {
+    BindAddress::parse(text).map_err(sentence)
+}
+
+/// A probe's name and what it asks, from an argument: `app/readiness=http://127.0.0.1:8080/healthz`.
+///
+/// # Errors
+/// What is wrong with it, in a sentence.
+pub fn probe(text: &str) -> Result<(String, ProbeTarget), String> {
+    let (name, target) = text.split_once('=').ok_or("write it as NAME=URL")?;
+    if !is_probe_name(name) {
+        return Err(format!("`{name}` is not a name of a probe, such as `app/readiness`"));
+    }
+    Ok((name.to_owned(), ProbeTarget::parse(target).map_err(sentence)?))
+}
+
+/// A network, from an argument: `10.0.0.0/8`.
+///
+/// # Errors
+/// What is wrong with it, in a sentence.
+pub fn network(text: &str) -> Result<Network, String> {
+    Cidr::parse(text).map(|network| network.0).map_err(sentence)
 }
 
 fn sentence(invalid: Invalid) -> String {

@@ -5,11 +5,9 @@ pub(crate) fn keys(mapping: &str) -> &'static [&'static str] {
     match mapping {
         "Configuration" => &["dns"],
         "Consul" => &["tls"],
-        "Metrics" => &["probes"],
         "Listener" => &["rate_limit", "concurrency"],
         "ListenerLimits" => &["shadow"],
         "Route" => &["discover", "mirror", "fault", "rate_limit", "concurrency"],
-        "Match" => &["port"],
         "Defaults" => &["circuit_breaker", "ejection", "health", "tls"],
         "Upstream" => &["dns", "srv", "circuit_breaker", "ejection", "health"],
         "UpstreamLimits" => &["shadow"],
@@ -20,8 +18,6 @@ pub(crate) fn keys(mapping: &str) -> &'static [&'static str] {
 /// Words that a value can take one day. Values go by the names of their raw types.
 pub(crate) fn words(value: &str) -> &'static [&'static str] {
     match value {
-        "Mode" => &["transparent"],
-        "NoRoute" => &["passthrough"],
         _ => &[],
     }
 }

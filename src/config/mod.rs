@@ -24,6 +24,7 @@ mod findings;
 mod given;
 mod identity;
 mod later;
+mod probe;
 mod raw;
 mod scalar;
 mod short_form;
@@ -68,6 +69,8 @@ pub struct LoadOptions<'o> {
     pub missing_variables: MissingVariables,
     /// Tells whether a file exists; without it, files that the configuration names are not looked for.
     pub file_exists: Option<&'o dyn Fn(&Path) -> bool>,
+    /// What the command line says of `metrics`. What the file says goes over it, key by key.
+    pub metrics: Option<&'o model::Metrics>,
 }
 
 impl fmt::Debug for LoadOptions<'_> {
@@ -77,6 +80,7 @@ impl fmt::Debug for LoadOptions<'_> {
             .debug_struct("LoadOptions")
             .field("missing_variables", &self.missing_variables)
             .field("looks_for_files", &looks_for_files)
+            .field("metrics", &self.metrics)
             .finish()
     }
 }
@@ -160,7 +164,7 @@ pub fn examine(document: Document<'_>, environment: &dyn Environment, options: &
     if let Some(tree) = &tree {
         let expander = Expander::new(environment, options.missing_variables);
         if let Some(raw) = decode::decode::<raw::Configuration>(tree, &expander, &mut findings) {
-            let (model, files) = validate::validate(&raw, tree, &mut findings);
+            let (model, files) = validate::validate(&raw, tree, options.metrics, &mut findings);
             for file in files {
                 if options.file_exists.is_some_and(|exists| !exists(&file.path)) {
                     let reason = format!("{} {} does not exist", file.what, text::quote(tree.written(file.node)));
@@ -170,7 +174,7 @@ pub fn examine(document: Document<'_>, environment: &dyn Environment, options: &
                 }
             }
             if !findings.has_errors() {
-                effective = Some(effective::write(&raw, tree));
+                effective = Some(effective::write(&raw, &model.metrics, tree));
                 config = (!expander.has_unknown()).then_some(model);
             }
         }

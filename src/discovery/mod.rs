@@ -29,7 +29,7 @@ pub(crate) trait Source: 'static {
 pub(crate) fn check(config: &Config) -> Result<(), String> {
     for upstream in &config.upstreams {
         match &upstream.source {
-            EndpointSource::Static(_) => {}
+            EndpointSource::Static(_) | EndpointSource::Original => {}
             EndpointSource::Consul(source) => consul::Service::new(source).map(|_| ())?,
         }
     }
@@ -42,6 +42,8 @@ pub(crate) fn start(upstream: &Upstream, endpoints: &Arc<Endpoints>) {
     match &upstream.source {
         // Written in the file: the registry has published them.
         EndpointSource::Static(_) => {}
+        // Each connection brings its own.
+        EndpointSource::Original => {}
         EndpointSource::Consul(source) => match consul::Service::new(source) {
             Ok(service) => follow(service, sink, endpoints),
             Err(error) => sink.failed(&error),

@@ -216,7 +216,7 @@ fn start(stream: Stream, worker: &Rc<Worker>, entry: Rc<Entry>, layers: Option<&
         serve(stream, connection, layers).await;
     };
     // Thousands of these wait at a time: whoever makes it large should notice.
-    debug_assert!(size_of_val(&serving) <= 1536, "a waiting connection takes {} bytes", size_of_val(&serving));
+    debug_assert!(size_of_val(&serving) <= 1600, "a waiting connection takes {} bytes", size_of_val(&serving));
     tokio::task::spawn_local(serving);
 }
 

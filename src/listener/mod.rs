@@ -1,6 +1,7 @@
 //! Sockets in: accept, spread over the workers, tell the protocol, serve.
 
 mod accept;
+mod capture;
 pub(crate) mod entrance;
 mod http1;
 mod http2;
@@ -26,6 +27,13 @@ use crate::telemetry::metrics::{ListenerCounter, ListenerGauge};
 async fn serve(stream: Stream, mut connection: Connection, layers: Option<LayerFn>) {
     let worker = connection.worker().clone();
     let mut ticket = connection.entry().drain.join();
+    let stream = match connection.mode() {
+        Mode::Http | Mode::Tcp => stream,
+        Mode::Transparent => match Box::pin(capture::open(stream, &mut connection, &mut ticket)).await {
+            Some(stream) => stream,
+            None => return,
+        },
+    };
     let (stream, http2) = match connection.tls() {
         None => (stream, false),
         Some(tls) => match Box::pin(tls::open(stream, &tls, &mut connection, &mut ticket)).await {

@@ -55,7 +55,12 @@ pub(super) async fn forward(
     loop {
         let mut began = Instant::now();
         let wish = Wish { key, failed: &tried, now: began.into() };
-        let endpoint = match generation.pick_endpoint(target.upstream, wish) {
+        let picked = match &record.original {
+            Some(original) if upstream.is_original => Ok(original.endpoint(upstream)?),
+            None if upstream.is_original => return Err(Error::local(Reason::NoRoute)),
+            _ => generation.pick_endpoint(target.upstream, wish),
+        };
+        let endpoint = match picked {
             Ok(endpoint) => endpoint,
             Err(_) => {
                 let endpoint = Box::pin(first_endpoint(&generation, target, wish, &deadlines)).await?;

@@ -11,6 +11,7 @@ pub mod forwarded;
 pub mod header_rules;
 pub mod hop_by_hop;
 mod list_field;
+mod original;
 mod peek;
 mod record;
 mod replay;
@@ -33,11 +34,12 @@ use tokio::time::Instant;
 
 use self::entry::Entry;
 use self::forwarded::{Client, Peer};
+use self::original::Original;
 use self::record::Record;
 use self::reply::Audience;
 use self::variables::RequestVariables;
 use self::worker::{Generation, Worker};
-use crate::body::{Body, Downstream};
+use crate::body::{Body, Downstream, Tunnel};
 use crate::config::model::{Direction, ListenerLimits, Mode, PathRewrite, TlsVersion};
 use crate::error::{Error, Reason};
 use crate::identity::{self, ServerTls};
@@ -60,16 +62,36 @@ pub(crate) struct Connection {
     peer_port: Option<u16>,
     /// Whom TLS says that it is with; `None` in the clear.
     secured: Option<Rc<identity::Peer>>,
+    /// Where the client was going to, where the kernel redirected it.
+    original: Option<Rc<Original>>,
 }
 
 impl Connection {
     pub(crate) fn new(worker: Rc<Worker>, entry: Rc<Entry>, peer: Option<SocketAddr>) -> Self {
         let (peer, peer_port) = (Peer::new(peer.map(|peer| peer.ip())), peer.map(|peer| peer.port()));
-        Connection { worker, entry, peer, peer_port, secured: None }
+        Connection { worker, entry, peer, peer_port, secured: None, original: None }
     }
 
     pub(crate) fn worker(&self) -> &Rc<Worker> {
         &self.worker
+    }
+
+    /// The connection was going to this address.
+    pub(crate) fn captured(&mut self, address: SocketAddr) {
+        self.original = Some(Rc::new(Original::new(address)));
+    }
+
+    /// The way out for what is no HTTP: where the client was going to, if the listener lets that through.
+    pub(crate) async fn pass_on(&self) -> Option<Result<Tunnel, Error>> {
+        let (generation, listener) = self.current();
+        let target = generation.snapshot.listeners[listener].passthrough.as_ref()?;
+        let original = self.original.as_ref()?;
+        Some(original::connect(&self.worker, generation.snapshot.upstream(target.upstream), target, original).await)
+    }
+
+    pub(crate) fn passes_on(&self) -> bool {
+        let (generation, listener) = self.current();
+        generation.snapshot.listeners[listener].passthrough.is_some()
     }
 
     /// Where it came in.
@@ -158,7 +180,7 @@ impl Connection {
     fn begin(&self, request: &Request<Body>, downstream: Option<Rc<dyn Downstream>>) -> Box<Record> {
         let (generation, listener) = self.current();
         let received = downstream.as_ref().map_or_else(Instant::now, |downstream| downstream.received());
-        Record::begin(
+        let mut record = Record::begin(
             &self.worker,
             &self.entry,
             generation,
@@ -170,7 +192,9 @@ impl Connection {
             request.version(),
             request.headers(),
             self.secured.clone(),
-        )
+        );
+        record.original.clone_from(&self.original);
+        record
     }
 
     /// The response as it goes to the client, with the record riding on its body.
@@ -225,7 +249,7 @@ impl Connection {
         let client = Client::find(&listener.trust, self.peer.address(), request.headers());
         let port = if self.secured.is_some() { HTTPS_PORT } else { HTTP_PORT };
         record.asked_by(&client, self.peer.address().map(|ip| SocketAddr::new(ip, self.peer_port.unwrap_or_default())));
-        let position = find_route(listener, request, port);
+        let position = find_route(listener, request, port, self.original.as_deref().map(Original::port));
         record.route = position;
         let route = position.map(|position| &listener.routes[position]);
         let connect =
@@ -355,11 +379,11 @@ fn decide<'a>(
     })
 }
 
-fn find_route(listener: &Listener, request: &Request<Body>, default_port: u16) -> Option<usize> {
+fn find_route(listener: &Listener, request: &Request<Body>, default_port: u16, port: Option<u16>) -> Option<usize> {
     let uri = request.uri();
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| uri.authority().map(|authority| authority.as_str())).unwrap_or_default();
-    let target = Target { host, default_port, path: uri.path(), query: uri.query(), method: request.method() };
+    let target = Target { host, default_port, path: uri.path(), query: uri.query(), port, method: request.method() };
     listener.table.find(&target, request.headers())
 }
 

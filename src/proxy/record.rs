@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::attempt::Checkpoints;
 use super::entry::Entry;
 use super::forwarded::Client;
+use super::original::Original;
 use super::peek::Peek;
 use super::retry::Refused;
 use super::spans::{AttemptEnd, Spans};
@@ -63,6 +64,8 @@ pub(crate) struct Record {
     upstream: Option<UpstreamId>,
     pub(crate) upstream_name: Option<Arc<str>>,
     pub(crate) endpoint: Option<Arc<EndpointState>>,
+    /// Where the client was going to, where the kernel redirected it.
+    pub(crate) original: Option<Rc<Original>>,
     pub(crate) grpc: bool,
     grpc_code: Option<u8>,
     code: StatusCode,
@@ -127,6 +130,7 @@ impl Record {
             upstream: None,
             upstream_name: None,
             endpoint: None,
+            original: None,
             grpc: is_grpc(headers),
             grpc_code: None,
             code: StatusCode::OK,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Refusal;
 use crate::config::diagnostics::Diagnostics;
 use crate::config::environment::Environment;
-use crate::config::model::Config;
+use crate::config::model::{Config, Metrics};
 use crate::config::{ContentHash, Document, LoadOptions, Loaded, load};
 
 /// A configuration that was accepted, with what people want to know of it.
@@ -42,15 +42,18 @@ pub(crate) enum Trust {
 pub(crate) struct Reading {
     /// Variables that documents from the network may use.
     pub(crate) allowed: Vec<String>,
+    /// What the command line says of `metrics`.
+    pub(crate) metrics: Metrics,
 }
 
 impl Reading {
     /// Reads a document, beside the thread.
     pub(super) async fn read(&self, name: String, bytes: Vec<u8>, trust: Trust) -> Result<Loaded, Refusal> {
-        let allowed = self.allowed.clone();
+        let (allowed, metrics) = (self.allowed.clone(), self.metrics.clone());
         let reading = tokio::task::spawn_blocking(move || {
             let document = Document { name: &name, bytes: &bytes };
-            let options = LoadOptions { file_exists: Some(&Path::exists), ..LoadOptions::default() };
+            let options =
+                LoadOptions { file_exists: Some(&Path::exists), metrics: Some(&metrics), ..LoadOptions::default() };
             match trust {
                 Trust::Local => load(document, &process_variable, &options),
                 Trust::Network => load(document, &Allowed(&allowed), &options),

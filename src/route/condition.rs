@@ -11,6 +11,7 @@ use crate::config::model::{Match, ValueMatch, ValueTest};
 /// Methods, headers and query of one route. All must hold.
 #[derive(Debug)]
 pub(super) struct Conditions {
+    ports: Box<[u16]>,
     methods: Box<[Method]>,
     headers: Box<[(HeaderName, ValueMatch)]>,
     query: Box<[(String, ValueMatch)]>,
@@ -19,9 +20,10 @@ pub(super) struct Conditions {
 impl Conditions {
     /// `None` where the route asks for nothing more.
     pub(super) fn compile(matcher: &Match) -> Option<Self> {
-        let Match { hosts: _, path: _, methods, headers, query } = matcher;
-        let nothing = methods.is_empty() && headers.is_empty() && query.is_empty();
+        let Match { hosts: _, path: _, ports, methods, headers, query } = matcher;
+        let nothing = ports.is_empty() && methods.is_empty() && headers.is_empty() && query.is_empty();
         (!nothing).then(|| Conditions {
+            ports: ports.as_slice().into(),
             methods: methods.as_slice().into(),
             headers: headers.as_slice().into(),
             query: query.as_slice().into(),
@@ -29,7 +31,8 @@ impl Conditions {
     }
 
     pub(super) fn hold(&self, target: &Target<'_>, headers: &HeaderMap) -> bool {
-        (self.methods.is_empty() || self.methods.contains(target.method))
+        (self.ports.is_empty() || target.port.is_some_and(|port| self.ports.contains(&port)))
+            && (self.methods.is_empty() || self.methods.contains(target.method))
             && self.headers.iter().all(|(name, wanted)| header_matches(headers, name, wanted))
             && self.query.iter().all(|(name, wanted)| query_matches(target.query, name, wanted))
     }

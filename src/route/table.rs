@@ -121,7 +121,7 @@ mod tests {
     }
 
     fn find(table: &Table, host: &str, path: &str) -> Option<usize> {
-        let target = Target { host, default_port: 80, path, query: None, method: &Method::GET };
+        let target = Target { host, default_port: 80, path, query: None, port: None, method: &Method::GET };
         table.find(&target, &HeaderMap::new())
     }
 
@@ -230,7 +230,7 @@ mod tests {
                 let plain = hosts.len() + headers.len() + query.len() > 2;
                 match plain {
                     true => Match { hosts, path, ..Match::default() },
-                    false => Match { hosts, path, methods, headers, query },
+                    false => Match { hosts, path, ports: Vec::new(), methods, headers, query },
                 }
             })
     }
@@ -267,6 +267,7 @@ mod tests {
                     default_port: 80,
                     path: &path,
                     query: (!query.is_empty()).then_some(query.as_str()),
+                    port: None,
                     method: if get { &Method::GET } else { &Method::POST },
                 };
                 prop_assert_eq!(table.find(&target, &headers), first_match(&routes, &target, &headers), "{:?} {:?}", target, headers);

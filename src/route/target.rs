@@ -15,6 +15,8 @@ pub struct Target<'a> {
     pub path: &'a str,
     /// As received, without the `?`.
     pub query: Option<&'a str>,
+    /// The port that the connection was going to, where the kernel redirected it here.
+    pub port: Option<u16>,
     /// The method.
     pub method: &'a Method,
 }

@@ -17,6 +17,7 @@ use super::http1::Http1Connection;
 use super::http2::Http2Connection;
 use super::tls::{self, Secured};
 use super::{OwnAddresses, connect};
+use crate::config::model::EndpointAddress;
 use crate::error::{Error, Reason};
 use crate::identity::{ClientTls, Offer};
 use crate::runtime::stream::Stream;
@@ -119,6 +120,14 @@ impl Checkout {
 impl Pools {
     pub(crate) fn new(own: Arc<OwnAddresses>) -> Rc<Self> {
         Rc::new(Pools { own, log: Throttle::new(LINES), endpoints: RefCell::default() })
+    }
+
+    /// A connection that is no part of any pool.
+    ///
+    /// # Errors
+    /// What [`connect()`] says.
+    pub(crate) async fn connect(&self, address: &EndpointAddress, until: Option<Instant>) -> Result<Stream, Error> {
+        connect(address, &self.own, until).await
     }
 
     /// An HTTP/1 connection, from the pool or new.

@@ -205,6 +205,11 @@ impl UpstreamState {
         self.slow_start.store(over.map_or(0, micros), Relaxed);
     }
 
+    /// The memory of one endpoint, new where there is none.
+    pub(crate) fn endpoint(&self, address: &EndpointAddress, now: Moment) -> Option<Arc<EndpointState>> {
+        self.endpoints(std::iter::once(address), now).pop()
+    }
+
     /// The memory of each of these endpoints, new where there is none.
     pub(super) fn endpoints<'a>(
         &self,

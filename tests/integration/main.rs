@@ -7,8 +7,10 @@
 
 mod access_log;
 mod admin;
+mod app_probes;
 mod balancing;
 mod bodies;
+mod capture;
 mod connect;
 mod consul_failures;
 mod consul_queries;
@@ -53,3 +55,4 @@ mod tls_upstream;
 mod trace;
 mod traces;
 mod upgrade;
+mod webhook;

@@ -1,12 +1,13 @@
 //! Peers of another make: curl, Python's grpcio and websockets, from a virtual environment under `target/`.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::support::files::Directory;
 use crate::support::process::Process;
+use crate::support::tools::{needed, python_environment};
 use crate::support::upstream::OK;
 use crate::support::wait::within;
 use crate::support::{Proxy, Upstream};
@@ -101,7 +102,7 @@ fn curl_uploads_a_gibibyte() {
 }
 
 pub(crate) fn curl() -> Command {
-    needed("curl", "curl", &["curl"]);
+    needed("curl", Command::new("curl").arg("--version"), &["curl"]);
     let mut curl = Command::new("curl");
     curl.args(["-sS", "--noproxy", "", "--max-time", "60"]);
     for variable in
@@ -114,7 +115,7 @@ pub(crate) fn curl() -> Command {
 
 /// A script of `peers/`, run by an interpreter that has what it imports.
 pub(crate) fn script(name: &str) -> Command {
-    let mut command = Command::new(environment().join("bin/python"));
+    let mut command = Command::new(python_environment("peers", include_str!("peers/requirements.txt")));
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/peers").join(name));
     command
         .env_remove("PYTHONPATH")
@@ -142,65 +143,4 @@ pub(crate) fn port_of(server: &mut Process) -> u16 {
         if line.is_none() && server.ended().is_some() { Some(String::new()) } else { line }
     });
     port.and_then(|port| port.parse().ok()).unwrap_or_else(|| panic!("no port: {}{}", server.stdout(), server.stderr()))
-}
-
-/// The virtual environment with what `requirements.txt` pins: made once, by whoever comes first.
-fn environment() -> PathBuf {
-    const PINNED: &str = include_str!("peers/requirements.txt");
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let versions = PINNED.trim().replace("==", "-").replace('\n', "-");
-    let environment = target.join(format!("peers-{}", versions));
-    let done = environment.join("complete");
-    std::fs::create_dir_all(target).unwrap();
-    // The lock is the kernel's, so whoever dies while holding it lets it go.
-    let lock = File::create(target.join("peers.lock")).unwrap();
-    lock.lock().unwrap();
-    if done.exists() {
-        return environment;
-    }
-    needed("python3 -m venv", "python3", &["python3-venv", "python3-pip"]);
-    let _ = std::fs::remove_dir_all(&environment);
-    run(Command::new("python3").args(["-m", "venv"]).arg(&environment));
-    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/peers/requirements.txt");
-    run(Command::new(environment.join("bin/python"))
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:", "-r"])
-        .arg(requirements));
-    File::create(&done).unwrap();
-    environment
-}
-
-/// Installs Debian's packages where the program is missing and we may; else says what to do.
-pub(crate) fn needed(what: &str, program: &str, packages: &[&str]) {
-    let mut probe = Command::new(program);
-    probe.args(match program {
-        "python3" => &["-c", "import venv, ensurepip"][..],
-        "openssl" => &["version"],
-        _ => &["--version"],
-    });
-    let works = |probe: &mut Command| {
-        probe.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-    };
-    if works(&mut probe) {
-        return;
-    }
-    if rustix::process::geteuid().is_root() && Path::new("/usr/bin/apt-get").exists() {
-        let lock = File::create(std::env::temp_dir().join("outrigger-tests-apt.lock")).unwrap();
-        lock.lock().unwrap();
-        if !works(&mut probe) {
-            run(Command::new("apt-get").args(["update", "-qq"]));
-            run(Command::new("apt-get").args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages));
-        }
-    }
-    assert!(works(&mut probe), "these tests need {what}: apt-get install {}", packages.join(" "));
-}
-
-#[track_caller]
-fn run(command: &mut Command) {
-    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?} failed: {}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
 }

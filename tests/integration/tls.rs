@@ -6,11 +6,12 @@ use std::process::Command;
 
 use rustls::HandshakeKind;
 
-use crate::peers::{curl, needed, succeeds};
+use crate::peers::{curl, succeeds};
 use crate::support::files::Directory;
 use crate::support::pki::Authority;
 use crate::support::proxy::Setup;
 use crate::support::tls::{TlsClient, client_config};
+use crate::support::tools::needed;
 use crate::support::wait::PATIENCE;
 use crate::support::{Client, Proxy, Upstream, eventually};
 
@@ -85,7 +86,7 @@ fn the_oldest_version_is_bounded() {
 
 #[test]
 fn the_name_that_a_client_asks_for_picks_the_certificate() {
-    needed("openssl", "openssl", &["openssl"]);
+    needed("openssl", Command::new("openssl").arg("version"), &["openssl"]);
     let authority = Authority::new("servers");
     let upstream = Upstream::ok();
     let names = [["first.test", "*.wild.test"], ["second.test", "exact.wild.test"]];

@@ -13,7 +13,7 @@ pub(crate) use yaml::quoted;
 use self::retries::is_beside_us;
 use super::builtin;
 use super::given::{Given, Named, Spanned};
-use super::model::{AccessLogField, Direction};
+use super::model::{AccessLogField, Direction, Metrics};
 use super::raw::listener::{Listener, ListenerLimits};
 use super::raw::route::Route;
 use super::raw::tls::{ListenerTls, UpstreamTls};
@@ -26,9 +26,9 @@ use super::units::{Name, Period, write_period, write_size};
 use super::validate::{default_direction, route_names};
 
 /// The long form as YAML.
-pub(crate) fn write(raw: &Configuration, tree: &Tree) -> String {
+pub(crate) fn write(raw: &Configuration, metrics: &Metrics, tree: &Tree) -> String {
     let mut out = String::new();
-    Long { tree }.configuration(raw).write(0, &mut out);
+    Long { tree, metrics }.configuration(raw).write(0, &mut out);
     out
 }
 
@@ -46,6 +46,7 @@ fn period(period: Option<std::time::Duration>) -> String {
 
 struct Long<'a> {
     tree: &'a Tree,
+    metrics: &'a Metrics,
 }
 
 impl Long<'_> {
@@ -98,14 +99,25 @@ impl Long<'_> {
     }
 
     fn metrics(&self, raw: &Configuration) -> Yaml {
-        let address = match &raw.metrics {
+        // The command line may say what the file does not.
+        let told = self.metrics.address.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+        let (address, written) = match &raw.metrics {
             Given::Value(spanned) => match &spanned.value {
-                MetricsForm::Address(_) => self.copy(spanned.node),
-                MetricsForm::Long(long) => self.said(&long.address, "none"),
+                MetricsForm::Address(_) => (self.copy(spanned.node), None),
+                MetricsForm::Long(long) => (self.said(&long.address, told), Some(&long.probes)),
             },
-            other => self.said(other, "none"),
+            other => (self.said(other, told), None),
         };
-        map([("address", address)])
+        let mut entries = vec![("address", address)];
+        if !self.metrics.probes.is_empty() {
+            let written = written.map(named).unwrap_or_default();
+            let probes = self.metrics.probes.iter().map(|(name, target)| {
+                let given = written.iter().find(|(known, _)| known.value == *name);
+                (name.clone(), given.map_or_else(|| text(target.to_string()), |(_, given)| self.said(given, "")))
+            });
+            entries.push(("probes", Yaml::Map(probes.collect())));
+        }
+        map(entries)
     }
 
     fn telemetry(&self, raw: &Configuration) -> Yaml {
@@ -232,6 +244,7 @@ impl Long<'_> {
             ("idle", self.of(limits.map(|limits| &limits.idle), write_period(builtin.idle))),
             ("streams", self.of(limits.map(|limits| &limits.streams), builtin.streams.to_string())),
             ("body_bytes", self.of(limits.map(|limits| &limits.body_bytes), "none")),
+            ("detect", self.of(limits.map(|limits| &limits.detect), write_period(builtin.detect))),
         ])
     }
 

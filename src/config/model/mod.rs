@@ -5,6 +5,7 @@
 
 mod consul;
 mod endpoints;
+mod metrics;
 mod telemetry;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use super::template::Template;
 pub use consul::{
     AgentAddress, Consul, ConsulConsistency, ConsulSource, ConsulTarget, OnEmpty, Passing, Register, RegisterCheck,
 };
+pub use metrics::{Metrics, ProbeQuestion, ProbeTarget};
 pub use telemetry::{
     AccessLog, AccessLogField, AccessLogFilter, AccessLogFormat, Log, LogFormat, LogLevel, LogTarget, OtlpProtocol,
     OtlpUrl, Propagation, Samples, Telemetry, Traces,
@@ -41,8 +43,8 @@ pub struct Config {
     pub workers: Workers,
     /// Where everything about the proxy can be seen and changed.
     pub admin: Admin,
-    /// The address for scrapes and probes, off unless written.
-    pub metrics: Option<BindAddress>,
+    /// For scrapes and probes.
+    pub metrics: Metrics,
     /// How Consul's agents are reached.
     pub consul: Consul,
     /// This proxy as a service in Consul; `None` unless written.
@@ -148,6 +150,8 @@ pub struct Listener {
     pub mode: Mode,
     /// Which way its traffic goes: decides what a drain does with it.
     pub direction: Direction,
+    /// What no route takes goes where it was going to; the last route does that for requests.
+    pub passthrough: bool,
     /// Strangers call here: their trace and request ids, forwarded headers and `x-outrigger-*` are dropped, reasons are not shown.
     pub edge: bool,
     /// Which proxies before us are believed about the client's address.
@@ -169,6 +173,8 @@ pub enum Mode {
     Http,
     /// Anything; bytes are passed on as they are.
     Tcp,
+    /// HTTP that was going elsewhere, and was redirected here by the kernel.
+    Transparent,
 }
 
 /// Which way a listener's traffic goes.
@@ -213,6 +219,8 @@ pub struct ListenerLimits {
     pub streams: u32,
     /// Bytes of a request's body. Default none.
     pub body_bytes: Option<u64>,
+    /// For a captured connection to show that it speaks HTTP. Default 200 ms.
+    pub detect: Duration,
 }
 
 /// A match and what to do.
@@ -253,6 +261,8 @@ pub struct Match {
     pub headers: Vec<(HeaderName, ValueMatch)>,
     /// All of these. Names and values are compared percent-decoded.
     pub query: Vec<(String, ValueMatch)>,
+    /// Any of these ports that a captured connection was going to; empty: any.
+    pub ports: Vec<u16>,
 }
 
 /// A host to match: lower case, no final dot.
@@ -453,6 +463,8 @@ pub enum EndpointSource {
     Static(Vec<Endpoint>),
     /// Instances of a service in Consul.
     Consul(Box<ConsulSource>),
+    /// Wherever a captured connection was going to: one endpoint a connection.
+    Original,
 }
 
 /// One address of an upstream.

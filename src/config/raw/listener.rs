@@ -20,13 +20,14 @@ pub(crate) struct Listener {
     /// Which way its traffic goes: inbound is drained early, outbound works to the end. Default `outbound` where the
     /// listener's name is or begins with that word, else `inbound`.
     pub(crate) direction: Given<Direction>,
-    /// What it speaks: `http` (the default), or `tcp`, which passes bytes on as they are.
+    /// What it speaks: `http` (the default), `tcp`, which passes bytes on as they are, or `transparent`, where the kernel
+    /// redirects connections here.
     pub(crate) mode: Given<Mode>,
     /// Short for one route that matches all: the name of an upstream, or an address.
     pub(crate) upstream: Given<Text>,
     /// What to do with requests: the first match in written order.
     pub(crate) routes: Given<Vec<Given<Route>>>,
-    /// What a request gets that no route matches. Default `404`.
+    /// What a request gets that no route matches: `404` (the default), or `passthrough` to where it was going.
     pub(crate) no_route: Given<NoRoute>,
     /// True where strangers call: their trace and request ids, forwarded headers and `x-outrigger-*` are dropped, and
     /// reasons are not shown. Default false.
@@ -57,6 +58,8 @@ pub(crate) enum Mode {
     Http,
     /// Anything: bytes are passed on as they are.
     Tcp,
+    /// The kernel has redirected connections here that were going elsewhere.
+    Transparent,
 }
 
 /// What a request gets that no route matches.
@@ -64,6 +67,9 @@ pub(crate) enum Mode {
 pub(crate) enum NoRoute {
     #[serde(rename = "404")]
     NotFound,
+    /// Goes where it was going to.
+    #[serde(rename = "passthrough")]
+    Passthrough,
 }
 
 /// Who is believed about the client's address: one of both.
@@ -97,6 +103,9 @@ pub(crate) struct ListenerLimits {
     pub(crate) streams: Given<Number<1, 100_000>>,
     /// Bytes of a request's body, or `none`, the default.
     pub(crate) body_bytes: Given<OrNone<Size>>,
+    /// With `no_route: passthrough`, how long a captured connection may take to show that it speaks HTTP; then its bytes
+    /// are passed on as they are. Default 200ms.
+    pub(crate) detect: Given<Period>,
 }
 
 mod words {
@@ -118,7 +127,7 @@ mod words {
         }
 
         fn json_schema(_: &mut SchemaGenerator) -> Schema {
-            json_schema!({ "enum": [404, "404"] })
+            json_schema!({ "enum": [404, "404", "passthrough"] })
         }
     }
 

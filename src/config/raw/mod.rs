@@ -41,7 +41,7 @@ pub(crate) struct Configuration {
     pub(crate) workers: Given<Workers>,
     /// Where everything about the proxy can be seen and changed.
     pub(crate) admin: Given<Admin>,
-    /// The address for scrapes and probes (`/metrics`, `/livez`, `/readyz`). Off unless written.
+    /// The address for scrapes and probes (`/metrics`, `/livez`, `/readyz`, `/probe/…`). Off unless written.
     pub(crate) metrics: Given<MetricsForm>,
     /// How Consul's agents are reached.
     pub(crate) consul: Given<Consul>,
@@ -98,8 +98,10 @@ pub(crate) enum MetricsForm {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Metrics {
-    /// Where `/metrics`, `/livez` and `/readyz` are served; `none` for nowhere.
+    /// Where `/metrics`, `/livez`, `/readyz` and `/probe/…` are served; `none` for nowhere.
     pub(crate) address: Given<OrNone<model::BindAddress>>,
+    /// What is asked of the app when `/probe/NAME` is: names such as `app/readiness` and URLs (`http`, `tcp`).
+    pub(crate) probes: Given<Named<model::ProbeTarget>>,
 }
 
 /// How the proxy ends.

@@ -52,6 +52,8 @@ pub(crate) struct Match {
     pub(crate) method: Given<OneOrMany<Text>>,
     /// All of these headers. A bare value must be equal.
     pub(crate) headers: Given<Pairs<ValueForm>>,
+    /// Any of these ports that the connection was going to, where the listener's mode is `transparent`.
+    pub(crate) port: Given<OneOrMany<Number<1, 65535>>>,
     /// All of these query parameters, compared percent-decoded. A bare value must be equal.
     pub(crate) query: Given<Pairs<ValueForm>>,
 }

@@ -39,6 +39,7 @@ impl Validator<'_> {
 fn cost(earlier: &Match, later: &Match) -> usize {
     2 + earlier.hosts.len() * later.hosts.len()
         + earlier.methods.len() * later.methods.len()
+        + earlier.ports.len() * later.ports.len()
         + earlier.headers.len() * later.headers.len()
         + earlier.query.len() * later.query.len()
 }
@@ -47,6 +48,8 @@ fn cost(earlier: &Match, later: &Match) -> usize {
 fn covers(earlier: &Match, later: &Match) -> bool {
     covers_path(&earlier.path, &later.path)
         && covers_hosts(&earlier.hosts, &later.hosts)
+        && (earlier.ports.is_empty()
+            || !later.ports.is_empty() && later.ports.iter().all(|port| earlier.ports.contains(port)))
         && (earlier.methods.is_empty()
             || !later.methods.is_empty() && later.methods.iter().all(|method| earlier.methods.contains(method)))
         && earlier

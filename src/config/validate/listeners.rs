@@ -5,8 +5,8 @@ use crate::config::builtin;
 use crate::config::findings::Finding;
 use crate::config::given::{Given, Spanned};
 use crate::config::model::{
-    BindAddress, Direction, HeaderRules, Listener, ListenerLimits, Match, Mode, RetryOverrides, Rewrite, Route,
-    TimeoutOverrides, Trust,
+    Action, BindAddress, Direction, EndpointSource, HeaderRules, Listener, ListenerLimits, Match, Mode, RetryOverrides,
+    Rewrite, Route, TimeoutOverrides, Trust,
 };
 use crate::config::raw::listener as raw;
 use crate::config::scalar::OrNone;
@@ -96,14 +96,24 @@ impl<'a> Validator<'a> {
         let mode = match listener.mode.get() {
             None | Some(raw::Mode::Http) => Mode::Http,
             Some(raw::Mode::Tcp) => Mode::Tcp,
+            Some(raw::Mode::Transparent) => Mode::Transparent,
         };
         if mode == Mode::Tcp {
             self.only_bytes(listener);
+        }
+        let mut routes = routes;
+        let passthrough = matches!(listener.no_route.get(), Some(raw::NoRoute::Passthrough));
+        if passthrough {
+            routes.push(self.passthrough());
+        }
+        if mode != Mode::Transparent && !matches!(listener.mode, Given::Invalid(_)) {
+            self.only_transparent(listener, node, &routes);
         }
         Listener {
             name: name.value.clone(),
             address,
             mode,
+            passthrough,
             direction: match listener.direction.get() {
                 Some(raw::Direction::Inbound) => Direction::Inbound,
                 Some(raw::Direction::Outbound) => Direction::Outbound,
@@ -118,13 +128,48 @@ impl<'a> Validator<'a> {
         }
     }
 
+    /// The last route of a listener that lets through what no other takes.
+    fn passthrough(&mut self) -> Route {
+        Route {
+            name: "passthrough".to_owned(),
+            matcher: Match::default(),
+            allow: Vec::new(),
+            action: Action::Upstream(self.original(self.tree.root())),
+            rewrite: Rewrite::default(),
+            request_headers: HeaderRules::default(),
+            response_headers: HeaderRules::default(),
+            timeouts: TimeoutOverrides::default(),
+            deadline_header: None,
+            retries: RetryOverrides::default(),
+        }
+    }
+
+    /// Refuses what asks where a connection was going to, in a listener that cannot know.
+    fn only_transparent(&mut self, listener: &raw::Listener, node: NodeId, routes: &[Route]) {
+        let goes_on = |route: &Route| match &route.action {
+            Action::Upstream(upstream) => self.upstreams[upstream.0].source == EndpointSource::Original,
+            _ => false,
+        };
+        let what = if routes.iter().any(|route| !route.matcher.ports.is_empty()) {
+            "a match on `port`"
+        } else if matches!(listener.no_route.get(), Some(raw::NoRoute::Passthrough)) {
+            "`no_route: passthrough`"
+        } else if routes.iter().any(goes_on) {
+            "`upstream: original`"
+        } else {
+            return;
+        };
+        let reason = format!("{what} needs `mode: transparent`: only then is known where a connection was going to");
+        self.error("contradiction", node, reason, "write `mode: transparent`, and redirect connections here");
+    }
+
     fn only_route(&mut self, text: &str, node: NodeId) -> Option<Route> {
         let upstream = self.resolve(text, node)?;
         Some(Route {
             name: self.tree.written(node).to_owned(),
             matcher: Match::default(),
             allow: Vec::new(),
-            action: crate::config::model::Action::Upstream(upstream),
+            action: Action::Upstream(upstream),
             rewrite: Rewrite::default(),
             request_headers: HeaderRules::default(),
             response_headers: HeaderRules::default(),
@@ -194,6 +239,7 @@ impl<'a> Validator<'a> {
                 Some(OrNone(Some(Size(bytes)))) => Some(*bytes),
                 _ => builtin.body_bytes,
             },
+            detect: limits.detect.get().map_or(builtin.detect, |period| period.0),
         }
     }
 }

@@ -36,6 +36,12 @@ impl Validator<'_> {
                 PathMatch::Any
             }),
         };
+        matched.sound &= !matches!(raw.port, Given::Invalid(_));
+        if let Some(ports) = raw.port.get() {
+            matched.sound &=
+                !matches!(ports, raw::OneOrMany::Many(many) if many.iter().any(|port| port.get().is_none()));
+            matched.matcher.ports = ports.iter().filter_map(|port| u16::try_from(port.value.0).ok()).collect();
+        }
         for (name, value) in self.pairs(&raw.headers, &mut matched.sound) {
             match HeaderName::from_bytes(name.value.to_ascii_lowercase().as_bytes()) {
                 Ok(header) => matched.matcher.headers.push((header, value)),

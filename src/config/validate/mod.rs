@@ -29,7 +29,7 @@ use http::HeaderName;
 
 use super::builtin;
 use super::findings::{Finding, Findings};
-use super::model::{Config, Consul, Upstream, UpstreamIndex};
+use super::model::{Config, Consul, Metrics, Upstream, UpstreamIndex};
 use super::raw::Configuration;
 use super::short_form::ShortUpstream;
 use super::text::quote;
@@ -39,6 +39,7 @@ use patterns::Patterns;
 
 pub(crate) use listeners::default_direction;
 pub(crate) use names::route_names;
+pub(crate) use proxy::is_probe_name;
 
 /// A file that the configuration names, and where.
 #[derive(Debug, Clone)]
@@ -50,7 +51,12 @@ pub(crate) struct NamedFile {
 }
 
 /// Makes the model. It is meant only where no finding is an error.
-pub(crate) fn validate(raw: &Configuration, tree: &Tree, findings: &mut Findings) -> (Config, Vec<NamedFile>) {
+pub(crate) fn validate(
+    raw: &Configuration,
+    tree: &Tree,
+    metrics: Option<&Metrics>,
+    findings: &mut Findings,
+) -> (Config, Vec<NamedFile>) {
     let mut validator = Validator {
         raw,
         tree,
@@ -72,7 +78,7 @@ pub(crate) fn validate(raw: &Configuration, tree: &Tree, findings: &mut Findings
     validator.consul = validator.consul();
     validator.named_upstreams();
     let admin = validator.admin();
-    let metrics = validator.metrics();
+    let metrics = validator.metrics(metrics);
     let listeners = validator.listeners();
     validator.unused_upstreams();
     validator.loops();

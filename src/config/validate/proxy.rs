@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use super::{NamedFile, Validator};
 use crate::config::builtin;
 use crate::config::findings::Finding;
-use crate::config::given::Spanned;
-use crate::config::model::{Admin, BindAddress, Drain, Workers};
+use crate::config::given::{Given, Named, Spanned};
+use crate::config::model::{Admin, BindAddress, Drain, Metrics, ProbeTarget, Workers};
 use crate::config::raw;
+use crate::config::text::quote;
 use crate::config::units::Text;
 
 impl Validator<'_> {
@@ -46,22 +47,43 @@ impl Validator<'_> {
         Admin { address, token_file, socket }
     }
 
-    pub(super) fn metrics(&mut self) -> Option<BindAddress> {
-        let metrics = self.raw.metrics.spanned()?;
-        let (address, node) = match &metrics.value {
-            raw::MetricsForm::Address(address) => (address, metrics.node),
-            raw::MetricsForm::Long(long) if long.address.is_absent() => {
-                self.missing(metrics.node, "`metrics` has no `address`", "write `address: \":9902\"`");
-                return None;
-            }
-            raw::MetricsForm::Long(long) => {
-                let address = long.address.spanned()?;
-                (&address.value, address.node)
+    /// `told` is what the command line says; what the file says goes over it.
+    pub(super) fn metrics(&mut self, told: Option<&Metrics>) -> Metrics {
+        let raw = self.raw;
+        let mut metrics = told.cloned().unwrap_or_default();
+        let given = match raw.metrics.spanned().map(|spanned| (&spanned.value, spanned.node)) {
+            None => None,
+            Some((raw::MetricsForm::Address(address), node)) => Some((&address.0, node)),
+            Some((raw::MetricsForm::Long(long), node)) => {
+                if long.address.is_absent() && metrics.address.is_none() {
+                    self.missing(node, "`metrics` has no `address`", "write `address: \":9902\"`");
+                }
+                self.probes(&long.probes, &mut metrics.probes);
+                long.address.spanned().map(|address| (&address.value.0, address.node))
             }
         };
-        let address = address.0.clone()?;
-        self.claim(&address, node, "the metrics address");
-        Some(address)
+        if let Some((address, _)) = given {
+            metrics.address.clone_from(address);
+        }
+        if let Some(address) = &metrics.address {
+            let node = given.map_or(self.tree.root(), |(_, node)| node);
+            self.claim(address, node, "the metrics address");
+        }
+        metrics
+    }
+
+    fn probes(&mut self, given: &Given<Named<ProbeTarget>>, probes: &mut Vec<(String, ProbeTarget)>) {
+        for (name, target) in given.get().map(|named| named.0.as_slice()).unwrap_or_default() {
+            if !is_probe_name(&name.value) {
+                let reason = format!("{} is not a name of a probe", quote(&name.value));
+                let hint = "write words of a-z, 0-9, `-`, `_` and `.` with slashes between, as in `app/readiness`";
+                self.error("invalid-name", name.node, reason, hint);
+            }
+            if let Some(target) = target.get() {
+                probes.retain(|(known, _)| *known != name.value);
+                probes.push((name.value.clone(), target.clone()));
+            }
+        }
     }
 
     pub(super) fn drain(&self) -> Drain {
@@ -92,4 +114,10 @@ impl Validator<'_> {
         }
         PathBuf::from(path)
     }
+}
+
+/// Whether a name can stand in the path of a probe: `app/readiness`.
+pub(crate) fn is_probe_name(name: &str) -> bool {
+    let allowed = |letter: u8| letter.is_ascii_lowercase() || letter.is_ascii_digit() || b"-_.".contains(&letter);
+    name.len() <= 253 && name.split('/').all(|word| !word.is_empty() && word.bytes().all(allowed))
 }

@@ -100,6 +100,17 @@ impl<'a> Validator<'a> {
         Some(index)
     }
 
+    /// The upstream that stands for wherever a captured connection was going to.
+    pub(super) fn original(&mut self, node: NodeId) -> UpstreamIndex {
+        let known = self.upstreams.iter().position(|upstream| upstream.source == EndpointSource::Original);
+        UpstreamIndex(known.unwrap_or_else(|| {
+            let upstream = self.upstream("original".to_owned(), EndpointSource::Original, None);
+            self.upstreams.push(upstream);
+            self.places.push(node);
+            self.upstreams.len() - 1
+        }))
+    }
+
     fn upstream_of_name(&mut self, text: &str, node: NodeId) -> Option<UpstreamIndex> {
         if let Some(index) = self.by_name.get(text) {
             return Some(*index);
@@ -107,14 +118,12 @@ impl<'a> Validator<'a> {
         if self.unreadable.contains(text) || self.raw.upstreams.node().is_some() && self.raw.upstreams.get().is_none() {
             return None;
         }
+        if text == "original" {
+            return Some(self.original(node));
+        }
         self.unresolved = true;
         if self.findings.is_full() {
             self.findings.omit_error();
-            return None;
-        }
-        if text == "original" {
-            let reason = format!("`upstream: original` {}", later::SENTENCE);
-            self.error("not-yet", node, reason, "name an upstream or an address");
             return None;
         }
         let known: Vec<&str> = self

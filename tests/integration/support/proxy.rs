@@ -42,6 +42,7 @@ pub struct Setup {
     config: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    prefix: Vec<String>,
     directory: Directory,
 }
 
@@ -66,7 +67,7 @@ impl Setup {
                 text.push_str(&section);
             }
         }
-        Setup { config: text, arguments: Vec::new(), environment: Vec::new(), directory }
+        Setup { config: text, arguments: Vec::new(), environment: Vec::new(), prefix: Vec::new(), directory }
     }
 
     #[must_use]
@@ -78,6 +79,16 @@ impl Setup {
     #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it through another command, such as one that enters a namespace.
+    #[must_use]
+    pub fn within(mut self, prefix: Vec<String>) -> Self {
+        self.prefix = prefix;
+        // It may run as somebody else there.
+        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(self.directory.path(), everybody).unwrap();
         self
     }
 
@@ -111,8 +122,9 @@ impl Setup {
     #[track_caller]
     pub fn start_with(self, config: &Path) -> Proxy {
         let ready = self.directory.join("ready.json");
-        let mut command = Command::new(binary());
-        command.arg("run").arg(config).arg("--ready-file").arg(&ready).args(&self.arguments);
+        let mut words = self.prefix.into_iter().map(PathBuf::from).chain([binary()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).arg("run").arg(config).arg("--ready-file").arg(&ready).args(&self.arguments);
         command.env("RUST_BACKTRACE", "1").envs(self.environment);
         let mut process = Process::start("outrigger", &mut command, &self.directory);
         let bound = within(START, || match (std::fs::read(&ready), process.ended()) {

@@ -1,0 +1,189 @@
+//! `outrigger inject`: the sidecar into Kubernetes manifests.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use super::{exit, manifests};
+use crate::config::environment::MissingVariables;
+use crate::config::model::{BindAddress, Config, Direction};
+use crate::config::render::{Format, render};
+use crate::config::{Document, LoadOptions, examine};
+use crate::kubernetes::{self, Form, Mode, Options};
+
+/// Whole seconds for the requests that came in the last moment of `drain.delay`.
+const LAST_REQUESTS: u64 = 2;
+
+/// Put the sidecar into Kubernetes manifests: Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob, Pod, List.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  outrigger inject app.yaml | kubectl apply -f -
+  kubectl get deployment orders -o yaml | outrigger inject | kubectl apply -f -
+  helm template ./chart | outrigger inject --config outrigger.yaml --image registry.example/outrigger:0.1.0 -
+  outrigger inject --mode transparent --exclude-outbound-port 5432 app.yaml
+
+Everything else in the manifests stays byte for byte. Injecting again changes nothing, or what the options now say;
+`outrigger eject` takes it out again. Annotations of a pod tell more: outrigger/inject: disabled, outrigger/mode, …
+
+Exit codes: 0 done, 1 something cannot be injected (nothing is written then), 2 usage")]
+pub struct InjectArgs {
+    /// Manifests, or - for standard input, which is read where none is named
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// What is put in.
+    #[command(flatten)]
+    pub sidecar: SidecarArgs,
+
+    /// The proxy's configuration: it is checked, and comes along as a ConfigMap. Ports and drain.delay are taken from it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// How the sidecar is put into pods.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SidecarArgs {
+    /// The sidecar's image
+    #[arg(long, value_name = "IMAGE", env = "OUTRIGGER_IMAGE")]
+    pub image: Option<String>,
+
+    /// The ConfigMap, in the pod's namespace, with the key outrigger.yaml [default: outrigger]
+    #[arg(long, value_name = "NAME")]
+    pub config_map: Option<String>,
+
+    /// How the app's traffic comes to the proxy [default: explicit]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub mode: Option<ModeArg>,
+
+    /// How the proxy stands in the pod [default: native]
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub sidecar: Option<FormArg>,
+
+    /// A port of the pod that is not captured (may be given more than once)
+    #[arg(long, value_name = "PORT")]
+    pub exclude_inbound_port: Vec<u16>,
+
+    /// A port of others that is not captured (may be given more than once)
+    #[arg(long, value_name = "PORT")]
+    pub exclude_outbound_port: Vec<u16>,
+
+    /// A network that is not captured (may be given more than once)
+    #[arg(long, value_name = "CIDR")]
+    pub exclude_network: Vec<String>,
+
+    /// Leave the app's probes as they are
+    #[arg(long)]
+    pub keep_probes: bool,
+}
+
+/// How the app's traffic comes to the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// The app calls the proxy by its address
+    Explicit,
+    /// The pod's connections are redirected; needs an init container with NET_ADMIN
+    Transparent,
+}
+
+/// How the proxy stands in the pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormArg {
+    /// An init container that restarts always (Kubernetes 1.29 and newer)
+    Native,
+    /// One more container
+    Container,
+}
+
+impl SidecarArgs {
+    /// The options that these arguments make of the defaults.
+    pub(super) fn options(&self) -> Options {
+        let mut options = Options::default();
+        if let Some(image) = &self.image {
+            options.image.clone_from(image);
+        }
+        if let Some(name) = &self.config_map {
+            options.config_map.clone_from(name);
+        }
+        if self.mode == Some(ModeArg::Transparent) {
+            options.mode = Mode::Transparent;
+        }
+        if self.sidecar == Some(FormArg::Container) {
+            options.form = Form::Container;
+        }
+        options.exclude_inbound_ports.clone_from(&self.exclude_inbound_port);
+        options.exclude_outbound_ports.clone_from(&self.exclude_outbound_port);
+        options.exclude_networks.clone_from(&self.exclude_network);
+        options.rewrite_probes = !self.keep_probes;
+        options
+    }
+}
+
+/// Puts it in.
+///
+/// # Errors
+///
+/// Where the manifests cannot be written.
+pub fn inject(args: &InjectArgs, output: &mut dyn Write) -> io::Result<u8> {
+    let mut options = args.sidecar.options();
+    let mut configuration = None;
+    if let Some(file) = &args.config {
+        match read_configuration(file) {
+            Ok((text, config)) => {
+                if let Some(config) = config {
+                    fit(&mut options, &config);
+                }
+                configuration = Some(text);
+            }
+            Err(message) => {
+                writeln!(io::stderr(), "{message}")?;
+                return Ok(exit::FAULT);
+            }
+        }
+    }
+    let mut first = true;
+    manifests::change(&args.files, output, |text| {
+        // Once for all files.
+        let configuration = configuration.as_deref().filter(|_| first);
+        let outcome = kubernetes::inject(text, &options, configuration)?;
+        first &= outcome.changed == 0;
+        Ok(outcome)
+    })
+}
+
+/// The text of a configuration that has no mistakes, as far as that can be said away from its pod; and what it means,
+/// where that does not hang on variables that only the pod has.
+fn read_configuration(file: &Path) -> Result<(String, Option<Config>), String> {
+    let name = file.display().to_string();
+    let bytes =
+        super::check::read(file, &mut io::stdin()).map_err(|error| format!("error: cannot read {name}: {error}"))?;
+    // Variables and files are those of the pod.
+    let options = LoadOptions { missing_variables: MissingVariables::Allow, ..LoadOptions::default() };
+    let report = examine(Document { name: &name, bytes: &bytes }, &|_: &str| None, &options);
+    if report.diagnostics.errors() > 0 {
+        return Err(render(&report.diagnostics, Format::Text, false));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| format!("error: {name} is not UTF-8"))?;
+    Ok((text, report.config))
+}
+
+/// What the configuration says of ports and of the drain.
+fn fit(options: &mut Options, config: &Config) {
+    let port = |direction: Direction| {
+        let mut listeners = config.listeners.iter().filter(|listener| listener.direction == direction);
+        listeners.find_map(|listener| port_of(&listener.address))
+    };
+    options.inbound_port = port(Direction::Inbound).unwrap_or(options.inbound_port);
+    options.outbound_port = port(Direction::Outbound).unwrap_or(options.outbound_port);
+    options.metrics_port = config.metrics.address.as_ref().and_then(port_of).unwrap_or(options.metrics_port);
+    let delay = config.drain.delay.as_secs_f64().ceil() as u64 + LAST_REQUESTS;
+    options.pre_stop = u32::try_from(delay).unwrap_or(options.pre_stop);
+}
+
+fn port_of(address: &BindAddress) -> Option<u16> {
+    match address {
+        BindAddress::AllInterfaces(port) => Some(*port),
+        BindAddress::Tcp(address) => Some(address.port()),
+        BindAddress::Unix(_) => None,
+    }
+}

@@ -1,0 +1,110 @@
+//! The sidecar out of manifests: byte for byte what they were, as long as nobody has changed them since.
+
+use super::edit::Edits;
+use super::options::INJECTED;
+use super::record::{Record, steps};
+use super::yaml::{self, Document, Kind, Node, SyntaxError};
+use super::{Note, Outcome};
+
+/// Takes the sidecar out of every workload of a stream of manifests.
+///
+/// # Errors
+/// Where the text is no YAML.
+pub fn eject(text: &str) -> Result<Outcome, SyntaxError> {
+    let mut outcome = Outcome { text: String::new(), changed: 0, notes: Vec::new() };
+    let mut edits = Edits::new(text);
+    for document in yaml::parse(text)? {
+        if document.root.text_at("kind") == Some("ConfigMap") {
+            config_map(&mut edits, text, &document);
+        } else {
+            walk(&mut edits, text, &document.root, &mut outcome);
+        }
+    }
+    outcome.text = edits.apply();
+    Ok(outcome)
+}
+
+/// A ConfigMap that came along goes as a whole.
+fn config_map(edits: &mut Edits<'_>, text: &str, document: &Document) {
+    let Some(record) = document.root.at(&["metadata", "annotations"]).and_then(|known| known.text_at(INJECTED)) else {
+        return;
+    };
+    let added_newline = record.contains("newline");
+    let before = &text[..document.start];
+    let start = match before.strip_suffix("\r\n").or_else(|| before.strip_suffix('\n')) {
+        Some(before) if added_newline => before.len(),
+        _ => document.start,
+    };
+    edits.replace(start, document.end, "");
+}
+
+/// Finds every object that carries a record.
+fn walk(edits: &mut Edits<'_>, text: &str, node: &Node, outcome: &mut Outcome) {
+    if let Some(record) = node.at(&["metadata", "annotations"]).and_then(|annotations| annotations.text_at(INJECTED)) {
+        match serde_json::from_str::<Record>(record) {
+            Ok(record) => {
+                undo(edits, text, node, &record);
+                outcome.changed += 1;
+            }
+            Err(error) => outcome.notes.push(Note::wrong(format!("the annotation {INJECTED} cannot be read: {error}"))),
+        }
+        return;
+    }
+    node.entries().iter().for_each(|(_, value)| walk(edits, text, value, outcome));
+    node.items().iter().for_each(|item| walk(edits, text, item, outcome));
+}
+
+fn undo(edits: &mut Edits<'_>, text: &str, template: &Node, record: &Record) {
+    for path in &record.added {
+        match locate(template, path) {
+            Some(Located::Entry(mapping, key, value)) => edits.remove_entry(mapping, key, value),
+            Some(Located::Item(list, item)) => edits.remove_item(list, item),
+            None => {} // Somebody was faster.
+        }
+    }
+    for (path, old) in &record.replaced {
+        if let Some(Located::Entry(mapping, key, value)) = locate(template, path) {
+            edits.put_back(key, value, &fitting(old, mapping));
+        }
+    }
+    for (path, old) in &record.renamed {
+        if let Some(Located::Entry(_, key, _)) = locate(template, path) {
+            let quoted = text[key.start..].starts_with(['"', '\'']);
+            edits.replace(key.start, key.end, if quoted { format!("\"{old}\"") } else { old.clone() });
+        }
+    }
+}
+
+/// What was written before, as the mapping can hold it: it may have become JSON meanwhile.
+fn fitting(old: &str, mapping: &Node) -> String {
+    let quoted =
+        mapping.entries().first().is_some_and(|(key, _)| matches!(key.kind, Kind::Scalar { plain: false, .. }));
+    let json = serde_json::from_str::<serde_json::Value>(old).is_ok();
+    match yaml::parse(old) {
+        Ok(documents) if quoted && !json => {
+            // Nothing at all is no document.
+            serde_json::Value::from(documents.first().and_then(|document| document.root.text())).to_string()
+        }
+        _ => old.to_owned(),
+    }
+}
+
+enum Located<'n> {
+    Entry(&'n Node, &'n Node, &'n Node),
+    Item(&'n Node, &'n Node),
+}
+
+fn locate<'n>(template: &'n Node, path: &str) -> Option<Located<'n>> {
+    let mut node = template;
+    let mut located = None;
+    for step in steps(path) {
+        located = if let Kind::Sequence { items, .. } = &node.kind {
+            let item = items.iter().find(|item| item.text_at("name") == Some(step.as_str()))?;
+            Some(Located::Item(std::mem::replace(&mut node, item), item))
+        } else {
+            let (key, value) = node.entries().iter().find(|(key, _)| key.text() == Some(step.as_str()))?;
+            Some(Located::Entry(std::mem::replace(&mut node, value), key, value))
+        };
+    }
+    located
+}

@@ -1,0 +1,300 @@
+//! Manifests with the sidecar: what goes in, that Kubernetes takes it, and that it comes out without a trace.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // A test says what is wrong by failing.
+
+#[path = "kubernetes/made.rs"]
+mod made;
+#[path = "kubernetes/patch.rs"]
+mod patch;
+#[path = "integration/support/tools.rs"]
+mod tools;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use outrigger::config::{Document, LoadOptions, load};
+use outrigger::kubernetes::{Form, Mode, Options, Policy, eject, inject, review};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// Manifests of every kind, with what inject makes of them beside: `NAME.injected.yaml`.
+const MANIFESTS: [&str; 6] =
+    ["deployment.yaml", "statefulset.yaml", "daemonset.yaml", "jobs.yaml", "pod.yaml", "list.json"];
+/// The oldest with native sidecars by default and a `sleep` before the end, one between, and the newest known.
+const VERSIONS: [&str; 3] = ["1.30", "1.33", "1.37"];
+const CONFIGURATION: &str = include_str!("../config/sidecar.yaml");
+
+fn manifest(name: &str) -> String {
+    std::fs::read_to_string(Path::new("tests/kubernetes").join(name)).unwrap()
+}
+
+fn options() -> Options {
+    Options { image: "outrigger:test".to_owned(), ..Options::default() }
+}
+
+#[test]
+fn what_inject_makes_is_what_was_reviewed() {
+    for name in MANIFESTS {
+        let injected = inject(&manifest(name), &options(), None).unwrap();
+        let notes: String = injected.notes.iter().map(|note| format!("# note: {}\n", note.text)).collect();
+        let path = Path::new("tests/kubernetes").join(name.replace('.', ".injected."));
+        if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+            std::fs::write(&path, format!("{notes}{}", injected.text)).unwrap();
+        }
+        let reviewed = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(format!("{notes}{}", injected.text), reviewed, "UPDATE_SNAPSHOTS=1 writes {}", path.display());
+    }
+}
+
+#[test]
+fn kubernetes_takes_what_comes_out() {
+    let python = tools::python_environment("kubernetes", include_str!("kubernetes/requirements.txt"));
+    for form in [Form::Native, Form::Container] {
+        for mode in [Mode::Explicit, Mode::Transparent] {
+            let options = Options { form, mode, ..options() };
+            for name in MANIFESTS {
+                let configuration = (!name.ends_with(".json")).then_some(CONFIGURATION);
+                let injected = inject(&manifest(name), &options, configuration).unwrap();
+                let mut validate = Command::new(&python);
+                validate.arg("tests/kubernetes/validate.py").args(VERSIONS);
+                let output = piped(&mut validate, &injected.text);
+                let said = String::from_utf8_lossy(&output.stdout);
+                let errors = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{name} {form:?} {mode:?}: {said}{errors}\n{}", injected.text);
+            }
+        }
+    }
+}
+
+#[test]
+fn twice_is_once_and_eject_gives_back_every_byte() {
+    for name in MANIFESTS {
+        for newline in ["\n", "\r\n"] {
+            let original = manifest(name).replace('\n', newline);
+            for text in [original.as_str(), original.trim_end()] {
+                there_and_back(text, (!name.ends_with(".json")).then_some(CONFIGURATION));
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn there_and_back(text: &str, configuration: Option<&str>) {
+    let mut before = String::new();
+    for mode in [Mode::Explicit, Mode::Transparent] {
+        let options = Options { mode, ..options() };
+        let once = inject(text, &options, configuration).unwrap();
+        assert!(once.changed > 0 && once.notes.iter().all(|note| !note.error), "{text}\n{:?}", once.notes);
+        assert_eq!(inject(&once.text, &options, configuration).unwrap(), once, "{text}");
+        assert_eq!(eject(&once.text).unwrap().text, text, "{}", once.text);
+        // Other options over what the first have made.
+        if !before.is_empty() {
+            assert_eq!(inject(&before, &options, configuration).unwrap().text, once.text);
+        }
+        before = once.text;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn however_it_is_written(text in made::manifest()) {
+        there_and_back(&text, Some(CONFIGURATION));
+    }
+}
+
+#[test]
+fn it_comes_out_of_what_another_program_has_written_anew() {
+    // `kubectl get -o yaml` sorts keys, loses comments and has styles of its own.
+    let python = tools::python_environment("kubernetes", include_str!("kubernetes/requirements.txt"));
+    let anew = |text: &str, style: &str| {
+        let program =
+            format!("import sys, yaml, json\nfor d in filter(None, yaml.safe_load_all(sys.stdin)): {style}\n",);
+        let output = piped(Command::new(&python).args(["-c", &program]), text);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for style in ["print('---'); yaml.safe_dump(d, sys.stdout)", "print(json.dumps(d, indent=2)); print('---')"] {
+        for name in ["deployment.yaml", "daemonset.yaml", "jobs.yaml", "statefulset.yaml"] {
+            let injected = inject(&manifest(name), &options(), None).unwrap().text;
+            let ejected = eject(&anew(&injected, style)).unwrap().text;
+            let same = "print(json.dumps(d, sort_keys=True))";
+            assert_eq!(anew(&ejected, same), anew(&manifest(name), same), "{ejected}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_carry_it_is_said() {
+    let pod = |spec: &str| format!("kind: Pod\nmetadata: {{ name: a }}\nspec:\n{spec}");
+    let transparent = Options { mode: Mode::Transparent, ..options() };
+    for (text, said) in [
+        (pod("  containers:\n  - name: outrigger\n    image: a\n"), "that inject did not put there"),
+        (pod("  containers: *x\n").replace("kind", "x: &x []\nkind"), "no containers"),
+        (pod("  <<: *x\n  containers:\n  - name: a\n").replace("kind", "x: &x { volumes: [] }\nkind"), "merge"),
+        (
+            pod("  containers:\n  - name: a\n    readinessProbe: { httpGet: { port: web } }\n"),
+            "no port that the container knows",
+        ),
+        (pod("  containers:\n  - name: a\n    securityContext: { runAsUser: 15001 }\n"), "runs as user 15001"),
+    ] {
+        let outcome = inject(&text, &transparent, None).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let notes: Vec<&str> = outcome.notes.iter().filter(|note| note.error).map(|note| note.text.as_str()).collect();
+        assert!(
+            notes.len() == 1 && notes[0].starts_with("Pod a cannot be changed") && notes[0].contains(said),
+            "{text}\n{notes:?}"
+        );
+    }
+    for (annotation, said) in [
+        ("outrigger/mod: explicit", "there is no annotation `outrigger/mod`"),
+        ("outrigger/mode: magic", "`magic` is not one of `explicit`, `transparent`"),
+        ("outrigger/exclude-inbound-ports: '80,http'", "`http` is not a port"),
+    ] {
+        let text = format!(
+            "kind: Pod\nmetadata: {{ annotations: {{ {annotation} }} }}\nspec: {{ containers: [{{ name: a }}] }}"
+        );
+        let outcome = inject(&text, &options(), None).unwrap();
+        assert!(outcome.notes.iter().any(|note| note.error && note.text.contains(said)), "{:?}", outcome.notes);
+    }
+    assert!(inject("a: [", &options(), None).is_err());
+}
+
+#[test]
+fn the_webhook_makes_of_a_pod_what_inject_makes_of_it() {
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "generateName": "orders-", "annotations": { "note": "\u{1f980} \"<&>\"" } },
+        "spec": {
+            "containers": [
+                {
+                    "name": "app",
+                    "image": "a",
+                    "readinessProbe": { "tcpSocket": { "port": 80 } },
+                    "livenessProbe": { "httpGet": { "port": 80 } },
+                    "lifecycle": {},
+                },
+                { "name": "other", "image": "b", "livenessProbe": { "httpGet": { "path": "/", "port": "80" } } },
+            ],
+            "volumes": [],
+            "initContainers": [{ "name": "first", "image": "c" }],
+        },
+    });
+    for form in [Form::Native, Form::Container] {
+        for mode in [Mode::Explicit, Mode::Transparent] {
+            let options = Options { form, mode, ..options() };
+            let body = json!({
+                "apiVersion": "admission.k8s.io/v1",
+                "kind": "AdmissionReview",
+                "request": { "uid": "u", "kind": { "kind": "Pod" }, "operation": "CREATE", "object": pod },
+            });
+            let answer = review(body.to_string().as_bytes(), &options, Policy::Deny).unwrap();
+            let answer: Value = serde_json::from_str(&answer).unwrap();
+            assert_eq!((&answer["response"]["uid"], &answer["response"]["allowed"]), (&json!("u"), &json!(true)));
+            let patched = patch::apply(&pod, answer["response"]["patch"].as_str().unwrap());
+            let injected = inject(&pod.to_string(), &options, None).unwrap().text;
+            assert_eq!(patched, serde_json::from_str::<Value>(&injected).unwrap(), "{form:?} {mode:?}");
+        }
+    }
+}
+
+#[test]
+fn kubernetes_takes_the_examples() {
+    let python = tools::python_environment("kubernetes", include_str!("kubernetes/requirements.txt"));
+    let validates = |name: &str, text: &str| {
+        let output = piped(Command::new(&python).arg("tests/kubernetes/validate.py").args(VERSIONS), text);
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stdout));
+    };
+    let folder = Path::new("examples/kubernetes");
+    for name in ["standalone.yaml", "canary.yaml", "consul.yaml", "webhook.yaml"] {
+        let text = std::fs::read_to_string(folder.join(name)).unwrap();
+        validates(name, &text);
+        checks(name, &text);
+    }
+    let configuration = std::fs::read_to_string(folder.join("sidecar/outrigger.yaml")).unwrap();
+    let app = std::fs::read_to_string(folder.join("sidecar/app.yaml")).unwrap();
+    let injected = inject(&app, &options(), Some(&configuration)).unwrap().text;
+    validates("sidecar/app.yaml", &injected);
+    checks("sidecar/outrigger.yaml", &injected);
+    // The chart, as `helm lint --strict` and `helm template` see it.
+    let all = r#"{"autoscaling":{"enabled":true,"requestsInFlight":50},"env":[{"name":"A","value":"b"}],
+                  "tolerations":[{"key":"x"}],"imagePullSecrets":[{"name":"p"}],"image":{"tag":"1"}}"#;
+    for values in ["{}", all] {
+        let chart = Command::new(&python)
+            .args(["tests/kubernetes/render_chart.py", "examples/kubernetes/chart", values])
+            .output()
+            .unwrap();
+        assert!(chart.status.success(), "{}", String::from_utf8_lossy(&chart.stderr));
+        let rendered = String::from_utf8(chart.stdout).unwrap();
+        validates("chart", &rendered);
+        checks("chart", &rendered);
+    }
+}
+
+/// Whether each configuration in these manifests can be run.
+#[track_caller]
+fn checks(name: &str, manifests: &str) {
+    let blocks = manifests.split("  outrigger.yaml: |\n").skip(1);
+    for block in blocks {
+        let text: String = block
+            .lines()
+            .take_while(|line| line.starts_with("    ") || line.trim().is_empty())
+            .map(|line| format!("{}\n", line.get(4..).unwrap_or_default()))
+            .collect();
+        let environment = |variable: &str| (variable == "CONSUL_HTTP_ADDR").then(|| "http://10.96.0.9:8500".to_owned());
+        let loaded = load(Document { name, bytes: text.as_bytes() }, &environment, &LoadOptions::default());
+        let loaded = loaded.unwrap_or_else(|diagnostics| panic!("{name}: {diagnostics}\n{text}"));
+        assert_eq!(loaded.warnings.errors(), 0, "{name}");
+    }
+}
+
+#[test]
+fn as_commands() {
+    let program = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
+        command.env_remove("OUTRIGGER_IMAGE");
+        command
+    };
+    let original = manifest("deployment.yaml");
+    let injected = piped(program().args(["inject", "--config", "config/sidecar.yaml", "-"]), &original);
+    assert_eq!(injected.status.code(), Some(0), "{}", String::from_utf8_lossy(&injected.stderr));
+    let injected = String::from_utf8(injected.stdout).unwrap();
+    assert!(injected.contains("kind: ConfigMap"), "{injected}");
+    let ejected = piped(program().arg("eject"), &injected);
+    assert_eq!(String::from_utf8(ejected.stdout).unwrap(), original);
+
+    // Two files become one stream, with one ConfigMap.
+    let both = program()
+        .args([
+            "inject",
+            "--config",
+            "config/sidecar.yaml",
+            "tests/kubernetes/statefulset.yaml",
+            "tests/kubernetes/jobs.yaml",
+        ])
+        .output()
+        .unwrap();
+    let both = String::from_utf8(both.stdout).unwrap();
+    assert_eq!(both.matches("kind: ConfigMap").count(), 1);
+    assert_eq!(both.matches("restartPolicy: Always").count(), 3);
+
+    // What is piped into a cluster is whole or not at all.
+    let refused = piped(program().arg("inject"), "kind: Pod\nmetadata: { name: a }\nspec: { containers: [] }\n");
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(1), 0));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("error: <stdin>: Pod a cannot be changed"));
+    let wrong = piped(program().args(["inject", "--config", "tests/cases/five.yaml", "-"]), &original);
+    assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(1), 0));
+}
+
+/// Runs a command with this on its standard input.
+fn piped(command: &mut Command, input: &str) -> Output {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    let writing = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    let _ = writing.join();
+    output
+}
