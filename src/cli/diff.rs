@@ -89,7 +89,7 @@ fn effective(path: &Path) -> Result<String, String> {
     let name = path.display().to_string();
     let bytes =
         super::check::read(path, &mut std::io::stdin()).map_err(|error| format!("cannot read {name}: {error}"))?;
-    let options = LoadOptions { missing_variables: MissingVariables::Allow, file_exists: None };
+    let options = LoadOptions { missing_variables: MissingVariables::Allow, ..LoadOptions::default() };
     let variable = |name: &str| std::env::var(name).ok();
     let report = examine(Document { name: &name, bytes: &bytes }, &variable, &options);
     report.effective.ok_or_else(|| report.diagnostics.to_string())
