@@ -2,7 +2,8 @@
 //!
 //! The house has two wings and a hinge between them. A request walks the first wing, in this order:
 //!
-//! 1. `listener` takes a connection in, gives it to a worker, tells HTTP/1 from HTTP/2;
+//! 1. `listener` takes a connection in, gives it to a worker, shakes hands where there is TLS (`identity` knows with
+//!    whom), tells HTTP/1 from HTTP/2;
 //! 2. `http1` reads its head (for HTTP/2, hyper does);
 //! 3. [`proxy`] decides: what is stripped and added, which
 //! 4. [`route`] takes it, what it is rewritten to,

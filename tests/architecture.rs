@@ -129,12 +129,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("http1", &["body", "error", "route", "runtime"]),
     ("body", &["error"]),
     // Who is who.
-    ("identity", &["config"]),
+    ("identity", &["config", "runtime"]),
     // The hinge. snapshot → proxy: it holds header rules in their compiled form. snapshot → identity: a configuration
     // whose certificates cannot be read is refused.
     ("snapshot", &["config", "identity", "proxy", "route", "telemetry", "upstream"]),
     // What is asked of Consul stands in the model, and sockets are everybody's.
-    ("consul", &["config", "runtime"]),
+    ("consul", &["config", "identity", "runtime"]),
     // The ground floor. telemetry → config: what is to be written where.
     ("config", &[]),
     // telemetry → runtime: spans are exported over HTTP from the thread that asks.

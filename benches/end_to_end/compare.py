@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Outrigger beside nginx and HAProxy: CPU per request, system calls, requests per second.
+"""Outrigger beside nginx and HAProxy: CPU per request and per TLS handshake, system calls, requests per second.
 
     cargo build --release && python3 benches/end_to_end/compare.py
 
@@ -21,7 +21,10 @@ from proxies import STARTS, Bench, cpu_seconds, family, memory_kib, need, versio
 # What one load run says.
 REQUESTS = re.compile(r"(\d+) requests in")
 LATENCY = re.compile(r"99%\s+([\d.]+)(us|ms|s)")
+HANDSHAKES = re.compile(r"(\d+) connections in \d+ real seconds")
 FAILURES = re.compile(r"Non-2xx or 3xx responses: (\d+)|Socket errors: (.*)")
+# Kinds of work. TLS is measured twice: by request on kept connections, and by full handshake.
+JOBS = ("plain", "telemetry", "tls")
 MILLISECONDS = {"us": 0.001, "ms": 1, "s": 1000}
 
 
@@ -29,13 +32,13 @@ def main():
     options = arguments()
     deadline = time.monotonic() + options.max_seconds
     names = ["outrigger", *[peer for peer in options.peers.split(",") if peer]]
-    jobs = [(job == "telemetry", job) for job in ("plain", "telemetry")]
+    jobs = [job for job in JOBS if job in options.scenario.split(",")]
     rows = {}
     with Bench(core=options.core) as bench:
         proxies = {
-            (name, job): bench.proxy(name, telemetry, options.outrigger if name == "outrigger" else None)
+            (name, job): bench.proxy(name, job, options.outrigger if name == "outrigger" else None)
             for name in names
-            for telemetry, job in jobs
+            for job in jobs
         }
         for _, url in proxies.values():
             load(bench, url, 1, options.connections)
@@ -46,15 +49,30 @@ def main():
                     print(f"time is up after {round_number} rounds", file=sys.stderr)
                     break
                 process, url = proxies[key]
-                before, began = cpu_seconds(process.pid), time.monotonic()
-                requests, p99 = load(bench, url, options.seconds, options.connections)
-                spent, took = cpu_seconds(process.pid) - before, time.monotonic() - began
-                rows.setdefault(key, []).append((spent / requests * 1e6, requests / took, p99))
+                measure(rows, key, process, lambda: load(bench, url, options.seconds, options.connections))
+                if key[1] == "tls":
+                    measure(rows, (key[0], "handshake"), process, lambda: shake_hands(bench, url, options.seconds))
         calls = {}
         if options.syscalls:
             calls = {key: system_calls(bench, *proxies[key], options.connections) for key in proxies}
         memory = {key: memory_kib(process.pid) for key, (process, _) in proxies.items()}
+        memory |= {(name, "handshake"): held for (name, job), held in memory.items() if job == "tls"}
     report(names, rows, calls, memory, options)
+
+
+def measure(rows, key, process, work):
+    before, began = cpu_seconds(process.pid), time.monotonic()
+    done, p99 = work()
+    spent, took = cpu_seconds(process.pid) - before, time.monotonic() - began
+    rows.setdefault(key, []).append((spent / done * 1e6, done / took, p99))
+
+
+def shake_hands(bench, url, seconds):
+    """Connects again and again without resuming a session; gives the number of handshakes."""
+    where = url.removeprefix("https://").rstrip("/")
+    words = [need("openssl"), "s_time", "-new", "-time", seconds, "-connect", where]
+    out, _ = bench.spawn(words, stdout=subprocess.PIPE, text=True).communicate(timeout=seconds + 20)
+    return int(HANDSHAKES.search(out)[1]), 0.0
 
 
 def load(bench, url, seconds, connections):
@@ -96,7 +114,7 @@ def report(names, rows, calls, memory, options):
     )
     print("| work | proxy | CPU µs per request | spread | outrigger's share | requests/s | p99 ms | calls | RSS MiB |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for job in ("plain", "telemetry"):
+    for job in (*JOBS, "handshake"):
         own = [row[0] for row in rows.get(("outrigger", job), [])]
         for name in names:
             measured = rows.get((name, job))
@@ -118,6 +136,7 @@ def report(names, rows, calls, memory, options):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", default="nginx,haproxy", help=f"of {', '.join(STARTS)}; default %(default)s")
+    parser.add_argument("--scenario", default="plain,telemetry", help=f"of {', '.join(JOBS)}; default %(default)s")
     parser.add_argument("--outrigger", help="the program; default target/release/outrigger")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4, help="of one measurement")

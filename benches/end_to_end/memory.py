@@ -30,7 +30,7 @@ def main():
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with Bench() as bench:
-        process, url = bench.proxy("outrigger", True, options.outrigger)
+        process, url = bench.proxy("outrigger", "telemetry", options.outrigger)
         requests(bench, process, url, options.requests, deadline)
         slow_headers(process, url, options.slow, options.hold)
 

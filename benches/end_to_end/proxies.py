@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -27,7 +28,7 @@ admin: {{ address: none }}
 drain: {{ delay: 0s, timeout: 1s }}
 telemetry: {{ access_log: {{ path: {log}, only: all }} }}
 listeners:
-  inbound: {{ address: "127.0.0.1:{port}", upstream: app }}
+  inbound: {{ address: "127.0.0.1:{port}", upstream: app{tls} }}
 defaults: {{ timeouts: {{ response: 15s }} }}
 upstreams:
   app: [{endpoints}]
@@ -48,7 +49,8 @@ http {{
   {log}
   upstream app {{ {endpoints} keepalive 256; keepalive_requests 100000000; }}
   server {{
-    listen 127.0.0.1:{port} backlog=4096;
+    listen 127.0.0.1:{port} {ssl} backlog=4096;
+    {certificate}
     location / {{
       proxy_pass http://app;
       proxy_http_version 1.1;
@@ -83,7 +85,7 @@ defaults
   option forwardfor
 {log}
 frontend inbound
-  bind 127.0.0.1:{port} backlog 4096
+  bind 127.0.0.1:{port} {ssl} backlog 4096
 {trace}
   default_backend app
 backend app
@@ -152,18 +154,29 @@ class Bench(contextlib.ExitStack):
         self.callback(end, process)
         return process
 
-    def proxy(self, name, telemetry, program=None):
-        """Starts a proxy; gives its process and its URL once it answers."""
+    def proxy(self, name, job, program=None):
+        """Starts a proxy for a kind of work; gives its process and its URL once it answers."""
         port = free_port()
-        words = STARTS[name](self, port, telemetry, program)
+        words = STARTS[name](self, port, job, program)
         # HAProxy logs to its standard output, which is /dev/null.
         process = self.spawn(words)
-        url = f"http://127.0.0.1:{port}/"
+        url = f"{'https' if job == 'tls' else 'http'}://127.0.0.1:{port}/"
         wait_for(url, process)
         return process, url
 
+    def certificate(self):
+        """A certificate for 127.0.0.1 and its key, as two files and as one: ECDSA over P-256."""
+        paths = [self.folder / name for name in ("tls.crt", "tls.key", "tls.pem")]
+        if not paths[0].exists():
+            words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=bench"
+            words = [*words.split(), "-addext", "subjectAltName=IP:127.0.0.1", "-out", paths[0], "-keyout", paths[1]]
+            subprocess.run([need("openssl"), *words], check=True, capture_output=True)
+            paths[2].write_text(paths[0].read_text() + paths[1].read_text())
+        return paths
 
-def outrigger(bench, port, telemetry, program):
+
+def outrigger(bench, port, job, program):
+    telemetry = job == "telemetry"
     program = program or ROOT / "target/release/outrigger"
     if not Path(program).exists():
         exit(f"{program} is not there: cargo build --release")
@@ -171,18 +184,22 @@ def outrigger(bench, port, telemetry, program):
         port=port,
         metrics=f'metrics: "127.0.0.1:{free_port()}"' if telemetry else "",
         log="/dev/null" if telemetry else "none",
+        tls=", tls: {{ cert_file: {0}, key_file: {1} }}".format(*bench.certificate()) if job == "tls" else "",
         endpoints=", ".join(f'"{endpoint}"' for endpoint in bench.endpoints),
     )
     return [program, "run", bench.write(f"outrigger-{port}.yaml", text)]
 
 
-def nginx(bench, port, telemetry, _):
+def nginx(bench, port, job, _):
+    telemetry = job == "telemetry"
     trace = "proxy_set_header traceparent $trace; proxy_set_header X-Request-Id $request_id;"
     folder = bench.folder / f"nginx-{port}"
     folder.mkdir()
     text = NGINX.format(
         folder=folder,
         port=port,
+        ssl="ssl" if job == "tls" else "",
+        certificate="ssl_certificate {}; ssl_certificate_key {};".format(*bench.certificate()) if job == "tls" else "",
         log=NGINX_LOG if telemetry else "access_log off;",
         trace=trace if telemetry else "",
         endpoints=" ".join(f"server {endpoint};" for endpoint in bench.endpoints),
@@ -190,9 +207,11 @@ def nginx(bench, port, telemetry, _):
     return [need("nginx"), "-p", folder, "-c", bench.write(f"nginx-{port}.conf", text), "-e", "/dev/null"]
 
 
-def haproxy(bench, port, telemetry, _):
+def haproxy(bench, port, job, _):
+    telemetry = job == "telemetry"
     text = HAPROXY.format(
         port=port,
+        ssl=f"ssl crt {bench.certificate()[2]}" if job == "tls" else "",
         log=HAPROXY_LOG if telemetry else "",
         trace=HAPROXY_TRACE if telemetry else "",
         endpoints="\n".join(f"  server s{i} {endpoint}" for i, endpoint in enumerate(bench.endpoints)),
@@ -249,7 +268,7 @@ def family(pid):
 def need(program):
     path = shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin")
     if not path:
-        exit(f"{program} is not there: apt-get install nginx-light haproxy wrk strace")
+        exit(f"{program} is not there: apt-get install nginx-light haproxy wrk strace openssl")
     return path
 
 
@@ -265,7 +284,7 @@ def wait_for(url, process=None):
         if process is not None and process.poll() is not None:
             exit(f"{process.args[0]} has ended with {process.returncode} instead of serving")
         try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
+            with urllib.request.urlopen(url, timeout=2, context=ssl._create_unverified_context()) as answer:
                 if answer.read() == BODY:
                     return
         except (urllib.error.URLError, ConnectionError, TimeoutError):

@@ -207,7 +207,7 @@ impl Builder {
         let names = Arc::new(Names::new());
         let registry = Arc::new(Registry::default());
         let own = Arc::new(OwnAddresses::default());
-        let identities = identity::Store::default();
+        let identities = Arc::<identity::Store>::default();
         let snapshot = Arc::new(Snapshot::compile(&config, 1, &registry, &identities, &names)?);
         let opened = doors.turn(plan, &config.listeners, &snapshot).opened;
         own.set(doors.open().iter().map(|door| &door.bound).chain(&admin.addresses()));
@@ -289,8 +289,8 @@ impl Builder {
             move || async move {
                 let reload = Reload::new(Stage::new(parts, &config), beginning);
                 tokio::task::spawn_local({
-                    let control = control.clone();
-                    async move { control.identities.keep_current().await }
+                    let identities = control.identities.clone();
+                    async move { identities.keep_current().await }
                 });
                 tokio::task::spawn_local({
                     let control = control.clone();

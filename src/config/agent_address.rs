@@ -2,7 +2,6 @@
 
 use schemars::{Schema, json_schema};
 
-use super::later;
 use super::model::AgentAddress;
 use super::scalar::{Invalid, Scalar, scalar};
 use super::text::quote;
@@ -21,13 +20,10 @@ impl Scalar for AgentAddress {
                 Err(wrong().hint(usual))
             };
         }
-        let rest = match text.split_once("://") {
-            None => text,
-            Some(("http", rest)) => rest,
-            Some(("https", _)) => {
-                return Err(Invalid::new(format!("`https://…` {}", later::SENTENCE))
-                    .hint("use the agent's HTTP port over loopback, or its Unix socket"));
-            }
+        let (secure, rest) = match text.split_once("://") {
+            None => (false, text),
+            Some(("http", rest)) => (false, rest),
+            Some(("https", rest)) => (true, rest),
             Some(_) => return Err(wrong().hint(usual)),
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
@@ -37,10 +33,13 @@ impl Scalar for AgentAddress {
             return Err(wrong().hint(usual));
         }
         match parsed.port_u16() {
+            Some(port) if secure => Ok(AgentAddress::Https { host: parsed.host().to_owned(), port }),
             Some(port) => Ok(AgentAddress::Http { host: parsed.host().to_owned(), port }),
             None if parsed.port().is_some() || authority.ends_with(':') => Err(wrong().hint("a port is at most 65535")),
-            None => Err(Invalid::new(format!("{} has no port", quote(text)))
-                .hint(format!("did you mean {}?", quote(&format!("http://{authority}:8500"))))),
+            None => Err(Invalid::new(format!("{} has no port", quote(text))).hint(format!(
+                "did you mean {}?",
+                quote(&if secure { format!("https://{authority}:8501") } else { format!("http://{authority}:8500") })
+            ))),
         }
     }
 
@@ -89,7 +88,6 @@ mod tests {
             "http://u@a:80",
             "ftp://a:1",
             "unix://x",
-            "https://a:8501",
             ":8500",
             "http://a:",
         ] {
@@ -97,6 +95,7 @@ mod tests {
         }
         let hint = |text| AgentAddress::parse(text).unwrap_err().hint.unwrap_or_default();
         assert!(hint("http://consul").contains("`http://consul:8500`"), "{}", hint("http://consul"));
-        assert!(AgentAddress::parse("https://a:8501").unwrap_err().detail.ends_with(later::SENTENCE));
+        assert!(hint("https://consul").contains("`https://consul:8501`"), "{}", hint("https://consul"));
+        assert_eq!(AgentAddress::parse("https://a:8501").unwrap().to_string(), "https://a:8501");
     }
 }

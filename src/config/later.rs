@@ -4,7 +4,6 @@
 pub(crate) fn keys(mapping: &str) -> &'static [&'static str] {
     match mapping {
         "Configuration" => &["dns"],
-        "Consul" => &["tls"],
         "Listener" => &["rate_limit", "concurrency"],
         "ListenerLimits" => &["shadow"],
         "Route" => &["discover", "mirror", "fault", "rate_limit", "concurrency"],

@@ -5,31 +5,42 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::config::model::AgentAddress;
+use crate::config::model::{AgentAddress, UpstreamTls};
+use crate::identity;
 use crate::runtime::stream::Stream;
 
-/// Connects; names of hosts are resolved as the system does it. TLS will be one more arm here.
-pub(super) async fn connect(address: &AgentAddress) -> io::Result<Stream> {
+/// Connects; names of hosts are resolved as the system does it. `tls` is for agents at `https://…`.
+pub(super) async fn connect(address: &AgentAddress, tls: &UpstreamTls) -> io::Result<Stream> {
     match address {
-        AgentAddress::Http { host, port } => {
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            let tcp = match host.parse::<IpAddr>() {
-                Ok(ip) => TcpStream::connect((ip, *port)).await?,
-                // A resolver is not needed for it, and a bare image has none.
-                Err(_) if host == "localhost" => TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await?,
-                Err(_) => TcpStream::connect((host, *port)).await?,
-            };
-            tcp.set_nodelay(true)?;
-            Ok(Stream::Tcp(tcp))
+        AgentAddress::Http { host, port } => connect_tcp(bare(host), *port).await,
+        AgentAddress::Https { host, port } => {
+            let stream = connect_tcp(bare(host), *port).await?;
+            identity::secure(stream, tls, bare(host)).await
         }
         AgentAddress::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
     }
 }
 
+async fn connect_tcp(host: &str, port: u16) -> io::Result<Stream> {
+    let tcp = match host.parse::<IpAddr>() {
+        Ok(ip) => TcpStream::connect((ip, port)).await?,
+        // A resolver is not needed for it, and a bare image has none.
+        Err(_) if host == "localhost" => TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?,
+        Err(_) => TcpStream::connect((host, port)).await?,
+    };
+    tcp.set_nodelay(true)?;
+    Ok(Stream::Tcp(tcp))
+}
+
+/// Without the brackets of an IPv6 address.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 /// The `Host` that its requests carry.
 pub(super) fn authority(address: &AgentAddress) -> String {
     match address {
-        AgentAddress::Http { host, port } => format!("{host}:{port}"),
+        AgentAddress::Http { host, port } | AgentAddress::Https { host, port } => format!("{host}:{port}"),
         AgentAddress::Unix(_) => "localhost".to_owned(),
     }
 }

@@ -14,7 +14,7 @@ use super::connection::{Agent, Fault};
 use super::error::Error;
 use super::question::Question;
 use super::token::Token;
-use crate::config::model::{AgentAddress, Consul};
+use crate::config::model::{AgentAddress, CertificateFiles, Consul, TlsName, UpstreamTls};
 use crate::config::parse_agent_address;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-consul-token");
@@ -36,6 +36,7 @@ pub(crate) struct Settings {
     datacenter: Option<String>,
     namespace: Option<String>,
     partition: Option<String>,
+    tls: UpstreamTls,
 }
 
 impl Settings {
@@ -59,8 +60,33 @@ impl Settings {
             datacenter: consul.datacenter.clone(),
             namespace: from_environment(&consul.namespace, "CONSUL_NAMESPACE"),
             partition: from_environment(&consul.partition, "CONSUL_PARTITION"),
+            tls: match &consul.tls {
+                Some(tls) => tls.clone(),
+                None => tls_from(variable)?,
+            },
         })
     }
+}
+
+/// TLS as Consul's own tools are told of it.
+fn tls_from(variable: impl Fn(&str) -> Option<String>) -> Result<UpstreamTls, String> {
+    let file = |name: &str| variable(name).map(PathBuf::from);
+    let server_name = variable("CONSUL_TLS_SERVER_NAME");
+    let server_name = server_name.map(|name| {
+        TlsName::parse(&name)
+            .ok_or_else(|| format!("CONSUL_TLS_SERVER_NAME: `{name}` is neither a host nor an address"))
+    });
+    let certificate = match (file("CONSUL_CLIENT_CERT"), file("CONSUL_CLIENT_KEY")) {
+        (Some(cert), Some(key)) => Some(CertificateFiles { cert, key }),
+        (None, None) => None,
+        _ => return Err("CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY need each other".to_owned()),
+    };
+    Ok(UpstreamTls {
+        authorities: file("CONSUL_CACERT"),
+        server_name: server_name.transpose()?,
+        certificate,
+        allow: Vec::new(),
+    })
 }
 
 /// Asks agents.
@@ -100,7 +126,7 @@ impl Answer {
 impl Client {
     pub(crate) fn new(settings: Settings) -> Rc<Self> {
         Rc::new(Client {
-            agents: settings.agents.iter().cloned().map(Agent::new).collect(),
+            agents: settings.agents.iter().map(|agent| Agent::new(agent.clone(), settings.tls.clone())).collect(),
             preferred: Cell::new(0),
             token: Token::new(settings.token_file.clone(), settings.token.as_deref()),
             settings,
@@ -342,7 +368,7 @@ mod tests {
         let written = Settings::new(&written, environment).unwrap();
         assert_eq!((written.agents[0].to_string().as_str(), written.token), ("unix:///a", None));
         assert_eq!(Settings::new(&Consul::default(), |_| None).unwrap().agents[0].to_string(), "http://127.0.0.1:8500");
-        let refused = Settings::new(&Consul::default(), |_| Some("https://a:8501".to_owned())).unwrap_err();
+        let refused = Settings::new(&Consul::default(), |_| Some("ftp://a:8501".to_owned())).unwrap_err();
         assert!(refused.starts_with("CONSUL_HTTP_ADDR: "), "{refused}");
     }
 }

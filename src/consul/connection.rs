@@ -11,7 +11,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use super::address;
-use crate::config::model::AgentAddress;
+use crate::config::model::{AgentAddress, UpstreamTls};
 
 /// Idle connections that are kept; each watch takes one out for as long as it waits.
 const IDLE: usize = 8;
@@ -19,6 +19,7 @@ const IDLE: usize = 8;
 /// An agent.
 pub(super) struct Agent {
     pub(super) address: AgentAddress,
+    tls: UpstreamTls,
     host: HeaderValue,
     idle: RefCell<Vec<SendRequest<Full<Bytes>>>>,
 }
@@ -32,9 +33,9 @@ pub(super) enum Fault {
 }
 
 impl Agent {
-    pub(super) fn new(address: AgentAddress) -> Self {
+    pub(super) fn new(address: AgentAddress, tls: UpstreamTls) -> Self {
         let host = HeaderValue::try_from(address::authority(&address));
-        Agent { host: host.unwrap_or(HeaderValue::from_static("localhost")), address, idle: RefCell::default() }
+        Agent { host: host.unwrap_or(HeaderValue::from_static("localhost")), address, tls, idle: RefCell::default() }
     }
 
     /// Sends a request and takes the whole answer, of `most` bytes at most.
@@ -49,7 +50,8 @@ impl Agent {
                 Err((_, false)) => {}
             }
         }
-        let stream = address::connect(&self.address).await.map_err(|error| Fault::Broken(error.to_string()))?;
+        let stream =
+            address::connect(&self.address, &self.tls).await.map_err(|error| Fault::Broken(error.to_string()))?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         tokio::task::spawn_local(async move {
             // Whatever ends it is told to who waits for an answer.

@@ -134,7 +134,7 @@ impl Standing {
 pub(crate) struct Control {
     pub(crate) workers: Vec<WorkerHandle>,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
-    pub(crate) identities: identity::Store,
+    pub(crate) identities: Arc<identity::Store>,
     pub(crate) exporter: Exporter,
     pub(crate) doors: Mutex<Doors>,
     pub(crate) access_log: Mutex<Option<AccessLog>>,

@@ -11,6 +11,7 @@ mod certificate;
 mod client;
 mod files;
 mod forwarded;
+mod once;
 mod peer;
 mod roots;
 mod server;
@@ -19,6 +20,7 @@ mod verifier;
 
 pub(crate) use client::{ClientTls, Offer};
 pub(crate) use files::FileError;
+pub(crate) use once::secure;
 pub(crate) use peer::Peer;
 pub(crate) use server::ServerTls;
 pub(crate) use store::Store;

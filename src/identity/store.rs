@@ -64,14 +64,21 @@ impl Store {
         self.clients.get_or_load(definition)
     }
 
-    /// Reads files again when they change, for ever.
-    pub(crate) async fn keep_current(&self) {
+    /// Reads files again when they change, for ever; on a thread of its own, for a file system may hang.
+    pub(crate) async fn keep_current(self: Arc<Self>) {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            self.servers.refresh();
-            self.clients.refresh();
+            if self.servers.is_empty() && self.clients.is_empty() {
+                continue;
+            }
+            let store = self.clone();
+            let looking = tokio::task::spawn_blocking(move || {
+                store.servers.refresh();
+                store.clients.refresh();
+            });
+            let _ = looking.await;
         }
     }
 
@@ -146,6 +153,10 @@ impl<T: FromFiles> Table<T> {
             }
             true
         });
+    }
+
+    fn is_empty(&self) -> bool {
+        self.entries().is_empty()
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -15,6 +15,7 @@ mod connect;
 mod consul_failures;
 mod consul_queries;
 mod consul_register;
+mod consul_tls;
 mod consul_watch;
 mod descriptors;
 mod doctor;

@@ -19,6 +19,7 @@ upstreams:
   app:
     static: [\"127.0.0.1:@port\"]
     protocol: @protocol
+    timeouts: { connect: 10s }
     tls: { @keys }
 ";
 

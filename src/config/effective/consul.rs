@@ -18,6 +18,9 @@ impl Long<'_> {
             self.optional(&mut entries, "datacenter", &consul.datacenter);
             self.optional(&mut entries, "namespace", &consul.namespace);
             self.optional(&mut entries, "partition", &consul.partition);
+            if let Some(tls) = consul.tls.get() {
+                entries.push(("tls", self.upstream_tls(tls)));
+            }
         }
         map(entries)
     }

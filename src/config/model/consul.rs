@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::UpstreamTls;
+
 /// The `consul:` section: how agents are reached.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct Consul {
@@ -17,6 +19,9 @@ pub struct Consul {
     pub namespace: Option<String>,
     /// Default: `CONSUL_PARTITION`, else the agent's.
     pub partition: Option<String>,
+    /// For agents at `https://…`. Default: `CONSUL_CACERT`, `CONSUL_CLIENT_CERT`, `CONSUL_CLIENT_KEY` and
+    /// `CONSUL_TLS_SERVER_NAME`.
+    pub tls: Option<UpstreamTls>,
 }
 
 /// Where an agent is.
@@ -29,6 +34,13 @@ pub enum AgentAddress {
         /// Its port.
         port: u16,
     },
+    /// `https://consul.internal:8501`
+    Https {
+        /// As above; its certificate has to name it.
+        host: String,
+        /// Its port.
+        port: u16,
+    },
     /// `unix:///run/consul/http.sock`
     Unix(PathBuf),
 }
@@ -37,6 +49,7 @@ impl fmt::Display for AgentAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             AgentAddress::Http { host, port } => write!(f, "http://{host}:{port}"),
+            AgentAddress::Https { host, port } => write!(f, "https://{host}:{port}"),
             AgentAddress::Unix(path) => write!(f, "unix://{}", path.display()),
         }
     }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::route::OneOrMany;
+use super::tls::UpstreamTls;
 use crate::config::given::{Given, Pairs, Spanned};
 use crate::config::model::AgentAddress;
 use crate::config::scalar::OrNone;
@@ -24,6 +25,9 @@ pub(crate) struct Consul {
     pub(crate) namespace: Given<Text>,
     /// Default: `CONSUL_PARTITION`, else the agent's.
     pub(crate) partition: Given<Text>,
+    /// TLS to agents at `https://…`. Default: `CONSUL_CACERT`, `CONSUL_CLIENT_CERT`, `CONSUL_CLIENT_KEY` and
+    /// `CONSUL_TLS_SERVER_NAME`, else as for any public service.
+    pub(crate) tls: Given<UpstreamTls>,
 }
 
 /// A service in Consul: its name, `consul://NAME?tag=…`, or all of it.

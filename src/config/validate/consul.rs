@@ -29,6 +29,7 @@ impl<'a> Validator<'a> {
             datacenter: self.word(&consul.datacenter),
             namespace: self.word(&consul.namespace),
             partition: self.word(&consul.partition),
+            tls: self.upstream_tls(&consul.tls),
         }
     }
 
