@@ -230,6 +230,7 @@ fn count_failure(record: &Record, upstream: &Upstream, reason: Reason) {
     let counter = match reason {
         Reason::ConnectFailure => UpstreamCounter::ConnectFailure,
         Reason::ConnectTimeout => UpstreamCounter::ConnectTimeout,
+        Reason::TlsError => UpstreamCounter::TlsError,
         _ => return,
     };
     record.worker().metrics.count_upstream(upstream.id, counter, 1);
