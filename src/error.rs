@@ -25,6 +25,7 @@ pub enum Reason {
     TlsError,
     RefusedStream,
     NoEndpoint,
+    DiscoveryFailed,
     UpstreamReset,
     UpstreamClosedIdle,
     UpstreamProtocolError,
@@ -40,7 +41,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Reason; 27] = [
+    pub const ALL: [Reason; 28] = [
         Reason::BadRequest,
         Reason::UriTooLong,
         Reason::HeaderTooLarge,
@@ -57,6 +58,7 @@ impl Reason {
         Reason::TlsError,
         Reason::RefusedStream,
         Reason::NoEndpoint,
+        Reason::DiscoveryFailed,
         Reason::UpstreamReset,
         Reason::UpstreamClosedIdle,
         Reason::UpstreamProtocolError,
@@ -106,6 +108,9 @@ impl Reason {
                 ("refused_stream", 503, 14, "the endpoint refused the request before processing it")
             }
             Reason::NoEndpoint => ("no_endpoint", 503, 14, "the upstream has no endpoint"),
+            Reason::DiscoveryFailed => {
+                ("discovery_failed", 503, 14, "the upstream's endpoints cannot be looked up; /upstreams says why")
+            }
             Reason::UpstreamReset => {
                 ("upstream_reset", 502, 14, "the endpoint closed the connection before its answer was complete")
             }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use schemars::{Schema, json_schema};
 
-use super::later;
 use super::model::{BindAddress, EndpointAddress};
 use super::scalar::{Invalid, Scalar, scalar};
 use super::text::quote;
@@ -54,8 +53,8 @@ impl Scalar for EndpointAddress {
         }
         if let Some((scheme, rest)) = text.split_once("://") {
             return Err(match scheme {
-                "dns" | "srv" => Invalid::new(format!("{} {}", quote(&format!("{scheme}://…")), later::SENTENCE))
-                    .hint("write the addresses, as in `127.0.0.1:8080`"),
+                "consul" | "dns" | "srv" => Invalid::new(format!("{} is not one endpoint but many", quote(text)))
+                    .hint(format!("write `{scheme}` instead of `static`")),
                 "http" | "h2c" => Invalid::new(format!("{} is a URL, and an address is due", quote(text)))
                     .hint(format!("did you mean {}?", quote(rest.trim_end_matches('/')))),
                 _ => wrong(text).hint("write it as in `127.0.0.1:8080` or `unix:/run/app.sock`"),
@@ -70,10 +69,7 @@ impl Scalar for EndpointAddress {
             let port = nonzero(text, parse_port(text, port)?)?;
             return Ok(EndpointAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
         }
-        let address = socket_address(
-            text,
-            "a host is found through `dns://NAME:PORT`, which is known, but not in this version yet",
-        )?;
+        let address = socket_address(text, "a host's addresses are looked up where it is written `dns://NAME:PORT`")?;
         if address.ip().is_unspecified() {
             let hint = format!("did you mean {}?", quote(&format!("127.0.0.1:{}", address.port())));
             return Err(Invalid::new(format!("nothing can be reached at {}", quote(text))).hint(hint));

@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::model::{Backoff, Drain, ListenerLimits, Retries, RetryBudget, RetryConditions, Timeouts, UpstreamLimits};
+use super::model::{
+    Backoff, Dns, Drain, ListenerLimits, Retries, RetryBudget, RetryConditions, Timeouts, UpstreamLimits,
+};
 
 /// Loopback: whoever can reach it is already in the pod.
 pub(crate) const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
@@ -54,6 +56,17 @@ pub(crate) fn retries() -> Retries {
 /// A fifth more load at most, as Finagle's and Linkerd's; and one retry a second for those who send little.
 pub(crate) const RETRY_BUDGET: RetryBudget =
     RetryBudget { ratio: 0.2, min_per_second: 1, window: Duration::from_secs(10) };
+
+/// A TTL of 0 is common, and says nothing of how often an upstream changes. Five minutes are what clouds' zones say at
+/// most; an hour without any answer is beyond most outages of nameservers.
+pub(crate) const DNS: Dns = Dns {
+    servers: Vec::new(),
+    min_ttl: Duration::from_secs(1),
+    max_ttl: Duration::from_secs(5 * 60),
+    stale: Duration::from_secs(60 * 60),
+};
+/// Nameservers are everybody's.
+pub(crate) const LEAST_MIN_TTL: Duration = Duration::from_millis(100);
 
 /// Registries say for a moment that there is nobody, where a deployment replaces everybody at once.
 pub(crate) const KEEP_ON_EMPTY: Duration = Duration::from_secs(30);

@@ -3,12 +3,11 @@
 /// Keys of a mapping that are known and not there yet. Mappings go by the names of their raw types.
 pub(crate) fn keys(mapping: &str) -> &'static [&'static str] {
     match mapping {
-        "Configuration" => &["dns"],
         "Listener" => &["rate_limit", "concurrency"],
         "ListenerLimits" => &["shadow"],
         "Route" => &["discover", "mirror", "fault", "rate_limit", "concurrency"],
         "Defaults" => &["circuit_breaker", "ejection", "health", "tls"],
-        "Upstream" => &["dns", "srv", "circuit_breaker", "ejection", "health"],
+        "Upstream" => &["circuit_breaker", "ejection", "health"],
         "UpstreamLimits" => &["shadow"],
         _ => &[],
     }

@@ -19,6 +19,7 @@ mod address;
 mod agent_address;
 mod builtin;
 mod decode;
+mod dns_form;
 mod effective;
 mod findings;
 mod given;

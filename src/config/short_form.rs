@@ -3,7 +3,8 @@
 use percent_encoding::percent_decode_str;
 use schemars::{Schema, json_schema};
 
-use super::model::{Consul, ConsulConsistency, ConsulSource, ConsulTarget, EndpointAddress, Passing};
+use super::dns_form::{HostPort, ServiceName};
+use super::model::{Consul, ConsulConsistency, ConsulSource, ConsulTarget, DnsTarget, EndpointAddress, Passing};
 use super::scalar::{Invalid, Scalar, scalar};
 use super::text::{listed, nearest, quote};
 
@@ -14,6 +15,8 @@ pub(crate) enum ShortUpstream {
     Address(EndpointAddress),
     /// `consul://payments?tag=v1`
     Consul(ShortConsul),
+    /// `dns://orders.internal:8080`, `srv://_http._tcp.orders.internal`
+    Dns(DnsTarget),
 }
 
 /// A service in Consul in one word. The agents to ask are not part of it.
@@ -28,12 +31,18 @@ impl Scalar for ShortUpstream {
         if text.starts_with("consul:") {
             return ShortConsul::parse(text).map(ShortUpstream::Consul);
         }
+        if text.starts_with("dns://") {
+            return HostPort::parse(text).map(|host| ShortUpstream::Dns(host.0));
+        }
+        if text.starts_with("srv://") {
+            return ServiceName::parse(text).map(|name| ShortUpstream::Dns(DnsTarget::Service { name: name.0 }));
+        }
         EndpointAddress::parse(text).map(ShortUpstream::Address)
     }
 
     fn schema() -> Schema {
         json_schema!({
-            "description": "An address (`127.0.0.1:8080`, `unix:/run/app.sock`) or a service in Consul (`consul://payments?tag=v1`).",
+            "description": "An address (`127.0.0.1:8080`, `unix:/run/app.sock`), a service in Consul (`consul://payments?tag=v1`) or a name in DNS (`dns://orders:8080`, `srv://_http._tcp.orders`).",
             "type": "string"
         })
     }

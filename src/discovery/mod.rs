@@ -1,11 +1,12 @@
 //! Where endpoints come from: sources that follow a registry, each a task on the control thread.
 //!
 //! To add a source: an arm of [`EndpointSource`] in the configuration's model, a file here with a type that is a
-//! [`Source`], and its arm in [`start`]. A source tells its [`Sink`] whole answers and failures, and nothing else: that
-//! an answer keeps what it does not change, that a failure keeps all, and what an empty answer is worth, is decided
+//! [`Source`], and its arm in [`Discovery::start`]. A source tells its [`Sink`] answers and failures, and nothing else:
+//! that an answer keeps what it does not change, that a failure keeps all, and what an empty answer is worth, is decided
 //! behind it, the same for all.
 
 mod consul;
+mod dns;
 mod patience;
 mod sink;
 
@@ -29,25 +30,34 @@ pub(crate) trait Source: 'static {
 pub(crate) fn check(config: &Config) -> Result<(), String> {
     for upstream in &config.upstreams {
         match &upstream.source {
-            EndpointSource::Static(_) | EndpointSource::Original => {}
+            EndpointSource::Static(_) | EndpointSource::Original | EndpointSource::Dns(_) => {}
             EndpointSource::Consul(source) => consul::Service::new(source).map(|_| ())?,
         }
     }
     Ok(())
 }
 
-/// Starts the source of endpoints that a new generation has brought, on the current thread.
-pub(crate) fn start(upstream: &Upstream, endpoints: &Arc<Endpoints>) {
-    let sink = Sink::new(endpoints);
-    match &upstream.source {
-        // Written in the file: the registry has published them.
-        EndpointSource::Static(_) => {}
-        // Each connection brings its own.
-        EndpointSource::Original => {}
-        EndpointSource::Consul(source) => match consul::Service::new(source) {
-            Ok(service) => follow(service, sink, endpoints),
-            Err(error) => sink.failed(&error),
-        },
+/// Starts sources, and holds what they share. Belongs to one thread: they run on it.
+#[derive(Debug, Default)]
+pub(crate) struct Discovery {
+    dns: dns::Shared,
+}
+
+impl Discovery {
+    /// Starts the source of endpoints that a new generation has brought.
+    pub(crate) fn start(&self, upstream: &Upstream, endpoints: &Arc<Endpoints>) {
+        let sink = Sink::new(endpoints);
+        match &upstream.source {
+            // Written in the file: the registry has published them.
+            EndpointSource::Static(_) => {}
+            // Each connection brings its own.
+            EndpointSource::Original => {}
+            EndpointSource::Consul(source) => match consul::Service::new(source) {
+                Ok(service) => follow(service, sink, endpoints),
+                Err(error) => sink.failed(&error),
+            },
+            EndpointSource::Dns(source) => follow(self.dns.source(source), sink, endpoints),
+        }
     }
 }
 

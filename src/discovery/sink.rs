@@ -36,11 +36,39 @@ impl Sink {
 
     /// A whole answer: these endpoints, and no others.
     pub(crate) fn publish(&self, discovered: Vec<Discovered>) {
+        self.relieved();
+        self.take(discovered, "");
+    }
+
+    /// A whole answer: there is no endpoint; why, in words that an operator understands.
+    pub(crate) fn publish_none(&self, why: &str) {
+        self.relieved();
+        self.take(Vec::new(), why);
+    }
+
+    /// These endpoints and no others, as far as could be learnt: something could not be looked up.
+    pub(crate) fn publish_partly(&self, discovered: Vec<Discovered>, error: &str) {
+        self.take(discovered, "");
+        self.failed(error);
+    }
+
+    /// Look-ups have failed for longer than their last answer may be used.
+    pub(crate) fn expire(&self) {
+        let Some(endpoints) = self.endpoints.upgrade() else { return };
+        tracing::warn!(upstream = endpoints.upstream(), "its endpoints were looked up too long ago to be used still");
+        endpoints.expire();
+    }
+
+    fn relieved(&self) {
+        let Some(endpoints) = self.endpoints.upgrade() else { return };
+        if self.complained.take().is_some() {
+            tracing::info!(upstream = endpoints.upstream(), "its endpoints can be looked up again");
+        }
+    }
+
+    fn take(&self, discovered: Vec<Discovered>, why: &str) {
         let Some(endpoints) = self.endpoints.upgrade() else { return };
         let (now, upstream) = (Instant::now(), endpoints.upstream());
-        if self.complained.take().is_some() {
-            tracing::info!(upstream, "its endpoints can be looked up again");
-        }
         let known = endpoints.load().members.len();
         let verdict = self.patience.borrow_mut().answered(endpoints.on_empty(), discovered.is_empty(), known > 0, now);
         match verdict {
@@ -51,6 +79,7 @@ impl Sink {
                         upstream,
                         known,
                         seconds,
+                        why,
                         "its source names no endpoint; those known last are kept for now"
                     );
                     self.drop_at(until);
@@ -62,8 +91,8 @@ impl Sink {
                 let named = discovered.len();
                 if endpoints.publish(discovered, now) {
                     match (known, named) {
-                        (0, 0) => tracing::warn!(upstream, "its source names no endpoint"),
-                        (_, 0) => tracing::warn!(upstream, before = known, "it has no endpoint any more"),
+                        (0, 0) => tracing::warn!(upstream, why, "its source names no endpoint"),
+                        (_, 0) => tracing::warn!(upstream, before = known, why, "it has no endpoint any more"),
                         _ => tracing::debug!(upstream, endpoints = named, before = known, "its endpoints have changed"),
                     }
                 }

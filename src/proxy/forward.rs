@@ -194,7 +194,11 @@ async fn first_endpoint(
     if !endpoints.is_answered() {
         endpoints.answered_within(deadlines.connect).await;
     }
-    generation.pick_endpoint(target.upstream, wish).map_err(|_| Error::local(Reason::NoEndpoint))
+    generation.pick_endpoint(target.upstream, wish).map_err(|_| {
+        // "There is none" is an answer; that nobody can tell is another thing.
+        let unknown = endpoints.load().members.is_empty() && endpoints.is_failing();
+        Error::local(if unknown { Reason::DiscoveryFailed } else { Reason::NoEndpoint })
+    })
 }
 
 /// True where the answer is bad news, so that it is worth a closer look.

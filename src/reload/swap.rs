@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Refusal;
 use crate::config::model::{Config, LogLevel};
 use crate::control::{Command, Control, KEEP_IDLE};
-use crate::discovery;
+use crate::discovery::{self, Discovery};
 use crate::listener::entrance::Entrance;
 use crate::runtime::address::BoundAddress;
 use crate::runtime::drain::Phase;
@@ -24,6 +24,7 @@ const LET_GO_EVERY: Duration = Duration::from_millis(250);
 /// What generations share, and the one in force.
 pub(crate) struct Stage {
     parts: Parts,
+    discovery: Discovery,
     generation: Cell<u64>,
     /// Those that are not in force any more and that some worker may still use. They are kept here so that the last to
     /// let go, and to give the memory back, is never a worker.
@@ -46,7 +47,8 @@ impl Stage {
     /// With the first generation, which is published and whose doors are open.
     pub(crate) fn new(parts: Parts, config: &Config) -> Self {
         let snapshot = parts.control.snapshot.load_full();
-        let stage = Stage { parts, generation: Cell::new(snapshot.generation), bygone: RefCell::default() };
+        let generation = Cell::new(snapshot.generation);
+        let stage = Stage { parts, discovery: Discovery::default(), generation, bygone: RefCell::default() };
         stage.follow_sources(config, &snapshot);
         stage.claim_addresses();
         stage
@@ -137,7 +139,7 @@ impl Stage {
             bygone.iter().flat_map(|old| old.upstreams.iter().map(|upstream| upstream.endpoints.id)).collect();
         for (upstream, compiled) in config.upstreams.iter().zip(&snapshot.upstreams) {
             if !known.contains(&compiled.endpoints.id) {
-                discovery::start(upstream, &compiled.endpoints);
+                self.discovery.start(upstream, &compiled.endpoints);
             }
         }
     }

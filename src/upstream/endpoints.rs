@@ -161,8 +161,19 @@ impl Endpoints {
         status.error = Some(error);
     }
 
+    /// What is known is too old to be used. Who asks is told that look-ups fail, not that there is nobody.
+    pub(crate) fn expire(&self) {
+        self.current.store(Arc::new(EndpointSet::new(Vec::new())));
+    }
+
     pub(crate) fn status(&self) -> Status {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// True while the source cannot be asked, or has not answered yet.
+    pub(crate) fn is_failing(&self) -> bool {
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.error.is_some() || status.succeeded.is_none()
     }
 
     /// True once the source has answered, be it that there is nobody.

@@ -18,6 +18,8 @@ mod consul_register;
 mod consul_tls;
 mod consul_watch;
 mod descriptors;
+mod dns_cases;
+mod dns_servers;
 mod doctor;
 mod drain;
 mod events;

@@ -4,6 +4,7 @@
 //! copied as it stands.
 
 mod consul;
+mod dns;
 mod retries;
 mod yaml;
 
@@ -13,7 +14,7 @@ pub(crate) use yaml::quoted;
 use self::retries::is_beside_us;
 use super::builtin;
 use super::given::{Given, Named, Spanned};
-use super::model::{AccessLogField, Direction, Metrics};
+use super::model::{AccessLogField, Direction, DnsTarget, Metrics};
 use super::raw::listener::{Listener, ListenerLimits};
 use super::raw::route::Route;
 use super::raw::tls::{ListenerTls, UpstreamTls};
@@ -63,6 +64,7 @@ impl Long<'_> {
         if let Some(register) = raw.register.get() {
             entries.push(("register", self.register(raw, register)));
         }
+        entries.push(("dns", self.dns(raw)));
         let wait = write_period(builtin::WAIT_FOR_DISCOVERY);
         entries.push(("wait_for_discovery", self.said(&raw.wait_for_discovery, wait)));
         let drain = raw.drain.get();
@@ -309,12 +311,22 @@ impl Long<'_> {
             Some(Upstream::Long(long)) if long.consul.node().is_some() => {
                 (("consul", self.consul_source(&long.consul)), Some(&**long))
             }
+            Some(Upstream::Long(long)) if long.dns.node().is_some() => {
+                (("dns", self.dns_source(&long.dns)), Some(&**long))
+            }
+            Some(Upstream::Long(long)) if long.srv.node().is_some() => {
+                (("srv", self.said(&long.srv, "none")), Some(&**long))
+            }
             Some(Upstream::Long(long)) => {
                 let list = long.endpoints.get().map_or(Yaml::List(Vec::new()), |list| endpoints(list));
                 (("static", list), Some(&**long))
             }
             Some(Upstream::Short(Spanned { value: ShortUpstream::Consul(_), .. })) => {
                 (("consul", self.said(given, "none")), None)
+            }
+            Some(Upstream::Short(Spanned { value: ShortUpstream::Dns(target), .. })) => {
+                let key = if matches!(target, DnsTarget::Address { .. }) { "dns" } else { "srv" };
+                ((key, self.said(given, "none")), None)
             }
             Some(Upstream::Short(_)) | None => {
                 (("static", Yaml::List(vec![endpoint(self.said(given, "none"), text("1"), None)])), None)

@@ -4,6 +4,7 @@
 //! durations are `Option` where the file may say `none`.
 
 mod consul;
+mod dns;
 mod endpoints;
 mod metrics;
 mod telemetry;
@@ -22,6 +23,7 @@ use super::template::Template;
 pub use consul::{
     AgentAddress, Consul, ConsulConsistency, ConsulSource, ConsulTarget, OnEmpty, Passing, Register, RegisterCheck,
 };
+pub use dns::{Dns, DnsSource, DnsTarget};
 pub use metrics::{Metrics, ProbeQuestion, ProbeTarget};
 pub use telemetry::{
     AccessLog, AccessLogField, AccessLogFilter, AccessLogFormat, Log, LogFormat, LogLevel, LogTarget, OtlpProtocol,
@@ -49,6 +51,8 @@ pub struct Config {
     pub consul: Consul,
     /// This proxy as a service in Consul; `None` unless written.
     pub register: Option<Register>,
+    /// How names are looked up.
+    pub dns: Dns,
     /// Readiness waits this long for the first answer of each registry that endpoints come from. Default 5 s.
     pub wait_for_discovery: Duration,
     /// How the proxy ends.
@@ -456,13 +460,15 @@ pub struct Upstream {
     pub retry_budget: RetryBudget,
 }
 
-/// Where endpoints come from. Discovery by DNS will stand beside these.
+/// Where endpoints come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndpointSource {
     /// Written in the file, not empty. Addresses are unique.
     Static(Vec<Endpoint>),
     /// Instances of a service in Consul.
     Consul(Box<ConsulSource>),
+    /// A name in DNS.
+    Dns(Box<DnsSource>),
     /// Wherever a captured connection was going to: one endpoint a connection.
     Original,
 }

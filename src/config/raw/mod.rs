@@ -6,6 +6,7 @@
 
 pub(crate) mod balancing;
 pub(crate) mod consul;
+pub(crate) mod dns;
 pub(crate) mod listener;
 pub(crate) mod retries;
 pub(crate) mod route;
@@ -22,6 +23,7 @@ use super::model;
 use super::scalar::OrNone;
 use super::units::{Name, Number, Period, Text};
 use consul::{Consul, Register};
+use dns::Dns;
 use listener::Listener;
 use telemetry::Telemetry;
 use upstream::{Defaults, Upstream};
@@ -47,6 +49,8 @@ pub(crate) struct Configuration {
     pub(crate) consul: Given<Consul>,
     /// This proxy as a service in Consul: registered once it is ready, taken out when a drain begins. Off unless written.
     pub(crate) register: Given<Register>,
+    /// How names are looked up in DNS.
+    pub(crate) dns: Given<Dns>,
     /// Readiness waits this long for the first answer of each registry that endpoints come from. Default 5s.
     pub(crate) wait_for_discovery: Given<Period>,
     /// How the proxy ends.

@@ -5,20 +5,22 @@ use serde::Deserialize;
 
 use super::balancing::LoadBalancer;
 use super::consul::{ConsulForm, OnEmptyForm};
+use super::dns::DnsForm;
 use super::retries::Retries;
 use super::tls::UpstreamTls;
+use crate::config::dns_form::ServiceName;
 use crate::config::given::{Given, Spanned};
 use crate::config::model::EndpointAddress;
 use crate::config::scalar::OrNone;
 use crate::config::short_form::ShortUpstream;
 use crate::config::units::{Flag, Number, Period, Text};
 
-/// An upstream: an address, a service in a registry, a list of addresses, or all of it.
+/// An upstream: an address, a service in a registry or a name in DNS, a list of addresses, or all of it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename = "$by_form")]
 #[schemars(rename = "Upstream", untagged)]
 pub(crate) enum Upstream {
-    /// Short for `{ static: [ADDRESS] }`, or `{ consul: "consul://NAME?…" }`.
+    /// Short for `{ static: [ADDRESS] }`, `{ consul: "consul://NAME?…" }`, `{ dns: "dns://NAME:PORT" }`, `{ srv: "srv://NAME" }`.
     #[serde(rename = "scalar")]
     Short(Spanned<ShortUpstream>),
     /// Short for `{ static: […] }`.
@@ -32,13 +34,19 @@ pub(crate) enum Upstream {
 /// A named group of equivalent endpoints.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename = "Upstream")]
-#[schemars(rename = "UpstreamLong", extend("oneOf" = [{ "required": ["static"] }, { "required": ["consul"] }]))]
+#[schemars(rename = "UpstreamLong", extend("oneOf" = [
+    { "required": ["static"] }, { "required": ["consul"] }, { "required": ["dns"] }, { "required": ["srv"] },
+]))]
 pub(crate) struct UpstreamLong {
     /// Its endpoints: addresses, or mappings of an address and a weight.
     #[serde(rename = "static")]
     pub(crate) endpoints: Given<Vec<Given<Endpoint>>>,
     /// The service in Consul that its endpoints are the instances of.
     pub(crate) consul: Given<ConsulForm>,
+    /// The name in DNS that its endpoints are the addresses of.
+    pub(crate) dns: Given<DnsForm>,
+    /// The name in DNS whose SRV records name its endpoints and their ports: `_http._tcp.orders.default.svc`.
+    pub(crate) srv: Given<ServiceName>,
     /// What becomes of its endpoints when their source says that there are none. Default `{ keep: 30s }`.
     pub(crate) on_empty: Given<OnEmptyForm>,
     /// What is spoken to it. Default `auto`: gRPC goes as HTTP/2, all else as HTTP/1.1.

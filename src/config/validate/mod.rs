@@ -8,6 +8,7 @@ mod addresses;
 mod balancing;
 mod consul;
 mod coverage;
+mod dns;
 mod headers;
 mod listeners;
 mod matches;
@@ -29,7 +30,7 @@ use http::HeaderName;
 
 use super::builtin;
 use super::findings::{Finding, Findings};
-use super::model::{Config, Consul, Metrics, Upstream, UpstreamIndex};
+use super::model::{Config, Consul, Dns, Metrics, Upstream, UpstreamIndex};
 use super::raw::Configuration;
 use super::short_form::ShortUpstream;
 use super::text::quote;
@@ -74,8 +75,10 @@ pub(crate) fn validate(
         addresses: Addresses::default(),
         comparisons: 0,
         consul: Consul::default(),
+        dns: Dns::default(),
     };
     validator.consul = validator.consul();
+    validator.dns = validator.dns();
     validator.named_upstreams();
     let admin = validator.admin();
     let metrics = validator.metrics(metrics);
@@ -90,6 +93,7 @@ pub(crate) fn validate(
         register: validator.register(&listeners),
         wait_for_discovery: raw.wait_for_discovery.get().map_or(builtin::WAIT_FOR_DISCOVERY, |period| period.0),
         consul: validator.consul.clone(),
+        dns: validator.dns.clone(),
         drain: validator.drain(),
         telemetry: validator.telemetry(),
         listeners,
@@ -122,6 +126,8 @@ struct Validator<'a> {
     comparisons: usize,
     /// How agents are reached.
     consul: Consul,
+    /// How names are looked up.
+    dns: Dns,
 }
 
 impl Validator<'_> {

@@ -14,8 +14,8 @@ use crate::config::findings::Finding;
 use crate::config::given::{Given, Spanned};
 use crate::config::later;
 use crate::config::model::{
-    ConsulSource, Endpoint, EndpointAddress, EndpointSource, Timeouts, Upstream, UpstreamIndex, UpstreamLimits,
-    UpstreamProtocol,
+    ConsulSource, DnsSource, DnsTarget, Endpoint, EndpointAddress, EndpointSource, Timeouts, Upstream, UpstreamIndex,
+    UpstreamLimits, UpstreamProtocol,
 };
 use crate::config::raw::upstream as raw;
 use crate::config::scalar::{OrNone, Scalar};
@@ -252,11 +252,17 @@ impl<'a> Validator<'a> {
             ShortUpstream::Consul(short) => {
                 EndpointSource::Consul(Box::new(ConsulSource { agents: self.consul.clone(), ..*short.0.clone() }))
             }
+            ShortUpstream::Dns(target) => self.by_dns(target.clone()),
         }
     }
 
     fn long_source(&mut self, long: &'a raw::UpstreamLong, node: NodeId) -> EndpointSource {
-        let written = [(long.endpoints.node(), "static"), (long.consul.node(), "consul")];
+        let written = [
+            (long.endpoints.node(), "static"),
+            (long.consul.node(), "consul"),
+            (long.dns.node(), "dns"),
+            (long.srv.node(), "srv"),
+        ];
         let mut written = written.into_iter().filter_map(|(node, key)| Some((node?, key)));
         match (written.next(), written.next()) {
             (None, _) => {
@@ -270,14 +276,22 @@ impl<'a> Validator<'a> {
             }
             (Some(_), None) => {}
         }
-        match (&long.endpoints, &long.consul) {
-            (Given::Value(list), _) => EndpointSource::Static(self.endpoints(&list.value, list.node)),
-            (_, Given::Value(form)) => {
-                let agents = self.consul.clone();
-                EndpointSource::Consul(Box::new(self.consul_source(&form.value, form.node, &agents)))
-            }
-            _ => EndpointSource::Static(Vec::new()),
+        if let Some(list) = long.endpoints.spanned() {
+            EndpointSource::Static(self.endpoints(&list.value, list.node))
+        } else if let Some(form) = long.consul.spanned() {
+            let agents = self.consul.clone();
+            EndpointSource::Consul(Box::new(self.consul_source(&form.value, form.node, &agents)))
+        } else if let Some(form) = long.dns.spanned() {
+            EndpointSource::Dns(Box::new(self.dns_source(&form.value, form.node)))
+        } else if let Some(name) = long.srv.get() {
+            self.by_dns(DnsTarget::Service { name: name.0.clone() })
+        } else {
+            EndpointSource::Static(Vec::new())
         }
+    }
+
+    fn by_dns(&self, target: DnsTarget) -> EndpointSource {
+        EndpointSource::Dns(Box::new(DnsSource { resolver: self.dns.clone(), target }))
     }
 
     fn endpoints(&mut self, list: &'a [Given<raw::Endpoint>], node: NodeId) -> Vec<Endpoint> {

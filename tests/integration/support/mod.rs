@@ -5,12 +5,14 @@
 
 pub mod client;
 pub mod consul;
+pub mod dnsmasq;
 pub mod files;
 pub mod frames;
 pub mod h2;
 pub mod liar;
 pub mod message;
 pub mod namespace;
+pub mod nameserver;
 pub mod pki;
 pub mod process;
 pub mod proxy;

@@ -1,0 +1,51 @@
+//! What is looked up in DNS, and whom to ask.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::config::builtin;
+
+/// The `dns:` section.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Dns {
+    /// Asked in turn. Empty: the machine's, by `/etc/resolv.conf`.
+    pub servers: Vec<SocketAddr>,
+    /// Answers hold at least this long. Default 1 s.
+    pub min_ttl: Duration,
+    /// And at most this long. Default 5 m.
+    pub max_ttl: Duration,
+    /// Where nobody answers any more, the last answer is used for this long after it has expired. Default 1 h.
+    pub stale: Duration,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        builtin::DNS.clone()
+    }
+}
+
+/// `upstreams.*.dns`, `upstreams.*.srv`: endpoints by DNS.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DnsSource {
+    /// Who is asked, and how long answers hold.
+    pub resolver: Dns,
+    /// What for.
+    pub target: DnsTarget,
+}
+
+/// What is looked up. Names are as they are written: the search list applies where they have no final dot.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum DnsTarget {
+    /// Every address of the name, with this port.
+    Address {
+        /// `orders.default.svc`
+        name: String,
+        /// At least 1.
+        port: u16,
+    },
+    /// The instances that the name's SRV records name.
+    Service {
+        /// `_http._tcp.orders.default.svc`
+        name: String,
+    },
+}
