@@ -19,7 +19,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The front door, and the composition root. cli → runtime: the demo's services run as workers do.
     ("main", &["cli"]),
     // cli → runtime: the sample services of `demo` run on a worker of their own.
-    ("cli", &["app", "body", "config", "control", "kubernetes", "runtime", "telemetry"]),
+    // cli → reload: `run` reads its source as it is read again later.
+    ("cli", &["app", "body", "config", "control", "kubernetes", "reload", "runtime", "telemetry"]),
     (
         "app",
         &[
@@ -65,6 +66,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "reload",
         &[
             "config",
+            "consul",
             "control",
             "discovery",
             "identity",

@@ -133,6 +133,14 @@ impl Builder {
         self
     }
 
+    /// Swaps the configuration whenever this key in Consul's KV store holds another one. How Consul is reached is the
+    /// environment's to say (`CONSUL_HTTP_ADDR`, `CONSUL_HTTP_TOKEN` …).
+    #[must_use]
+    pub fn follow_consul_kv(mut self, key: impl Into<String>) -> Self {
+        self.source = Source::ConsulKv(key.into());
+        self
+    }
+
     /// Says that the configuration is not what its source holds, which has this hash and was refused for this reason.
     #[must_use]
     pub fn instead_of(mut self, hash: ContentHash, error: String) -> Self {
@@ -277,6 +285,7 @@ impl Builder {
         };
         let beginning = Beginning {
             source: self.name,
+            trust: self.source.trust(),
             accepted: self.loaded.into(),
             failure: self.refused,
             last_good: self.last_good,

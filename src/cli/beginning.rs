@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use super::exit;
 use crate::app::Builder;
 use crate::config::diagnostics::Diagnostics;
-use crate::config::model::Metrics;
 use crate::config::render::{Format, render};
-use crate::config::{ContentHash, Document, LoadOptions, Loaded, load};
+use crate::config::{ContentHash, Loaded};
+use crate::reload::document::{Reading, Trust};
+use crate::reload::kv;
 
 /// Where the configuration is.
 #[derive(Debug, Clone)]
@@ -16,10 +17,22 @@ pub(super) enum Origin {
     /// Made from the command line.
     Flags(String),
     File(PathBuf),
+    /// A key in Consul's KV store.
+    ConsulKv(String),
+}
+
+impl Origin {
+    /// What `--config` names: `consul-kv://KEY`, or else a file.
+    pub(super) fn named(config: &Path) -> Self {
+        match config.to_str().and_then(|config| config.strip_prefix("consul-kv://")) {
+            Some(key) => Origin::ConsulKv(key.to_owned()),
+            None => Origin::File(config.to_owned()),
+        }
+    }
 }
 
 /// Reads it; on an error, what is wrong has been printed.
-pub(super) fn builder(origin: &Origin, last_good: Option<&Path>, metrics: &Metrics) -> Result<Builder, u8> {
+pub(super) fn builder(origin: &Origin, last_good: Option<&Path>, reading: &Reading) -> Result<Builder, u8> {
     let (name, text) = match origin {
         Origin::Flags(text) => ("flags".to_owned(), Ok(text.clone().into_bytes())),
         Origin::File(path) => {
@@ -27,10 +40,15 @@ pub(super) fn builder(origin: &Origin, last_good: Option<&Path>, metrics: &Metri
             let text = super::check::read(path, &mut std::io::stdin());
             (name.clone(), text.map_err(|error| format!("cannot read {name}: {error}")))
         }
+        Origin::ConsulKv(key) => {
+            let name = format!("consul-kv://{key}");
+            let text = kv::read_for_start(key);
+            (name.clone(), text.map_err(|error| format!("cannot read {name}: {error}")))
+        }
     };
     let wrong = match &text {
-        Ok(bytes) => match read(&name, bytes, metrics) {
-            Ok(loaded) => return Ok(follow(Builder::new(loaded, name), origin).metrics(metrics.clone())),
+        Ok(bytes) => match read(&name, bytes, origin, reading) {
+            Ok(loaded) => return Ok(follow(Builder::new(loaded, name), origin).metrics(reading.metrics.clone())),
             Err(diagnostics) => diagnostics.to_string(),
         },
         Err(error) => error.clone(),
@@ -47,9 +65,9 @@ pub(super) fn builder(origin: &Origin, last_good: Option<&Path>, metrics: &Metri
     let kept = path.display().to_string();
     let bytes = std::fs::read(path)
         .map_err(|error| exit::fault(&format!("and the last good one is not there: {kept}: {error}")))?;
-    let loaded = read(&kept, &bytes, metrics).map_err(|_| exit::FAULT)?;
+    let loaded = read(&kept, &bytes, origin, reading).map_err(|_| exit::FAULT)?;
     let hash = ContentHash::of(text.as_deref().unwrap_or_default());
-    Ok(follow(Builder::new(loaded, name), origin).metrics(metrics.clone()).instead_of(hash, wrong))
+    Ok(follow(Builder::new(loaded, name), origin).metrics(reading.metrics.clone()).instead_of(hash, wrong))
 }
 
 fn follow(builder: Builder, origin: &Origin) -> Builder {
@@ -57,13 +75,16 @@ fn follow(builder: Builder, origin: &Origin) -> Builder {
         // What came by standard input is over.
         Origin::File(path) if path != Path::new("-") => builder.follow_file(path),
         Origin::File(_) | Origin::Flags(_) => builder,
+        Origin::ConsulKv(key) => builder.follow_consul_kv(key),
     }
 }
 
-fn read(name: &str, bytes: &[u8], metrics: &Metrics) -> Result<Loaded, Diagnostics> {
-    let environment = |variable: &str| std::env::var(variable).ok();
-    let options = LoadOptions { file_exists: Some(&Path::exists), metrics: Some(metrics), ..LoadOptions::default() };
-    let loaded = load(Document { name, bytes }, &environment, &options);
+fn read(name: &str, bytes: &[u8], origin: &Origin, reading: &Reading) -> Result<Loaded, Diagnostics> {
+    let trust = match origin {
+        Origin::Flags(_) | Origin::File(_) => Trust::Local,
+        Origin::ConsulKv(_) => Trust::Network,
+    };
+    let loaded = reading.read(name, bytes, trust);
     let diagnostics = match &loaded {
         Ok(loaded) => &loaded.warnings,
         Err(diagnostics) => diagnostics,

@@ -12,6 +12,7 @@ use crate::app::{Builder, Running, StartError};
 use crate::config::flags;
 use crate::config::model::{BindAddress, Metrics, ProbeTarget};
 use crate::control::Ending;
+use crate::reload::document::Reading;
 use crate::telemetry::log;
 
 /// Run the proxy, from a file or from flags alone.
@@ -30,7 +31,7 @@ pub struct RunArgs {
     #[arg(value_name = "FILE", conflicts_with_all = ["config", "listen", "upstream"])]
     pub file: Option<PathBuf>,
 
-    /// The same, as an option
+    /// The same, as an option; or consul-kv://KEY, a key in Consul's KV store (CONSUL_HTTP_ADDR … say where)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["listen", "upstream"])]
     pub config: Option<PathBuf>,
 
@@ -74,7 +75,8 @@ pub fn run(args: &RunArgs) -> u8 {
         Err(message) => return exit::fault(&message),
     };
     let metrics = Metrics { address: args.metrics.clone(), probes: args.probe.clone() };
-    let builder = match beginning::builder(&origin, args.last_good.as_deref(), &metrics) {
+    let reading = Reading { allowed: args.allow_env.clone(), metrics };
+    let builder = match beginning::builder(&origin, args.last_good.as_deref(), &reading) {
         Ok(builder) => builder,
         Err(code) => return code,
     };
@@ -110,7 +112,7 @@ fn origin(args: &RunArgs) -> Result<Origin, String> {
         args.file.as_ref().or(args.config.as_ref()).ok_or_else(|| {
             "say what to run: `outrigger run FILE`, or `--listen ADDRESS --upstream ADDRESS`".to_owned()
         })?;
-    Ok(Origin::File(path.clone()))
+    Ok(Origin::named(path))
 }
 
 fn start(builder: Builder, args: &RunArgs) -> Result<Running, StartError> {

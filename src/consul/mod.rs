@@ -11,7 +11,6 @@ mod client;
 mod connection;
 mod error;
 mod health;
-#[cfg_attr(not(test), expect(dead_code, reason = "configurations in Consul KV come next"))]
 mod kv;
 mod pace;
 mod question;

@@ -48,18 +48,24 @@ pub(crate) struct Reading {
 
 impl Reading {
     /// Reads a document, beside the thread.
-    pub(super) async fn read(&self, name: String, bytes: Vec<u8>, trust: Trust) -> Result<Loaded, Refusal> {
-        let (allowed, metrics) = (self.allowed.clone(), self.metrics.clone());
-        let reading = tokio::task::spawn_blocking(move || {
-            let document = Document { name: &name, bytes: &bytes };
-            let options =
-                LoadOptions { file_exists: Some(&Path::exists), metrics: Some(&metrics), ..LoadOptions::default() };
-            match trust {
-                Trust::Local => load(document, &process_variable, &options),
-                Trust::Network => load(document, &Allowed(&allowed), &options),
-            }
-        });
+    pub(super) async fn read_beside(&self, name: String, bytes: Vec<u8>, trust: Trust) -> Result<Loaded, Refusal> {
+        let reading = self.clone();
+        let reading = tokio::task::spawn_blocking(move || reading.read(&name, &bytes, trust));
         reading.await.map_err(|_| Refusal::Internal)?.map_err(Refusal::Invalid)
+    }
+
+    /// Reads a document; one from the network may use only the allowed variables.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub(crate) fn read(&self, name: &str, bytes: &[u8], trust: Trust) -> Result<Loaded, Diagnostics> {
+        let document = Document { name, bytes };
+        let options =
+            LoadOptions { file_exists: Some(&Path::exists), metrics: Some(&self.metrics), ..LoadOptions::default() };
+        match trust {
+            Trust::Local => load(document, &process_variable, &options),
+            Trust::Network => load(document, &Allowed(&self.allowed), &options),
+        }
     }
 }
 

@@ -10,13 +10,15 @@
 //! | `swap` | how a configuration becomes the one that the workers serve: bind, compile, publish, drain |
 //! | `override_` | what lies over the source, and until when |
 //! | `history` | the last generations |
-//! | `source` | where the truth is: a file, or nothing that changes |
+//! | `source` | where the truth is: a file, a key in Consul, or nothing that changes |
+//! | `kv` | how that key is read and followed |
 //! | `last_good` | the file that the last accepted one is kept in |
 //!
 //! Everything here runs on the control thread. Reading and compiling are done beside it.
 
 pub(crate) mod document;
 pub(crate) mod history;
+pub(crate) mod kv;
 mod last_good;
 mod outcome;
 mod override_;
@@ -46,6 +48,8 @@ pub(crate) struct Reload {
     reading: Reading,
     /// The source of truth, for people.
     source: String,
+    /// Who wrote what the source holds.
+    trust: Trust,
     last_good: Option<PathBuf>,
     state: RefCell<State>,
     /// One swap at a time.
@@ -57,8 +61,8 @@ struct State {
     in_force: Arc<Accepted>,
     /// What the source holds, of what could be accepted.
     truth: Arc<Accepted>,
-    /// Of what the source holds, accepted or not.
-    seen: ContentHash,
+    /// Of what the source holds, accepted or not; `None` where it cannot be read.
+    seen: Option<ContentHash>,
     over: Option<Override>,
     /// Why what the source, or somebody, last wanted is not in force.
     failure: Option<Failure>,
@@ -110,6 +114,7 @@ pub(crate) struct ShownOverride {
 /// What a proxy begins with.
 pub(crate) struct Beginning {
     pub(crate) source: String,
+    pub(crate) trust: Trust,
     pub(crate) accepted: Accepted,
     /// Why this is the last good one, and not what the source holds.
     pub(crate) failure: Option<(ContentHash, String)>,
@@ -119,7 +124,7 @@ pub(crate) struct Beginning {
 
 impl Reload {
     pub(crate) fn new(stage: Stage, beginning: Beginning) -> Rc<Self> {
-        let Beginning { source, accepted, failure, last_good, reading } = beginning;
+        let Beginning { source, trust, accepted, failure, last_good, reading } = beginning;
         let accepted = Arc::new(accepted);
         let (seen, failure) = match failure {
             None => (accepted.hash, None),
@@ -130,7 +135,7 @@ impl Reload {
         let state = State {
             in_force: accepted.clone(),
             truth: accepted,
-            seen,
+            seen: Some(seen),
             over: None,
             refused: u64::from(failure.is_some()),
             failure,
@@ -141,6 +146,7 @@ impl Reload {
             stage,
             reading,
             source,
+            trust,
             last_good,
             state: RefCell::new(state),
             turn: tokio::sync::Mutex::new(()),
@@ -156,22 +162,25 @@ impl Reload {
     pub(crate) async fn source_says(&self, bytes: Vec<u8>, again: bool) -> Result<Adopted, Refusal> {
         let _turn = self.turn.lock().await;
         let hash = ContentHash::of(&bytes);
-        if hash == self.state.borrow().seen && !again {
+        if self.state.borrow().seen == Some(hash) && !again {
             return Ok(Adopted::same(self.stage.generation()));
         }
-        self.state.borrow_mut().seen = hash;
+        self.state.borrow_mut().seen = Some(hash);
         let outcome = self.take_truth(bytes, hash).await;
         self.note(&self.source, &outcome);
         outcome
     }
 
-    /// The source could not be read.
+    /// The source could not be read. What is in force stays; what the source holds when it is back is looked at anew.
     pub(crate) fn source_failed(&self, error: &str) {
+        if self.state.borrow_mut().seen.take().is_none() {
+            return; // And has been said.
+        }
         self.note(&self.source, &Err(Refusal::Unreadable(error.to_owned())));
     }
 
     async fn take_truth(&self, bytes: Vec<u8>, hash: ContentHash) -> Result<Adopted, Refusal> {
-        let accepted = Arc::new(self.read(&self.source, bytes, Trust::Local).await?);
+        let accepted = Arc::new(self.read(&self.source, bytes, self.trust).await?);
         let stays = self.state.borrow().over.as_ref().is_some_and(|over| over.outlasts(hash));
         if stays {
             // It has to be right, and waits.
@@ -288,7 +297,7 @@ impl Reload {
     }
 
     async fn read(&self, name: &str, bytes: Vec<u8>, trust: Trust) -> Result<Accepted, Refusal> {
-        let loaded: Loaded = self.reading.read(name.to_owned(), bytes, trust).await?;
+        let loaded: Loaded = self.reading.read_beside(name.to_owned(), bytes, trust).await?;
         Ok(Accepted::from(loaded))
     }
 

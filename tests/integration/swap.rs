@@ -1,5 +1,6 @@
 //! One configuration takes the place of another while requests pass.
 
+mod consul_kv;
 mod kept;
 mod listeners;
 mod load;

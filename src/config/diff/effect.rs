@@ -39,6 +39,8 @@ const OF_PROCESS: &[(&str, Effect)] = &[
     // Endpoints are looked up anew; whoever stays registered stays where it was.
     ("consul", Effect::Resets),
     ("drain", Effect::InPlace),
+    // Of each upstream that is found there it is a part of its source.
+    ("consul", Effect::InPlace),
     ("telemetry.log.level", Effect::InPlace),
     ("telemetry.access_log", Effect::InPlace),
 ];
