@@ -7,10 +7,10 @@ use std::time::Duration;
 use regex::Regex;
 use serde_json::Value;
 
-use crate::peers::needed;
 use crate::support::client::once;
 use crate::support::files::Directory;
 use crate::support::process::Process;
+use crate::support::tools::needed;
 use crate::support::wait::within;
 use crate::support::{Proxy, Upstream};
 
