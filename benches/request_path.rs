@@ -30,6 +30,10 @@ fn route(matcher: Match) -> Route {
         timeouts: TimeoutOverrides::default(),
         deadline_header: None,
         retries: RetryOverrides::default(),
+        rate_limit: None,
+        concurrency: None,
+        mirror: None,
+        fault: None,
     }
 }
 

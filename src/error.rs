@@ -1,6 +1,7 @@
 //! Why a request failed: one word, the same in the response, the log line, the metric and the span.
 
 use std::fmt;
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -35,13 +36,16 @@ pub enum Reason {
     RequestTimeout,
     DeadlineExceeded,
     ClientCancelled,
+    RateLimited,
+    ConcurrencyLimited,
+    FaultInjected,
     Draining,
     Internal,
 }
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Reason; 28] = [
+    pub const ALL: [Reason; 31] = [
         Reason::BadRequest,
         Reason::UriTooLong,
         Reason::HeaderTooLarge,
@@ -68,6 +72,9 @@ impl Reason {
         Reason::RequestTimeout,
         Reason::DeadlineExceeded,
         Reason::ClientCancelled,
+        Reason::RateLimited,
+        Reason::ConcurrencyLimited,
+        Reason::FaultInjected,
         Reason::Draining,
         Reason::Internal,
     ];
@@ -133,6 +140,11 @@ impl Reason {
             }
             Reason::DeadlineExceeded => ("deadline_exceeded", 504, 4, "the deadline that the client set has passed"),
             Reason::ClientCancelled => ("client_cancelled", 499, 1, "the client left before the answer was complete"),
+            Reason::RateLimited => ("rate_limited", 429, 8, "there are more requests than rate_limit allows"),
+            Reason::ConcurrencyLimited => {
+                ("concurrency_limited", 503, 8, "there are more requests in flight than concurrency allows")
+            }
+            Reason::FaultInjected => ("fault_injected", 503, 14, "this route's fault has been injected"),
             Reason::Draining => ("draining", 503, 14, "this proxy is shutting down"),
             Reason::Internal => ("internal", 500, 13, "a bug in the proxy; please report it"),
         }
@@ -185,6 +197,10 @@ pub struct Error {
     pub source: Source,
     /// True when no byte of the request reached the endpoint's application: safe to send again for any method.
     pub unsent: bool,
+    /// Another status than the reason's, where the configuration says so.
+    pub status: Option<StatusCode>,
+    /// After how long the client may come again.
+    pub retry_after: Option<Duration>,
     /// What was seen, for the log; never sent to a client.
     pub detail: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -192,23 +208,37 @@ pub struct Error {
 impl Error {
     /// An error caused by the client.
     pub fn downstream(reason: Reason) -> Self {
-        Error { reason, source: Source::Downstream, unsent: true, detail: None }
+        Error { reason, source: Source::Downstream, unsent: true, status: None, retry_after: None, detail: None }
     }
 
     /// An error caused by the endpoint, after the request may have reached it.
     pub fn upstream(reason: Reason) -> Self {
-        Error { reason, source: Source::Upstream, unsent: false, detail: None }
+        Error { reason, source: Source::Upstream, unsent: false, status: None, retry_after: None, detail: None }
     }
 
     /// An error that this proxy decided on.
     pub fn local(reason: Reason) -> Self {
-        Error { reason, source: Source::Local, unsent: true, detail: None }
+        Error { reason, source: Source::Local, unsent: true, status: None, retry_after: None, detail: None }
     }
 
     /// The same error, known not to have reached the endpoint's application.
     #[must_use]
     pub fn unsent(mut self) -> Self {
         self.unsent = true;
+        self
+    }
+
+    /// The same error with another status than its reason's.
+    #[must_use]
+    pub fn status(mut self, status: StatusCode) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// The same error with the time after which the client may come again.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
         self
     }
 

@@ -25,6 +25,8 @@ mod listener;
 
 mod http1;
 
+mod admission;
+
 pub mod proxy;
 
 pub mod route;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use crate::admission::{Admission, Terms};
 use crate::config::model::{
     self, Balancing, Direction, EndpointSource, IdentityPattern, ListenerLimits, Mode, PathMatch, TimeoutOverrides,
     Timeouts, Trust, UpstreamIndex, UpstreamProtocol,
@@ -50,6 +51,7 @@ pub(crate) struct Listener {
     /// Who may call; empty: everybody.
     pub(crate) allow: Vec<IdentityPattern>,
     pub(crate) limits: ListenerLimits,
+    pub(crate) admission: Option<Arc<Admission>>,
     pub(crate) table: Table,
     pub(crate) routes: Vec<Route>,
 }
@@ -70,6 +72,9 @@ pub(crate) struct Route {
     pub(crate) rewrite: model::Rewrite,
     pub(crate) request_headers: Rules,
     pub(crate) response_headers: Rules,
+    pub(crate) admission: Option<Arc<Admission>>,
+    pub(crate) mirror: Option<Mirror>,
+    pub(crate) fault: Option<model::Fault>,
 }
 
 #[derive(Debug)]
@@ -82,6 +87,13 @@ pub(crate) enum Action {
     },
     Redirect(model::Redirect),
     Respond(model::Respond),
+}
+
+/// Who gets copies of a route's requests.
+#[derive(Debug)]
+pub(crate) struct Mirror {
+    pub(crate) target: Target,
+    pub(crate) ratio: f64,
 }
 
 /// An upstream as one route sees it.
@@ -136,7 +148,7 @@ impl Snapshot {
         let mut splits = 0;
         let listeners = config.listeners.iter().map(|listener| {
             let tls = listener.tls.as_ref().map(|tls| identities.server(tls)).transpose()?;
-            Ok(Listener { tls, ..compile_listener(listener, config, names, &mut splits) })
+            Ok(Listener { tls, ..compile_listener(listener, config, registry, names, &mut splits) })
         });
         let listeners = listeners.collect::<Result<_, FileError>>()?;
         Ok(Snapshot {
@@ -181,7 +193,13 @@ fn compile_upstream(upstream: &model::Upstream, registry: &Registry, names: &Nam
     }
 }
 
-fn compile_listener(listener: &model::Listener, config: &model::Config, names: &Names, splits: &mut usize) -> Listener {
+fn compile_listener(
+    listener: &model::Listener,
+    config: &model::Config,
+    registry: &Registry,
+    names: &Names,
+    splits: &mut usize,
+) -> Listener {
     let id = names.listener(&listener.name);
     let routes = listener.routes.iter().map(|route| Route {
         name: route.name.as_str().into(),
@@ -194,6 +212,17 @@ fn compile_listener(listener: &model::Listener, config: &model::Config, names: &
         rewrite: route.rewrite.clone(),
         request_headers: Rules::compile(&route.request_headers),
         response_headers: Rules::compile(&route.response_headers),
+        admission: registry.admission(
+            &listener.name,
+            Some(&route.name),
+            Terms { rate_limit: route.rate_limit.clone(), concurrency: route.concurrency },
+        ),
+        mirror: route.mirror.map(|mirror| Mirror {
+            // The mirror's own patience: the route's is for whom the client waits for.
+            target: compile_target(mirror.upstream, config, None),
+            ratio: mirror.ratio,
+        }),
+        fault: route.fault.clone(),
     });
     Listener {
         name: listener.name.as_str().into(),
@@ -210,6 +239,11 @@ fn compile_listener(listener: &model::Listener, config: &model::Config, names: &
         tls: None,
         allow: listener.allow.clone(),
         limits: listener.limits,
+        admission: registry.admission(
+            &listener.name,
+            None,
+            Terms { rate_limit: listener.rate_limit.clone(), concurrency: listener.concurrency },
+        ),
         table: Table::compile(&listener.routes),
         routes: routes.collect(),
     }
@@ -224,7 +258,7 @@ fn path_pattern(path: &PathMatch) -> Option<Arc<str>> {
 }
 
 fn compile_action(route: &model::Route, config: &model::Config, splits: &mut usize) -> Action {
-    let target = |upstream: UpstreamIndex| target(upstream, route, config);
+    let target = |upstream: UpstreamIndex| compile_target(upstream, config, Some(route));
     match &route.action {
         model::Action::Upstream(upstream) => Action::Upstream(target(*upstream)),
         model::Action::Split(weighted) => {
@@ -237,14 +271,17 @@ fn compile_action(route: &model::Route, config: &model::Config, splits: &mut usi
     }
 }
 
-/// An upstream as this route sees it.
-fn target(index: UpstreamIndex, route: &model::Route, config: &model::Config) -> Target {
-    let upstream = &config.upstreams[index.0];
+/// The upstream as this route sees it, or as it is by itself.
+fn compile_target(upstream: UpstreamIndex, config: &model::Config, route: Option<&model::Route>) -> Target {
+    let own = &config.upstreams[upstream.0];
+    let timeouts = route.map(|route| route.timeouts).unwrap_or_default();
+    let header = route.and_then(|route| route.deadline_header.clone());
+    let retries = route.map(|route| route.retries.clone()).unwrap_or_default();
     Target {
-        upstream: index,
-        timeouts: patience(upstream.timeouts, route.timeouts),
-        deadline_header: route.deadline_header.clone().unwrap_or_else(|| upstream.deadline_header.clone()),
-        retries: route.retries.over(upstream.retries.clone()),
+        upstream,
+        timeouts: patience(own.timeouts, timeouts),
+        deadline_header: header.unwrap_or_else(|| own.deadline_header.clone()),
+        retries: retries.over(own.retries.clone()),
     }
 }
 

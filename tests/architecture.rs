@@ -110,6 +110,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "proxy",
         &[
+            "admission",
             "body",
             "config",
             "error",
@@ -124,7 +125,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("route", &["config"]),
-    ("upstream", &["config"]),
+    // admission → error: who is refused, and why.
+    ("admission", &["config", "error"]),
+    // upstream → admission: the registry keeps limits, as it keeps upstreams, beyond a configuration.
+    ("upstream", &["admission", "config"]),
     // transport → telemetry: a handshake that fails is worth a line, and a flood of them is not.
     ("transport", &["body", "config", "error", "http1", "identity", "runtime", "telemetry", "upstream"]),
     // The wire. http1 → route: what may stand in `Host` is one rule, in one place.
@@ -134,7 +138,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("identity", &["config", "runtime"]),
     // The hinge. snapshot → proxy: it holds header rules in their compiled form. snapshot → identity: a configuration
     // whose certificates cannot be read is refused.
-    ("snapshot", &["config", "identity", "proxy", "route", "telemetry", "upstream"]),
+    ("snapshot", &["admission", "config", "identity", "proxy", "route", "telemetry", "upstream"]),
     // What is asked of Consul stands in the model, and sockets are everybody's.
     ("consul", &["config", "identity", "runtime"]),
     // The ground floor. telemetry → config: what is to be written where.

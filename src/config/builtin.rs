@@ -50,6 +50,7 @@ pub(crate) fn retries() -> Retries {
         // As Envoy's.
         backoff: Backoff { base: Duration::from_millis(25), max: Duration::from_secs(1) },
         body_bytes: 64 << 10,
+        hedge: None,
     }
 }
 
@@ -79,6 +80,9 @@ pub(crate) const REGISTER_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const DEREGISTER_AFTER: Duration = Duration::from_secs(60);
 /// Most registries answer within milliseconds; a pod whose registry is down becomes ready all the same.
 pub(crate) const WAIT_FOR_DISCOVERY: Duration = Duration::from_secs(5);
+
+/// 16 bytes each.
+pub(crate) const RATE_LIMIT_KEYS: u32 = 10_000;
 
 pub(crate) const REDIRECT_STATUS: u16 = 308;
 pub(crate) const RESPOND_STATUS: u16 = 200;

@@ -3,9 +3,8 @@
 /// Keys of a mapping that are known and not there yet. Mappings go by the names of their raw types.
 pub(crate) fn keys(mapping: &str) -> &'static [&'static str] {
     match mapping {
-        "Listener" => &["rate_limit", "concurrency"],
         "ListenerLimits" => &["shadow"],
-        "Route" => &["discover", "mirror", "fault", "rate_limit", "concurrency"],
+        "Route" => &["discover"],
         "Defaults" => &["circuit_breaker", "ejection", "health", "tls"],
         "Upstream" => &["circuit_breaker", "ejection", "health"],
         "UpstreamLimits" => &["shadow"],

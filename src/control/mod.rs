@@ -21,7 +21,8 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::{AccessLog, WorkerLog};
 use crate::telemetry::doctor::Doctor;
 use crate::telemetry::metrics::{
-    CertificateEnd, ConfigFacts, DiscoveryFacts, EndpointCount, Exporter, Scrape, ShardSnapshot, UpstreamFacts,
+    CertificateEnd, ConcurrencyFacts, ConfigFacts, DiscoveryFacts, EndpointCount, Exporter, Scrape, ShardSnapshot,
+    UpstreamFacts,
 };
 use crate::telemetry::traces::TraceCounts;
 use crate::transport::PoolCounts;
@@ -290,6 +291,7 @@ impl Control {
             endpoints: endpoints.collect(),
             upstreams: upstreams.collect(),
             discoveries: discoveries.collect(),
+            concurrency: concurrency_facts(&snapshot),
             config: Some(config),
             certificates: self
                 .identities
@@ -436,4 +438,17 @@ pub(crate) fn sum_pools(reports: &[Report]) -> HashMap<Arc<str>, PoolCounts> {
         sum.http2 += counts.http2;
     }
     sums
+}
+fn concurrency_facts(snapshot: &Snapshot) -> Vec<ConcurrencyFacts> {
+    let mut facts = Vec::new();
+    for listener in &snapshot.listeners {
+        let own = listener.admission.as_ref().map(|admission| (Arc::<str>::from(""), admission));
+        let routes = listener.routes.iter().filter_map(|route| Some((route.name.clone(), route.admission.as_ref()?)));
+        for (route, admission) in own.into_iter().chain(routes) {
+            if let Some((_, limit)) = admission.concurrency() {
+                facts.push(ConcurrencyFacts { listener: listener.name.clone(), route, limit });
+            }
+        }
+    }
+    facts
 }

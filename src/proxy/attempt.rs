@@ -24,6 +24,7 @@ use crate::transport::{Answer, Attempt, Checkout, Deadlines, Failure, Negotiated
 use crate::upstream::state::EndpointState;
 
 /// What one attempt goes by.
+#[derive(Clone, Copy)]
 pub(super) struct Plan<'a> {
     pub(super) worker: &'a Rc<Worker>,
     pub(super) target: &'a Target,

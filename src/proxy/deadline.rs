@@ -73,6 +73,21 @@ fn receive(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
+/// The patience of a copy that nobody waits for; never without end.
+pub(super) fn of_copy(target: &Target, grpc: bool, began: Instant, longest: Duration) -> Deadlines {
+    let timeouts = target.timeouts.timeouts;
+    Deadlines {
+        connect: timeouts.connect,
+        response: timeouts.response.filter(|_| !grpc || timeouts.response_written),
+        per_try: timeouts.per_try.map(|bound| began + bound),
+        idle: timeouts.idle,
+        stream_idle: target.timeouts.stream_idle,
+        request: Some(began + timeouts.request.unwrap_or(longest)),
+        request_reason: Reason::RequestTimeout,
+        tunnel_idle: timeouts.tunnel_idle,
+    }
+}
+
 /// Milliseconds; `None` where it holds nothing that can be understood. What is negative is over.
 fn receive_millis(headers: &HeaderMap, header: &HeaderName) -> Option<Duration> {
     let millis = headers.get(header)?.to_str().ok()?.trim().parse::<i64>().ok()?;

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{Request, Response, request};
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -11,45 +12,82 @@ use super::affinity;
 use super::attempt::{self, Checkpoints, Plan};
 use super::deadline;
 use super::forwarded::Client;
+use super::hedge::{self, Second};
 use super::hop_by_hop::HopByHop;
+use super::mirror::{self, Copy};
 use super::record::{Record, grpc_status};
 use super::replay::Replay;
 use super::retry::{BodyLeft, Ended, Retrying, Verdict};
 use super::spans::AttemptEnd;
 use super::worker::Generation;
 use crate::body::{Body, Downstream};
-use crate::config::model::{Mode, UpstreamProtocol};
+use crate::config::model::{Hedge, Mode, UpstreamProtocol};
 use crate::error::{Error, Reason};
 use crate::outcome::{Class, Outcome};
-use crate::snapshot::{Target, Upstream};
+use crate::snapshot::{Mirror, Target, Upstream};
 use crate::telemetry::metrics::{ListenerCounter, UpstreamCounter};
 use crate::transport::{Deadlines, Failure};
 use crate::upstream::state::EndpointState;
 use crate::upstream::turns::Wish;
 
+/// Where a request goes, and what is known of it.
+pub(super) struct Order<'a> {
+    pub(super) target: &'a Target,
+    pub(super) mirror: Option<&'a Mirror>,
+    pub(super) hop: &'a HopByHop,
+    pub(super) client: &'a Client,
+    pub(super) downstream: Option<&'a Rc<dyn Downstream>>,
+}
+
 /// Sends the request to the target's upstream.
 pub(super) async fn forward(
     record: &mut Record,
-    target: &Target,
+    order: &Order<'_>,
     request: &mut Request<Body>,
-    hop: &HopByHop,
-    client: &Client,
-    downstream: Option<&Rc<dyn Downstream>>,
 ) -> Result<Response<Body>, Error> {
     let generation = record.generation().clone();
-    let upstream = generation.snapshot.upstream(target.upstream);
-    let worker = record.worker().clone();
+    let upstream = generation.snapshot.upstream(order.target.upstream);
 
     // Admission.
     record.permit = Some(upstream.state.requests.try_acquire().ok_or_else(|| Error::local(Reason::Overflow))?);
-    let deadlines = deadline::of_request(target, record, request.headers())?;
+    let deadlines = deadline::of_request(order.target, record, request.headers())?;
 
     // Attempts.
-    let (mut head, body) = std::mem::take(request).into_parts();
+    let (head, body) = std::mem::take(request).into_parts();
+    let copy = order.mirror.and_then(|mirror| Copy::of(mirror, &head, &body, order.hop));
+    let retrying = begin_retrying(record, order.target, upstream, &head);
+    let keep = bytes_to_keep(&retrying, order.target, upstream, record.grpc);
+    let keep = if copy.is_some() { keep.max(Some(mirror::BODY_BYTES)) } else { keep };
     let raw_head = body.raw_head().clone();
-    let mut retrying = begin_retrying(record, target, upstream, &head);
-    let mut replay = Replay::new(body, bytes_to_keep(&retrying, target, upstream, record.grpc));
-    let key = affinity::key(&upstream.balancing.load_balancer, &head.headers, client);
+    let mut sending = Sending { head, raw_head, body: Replay::new(body, keep), deadlines };
+    let outcome = attempts(record, order, upstream, &generation, retrying, &mut sending).await;
+    if let (Some(mirror), Some(copy)) = (order.mirror, copy) {
+        copy.send(record, mirror, &sending.body);
+    }
+    outcome
+}
+
+/// What all attempts share.
+struct Sending {
+    head: request::Parts,
+    /// The head as it came from the client.
+    raw_head: Bytes,
+    body: Replay,
+    deadlines: Deadlines,
+}
+
+/// Attempts, until one is the answer.
+async fn attempts(
+    record: &mut Record,
+    order: &Order<'_>,
+    upstream: &Upstream,
+    generation: &Generation,
+    mut retrying: Retrying<'_>,
+    sending: &mut Sending,
+) -> Result<Response<Body>, Error> {
+    let target = order.target;
+    let worker = record.worker().clone();
+    let key = affinity::key(&upstream.balancing.load_balancer, &sending.head.headers, order.client);
     let mut tried = SmallVec::<[u64; 4]>::new();
     let mut fresh = false;
     loop {
@@ -63,32 +101,62 @@ pub(super) async fn forward(
         let endpoint = match picked {
             Ok(endpoint) => endpoint,
             Err(_) => {
-                let endpoint = Box::pin(first_endpoint(&generation, target, wish, &deadlines)).await?;
+                let endpoint = Box::pin(first_endpoint(generation, target, wish, &sending.deadlines)).await?;
                 began = Instant::now();
                 endpoint
             }
         };
         record.endpoint = Some(endpoint.clone());
         record.attempts += 1;
+        let per_try = target.timeouts.timeouts.per_try.map(|bound| began + bound);
         let plan = Plan {
             worker: &worker,
             target,
             upstream,
             endpoint: &endpoint,
             trace: &record.trace,
-            hop,
-            downstream,
-            deadlines: Deadlines { per_try: target.timeouts.timeouts.per_try.map(|bound| began + bound), ..deadlines },
+            hop: order.hop,
+            downstream: order.downstream,
+            deadlines: Deadlines { per_try, ..sending.deadlines },
             began,
             grpc: record.grpc,
             tcp: record.listener().mode == Mode::Tcp,
             fresh,
-            careful: !retrying.may_repeat() || !replay.can_repeat(),
-            raw_head: &raw_head,
+            careful: !retrying.may_repeat() || !sending.body.can_repeat(),
+            raw_head: &sending.raw_head,
         };
-        let mut body = replay.body();
+        let second = second_attempt(&retrying, target, upstream, sending, record.grpc);
+        let mut body = sending.body.body();
         let mut checkpoints = Checkpoints::default();
-        let outcome = attempt::send(&plan, &mut head, &mut body, &mut checkpoints).await;
+        let first = attempt::send(&plan, &mut sending.head, &mut body, &mut checkpoints);
+        let (outcome, hedged) = match second {
+            None => (first.await, None),
+            Some(second) => {
+                let mut permit = None;
+                let launch = || {
+                    permit = upstream.state.retries.try_acquire();
+                    if permit.is_none() || upstream.state.budget.withdraw(Instant::now()).is_none() {
+                        return None;
+                    }
+                    let wish = Wish { key: None, failed: &[endpoint.id], now: Instant::now().into() };
+                    generation.pick_endpoint(target.upstream, wish).ok()
+                };
+                let raced = Box::pin(hedge::race(&plan, first, second, launch)).await;
+                record.retry_permit = record.retry_permit.take().or(permit);
+                (raced.outcome, raced.second)
+            }
+        };
+        let (mut endpoint, mut began) = (endpoint, began);
+        if let Some(hedged) = hedged {
+            retrying.hedged();
+            record.attempts += 1;
+            let counter = if hedged.won { UpstreamCounter::HedgeWon } else { UpstreamCounter::HedgeLost };
+            worker.metrics.count_upstream(upstream.id, counter, 1);
+            if hedged.won {
+                (endpoint, began, checkpoints) = (hedged.endpoint, hedged.began, hedged.checkpoints);
+                record.endpoint = Some(endpoint.clone());
+            }
+        }
         let took = began.elapsed();
         record.note_attempt(checkpoints);
         let ended = match &outcome {
@@ -97,12 +165,15 @@ pub(super) async fn forward(
                 record.attempt_answered(response, took, began + took);
                 record.span(&AttemptEnd {
                     endpoint: &endpoint,
-                    head: &head,
+                    head: &sending.head,
                     began,
                     ended: began + took,
                     outcome: Outcome::answered(response.status().as_u16()),
                     version: Some(response.version()),
                 });
+                if matches!(target.retries.hedge, Some(Hedge::Percentile(_))) {
+                    upstream.state.latencies.observe(took);
+                }
                 if !may_be_retried(response, record.grpc) {
                     count_retry(record, upstream, Outcome::answered(response.status().as_u16()));
                     return outcome.map_err(|failure| failure.error);
@@ -111,20 +182,20 @@ pub(super) async fn forward(
                 Ended::answered(response.status().as_u16(), response.headers(), record.grpc, unix)
             }
             Err(failure) => {
-                replay.take_back(body, failure.body_intact);
+                sending.body.take_back(body, failure.body_intact);
                 endpoint.count_failure();
                 count_failure(record, upstream, failure.error.reason);
                 let failed = Outcome::Failed(failure.error.reason);
                 record.judge(failed, took, began + took);
                 record.span(&AttemptEnd {
                     endpoint: &endpoint,
-                    head: &head,
+                    head: &sending.head,
                     began,
                     ended: began + took,
                     outcome: failed,
                     version: None,
                 });
-                if !fresh && is_stale(failure, &retrying, &replay) {
+                if !fresh && is_stale(failure, &retrying, &sending.body) {
                     fresh = true;
                     worker.metrics.count_upstream(upstream.id, UpstreamCounter::StaleConnectionReplays, 1);
                     continue;
@@ -133,13 +204,9 @@ pub(super) async fn forward(
             }
         };
         count_retry(record, upstream, ended.outcome());
-        let body_left = match (replay.is_repeatable(), replay.is_too_large()) {
-            (true, _) => BodyLeft::Whole,
-            (false, true) => BodyLeft::TooLarge,
-            (false, false) => BodyLeft::Gone,
-        };
+        let body_left = BodyLeft::of(&sending.body);
         let pay = || pay_for_retry(record, upstream);
-        match retrying.after(&ended, body_left, Instant::now(), &deadlines, fastrand::f64(), pay) {
+        match retrying.after(&ended, body_left, Instant::now(), &sending.deadlines, fastrand::f64(), pay) {
             Verdict::Final => return outcome.map_err(|failure| failure.error),
             Verdict::Refused(refused) => {
                 record.retry_refused = Some(refused);
@@ -152,7 +219,7 @@ pub(super) async fn forward(
                     tokio::time::sleep(pause).await;
                 }
                 tried.push(endpoint.id);
-                retrying.announce(&mut head.headers, record.grpc);
+                retrying.announce(&mut sending.head.headers, record.grpc);
                 record.retries += 1;
             }
         }
@@ -183,6 +250,22 @@ fn bytes_to_keep(retrying: &Retrying<'_>, target: &Target, upstream: &Upstream, 
     wanted.then_some(target.retries.body_bytes)
 }
 
+/// What a hedge would send, where there may be one: the whole body has to be there already.
+fn second_attempt(
+    retrying: &Retrying<'_>,
+    target: &Target,
+    upstream: &Upstream,
+    sending: &Sending,
+    grpc: bool,
+) -> Option<Second> {
+    let hedge = target.retries.hedge.filter(|_| retrying.may_hedge())?;
+    let after = hedge::after(hedge, &upstream.state.latencies)?;
+    let body = sending.body.complete()?;
+    let mut head = sending.head.clone();
+    retrying.announce_next(&mut head.headers, grpc);
+    Some(Second { after, head, body })
+}
+
 /// Where the upstream's source has said nothing yet, its first answer may be a moment away.
 async fn first_endpoint(
     generation: &Generation,
@@ -202,7 +285,7 @@ async fn first_endpoint(
 }
 
 /// True where the answer is bad news, so that it is worth a closer look.
-fn may_be_retried(response: &Response<Body>, grpc: bool) -> bool {
+pub(super) fn may_be_retried(response: &Response<Body>, grpc: bool) -> bool {
     response.status().as_u16() >= 400 || grpc && grpc_status(response.headers()).is_some_and(|code| code != 0)
 }
 

@@ -6,11 +6,14 @@ mod affinity;
 mod attempt;
 mod deadline;
 pub(crate) mod entry;
+mod fault;
 mod forward;
 pub mod forwarded;
 pub mod header_rules;
+mod hedge;
 pub mod hop_by_hop;
 mod list_field;
+mod mirror;
 mod original;
 mod peek;
 mod record;
@@ -33,6 +36,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tokio::time::Instant;
 
 use self::entry::Entry;
+use self::forward::Order;
 use self::forwarded::{Client, Peer};
 use self::original::Original;
 use self::record::Record;
@@ -174,7 +178,7 @@ impl Connection {
         let (generation, listener) = self.current();
         let listener = &generation.snapshot.listeners[listener];
         let audience = Audience { grpc: false, edge: listener.edge, listener: &listener.name, request_id: None };
-        reply::failure(Reason::Draining, audience)
+        reply::failure(&Error::local(Reason::Draining), audience)
     }
 
     fn begin(&self, request: &Request<Body>, downstream: Option<Rc<dyn Downstream>>) -> Box<Record> {
@@ -213,7 +217,7 @@ impl Connection {
                 listener: &listener.name,
                 request_id: Some(record.request_id.as_str()),
             };
-            reply::failure(error.reason, audience)
+            reply::failure(&error, audience)
         });
         if let Some(refused) = record.retry_refused
             && !record.listener().edge
@@ -247,6 +251,9 @@ impl Connection {
         }
         let hop = hop_by_hop::strip(request.headers_mut());
         let client = Client::find(&listener.trust, self.peer.address(), request.headers());
+        if let Some(admission) = &listener.admission {
+            record.admit(admission, &client, request.headers())?;
+        }
         let port = if self.secured.is_some() { HTTPS_PORT } else { HTTP_PORT };
         record.asked_by(&client, self.peer.address().map(|ip| SocketAddr::new(ip, self.peer_port.unwrap_or_default())));
         let position = find_route(listener, request, port, self.original.as_deref().map(Original::port));
@@ -263,13 +270,20 @@ impl Connection {
         if !identity::Peer::is_allowed(caller, &route.allow) {
             return Err(Error::local(Reason::Denied));
         }
+        if let Some(admission) = &route.admission {
+            record.admit(admission, &client, request.headers())?;
+        }
+        if let Some(fault) = &route.fault {
+            Box::pin(fault::inject(fault, request.headers())).await?;
+        }
         let captured = route.response_headers.capture(request.headers());
         let mut response = match decide(route, record, &generation, request, self.scheme())? {
             Decision::Answer(response) => *response,
             Decision::Send(target) => {
                 record.send_to(target.upstream);
                 self.prepare(record, route, request, &client)?;
-                let mut response = forward::forward(record, target, request, &hop, &client, downstream).await?;
+                let order = Order { target, mirror: route.mirror.as_ref(), hop: &hop, client: &client, downstream };
+                let mut response = forward::forward(record, &order, request).await?;
                 let hop = hop_by_hop::strip(response.headers_mut());
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     upgrade::keep_switch(response.headers_mut(), hop.upgrade);

@@ -1,6 +1,6 @@
 //! What is known of one request, from its first byte to the last of its response; then metrics and a log line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::attempt::Checkpoints;
@@ -18,9 +19,10 @@ use super::peek::Peek;
 use super::retry::Refused;
 use super::spans::{AttemptEnd, Spans};
 use super::worker::{Generation, RequestInFlight, Worker};
+use crate::admission::{Admission, Admitted};
 use crate::body::{Body, Downstream, Observer};
-use crate::config::model::{Direction, UpstreamIndex};
-use crate::error::Reason;
+use crate::config::model::{Direction, RateLimitKey, UpstreamIndex};
+use crate::error::{Error, Reason};
 use crate::identity::Peer;
 use crate::outcome::Outcome;
 use crate::runtime::drain::Phase;
@@ -28,7 +30,7 @@ use crate::snapshot::Listener;
 use crate::telemetry::access_log;
 use crate::telemetry::doctor::Visit;
 use crate::telemetry::metrics::{
-    Exemplar, Held, ListenerGauge, MethodLabel, RequestKey, RouteId, UpstreamCounter, UpstreamId,
+    Exemplar, Held, ListenerCounter, ListenerGauge, MethodLabel, RequestKey, RouteId, UpstreamCounter, UpstreamId,
 };
 use crate::telemetry::request_id::RequestId;
 use crate::telemetry::tap::Tapped;
@@ -86,6 +88,8 @@ pub(crate) struct Record {
     bytes_in: u64,
     bytes_out: u64,
     ended: bool,
+    /// What the listener and the route let in.
+    admitted: SmallVec<[Admitted; 1]>,
     /// The upstream's permit for this request.
     pub(crate) permit: Option<Permit>,
     /// The upstream's permit for this request's retries.
@@ -145,6 +149,7 @@ impl Record {
             bytes_in: 0,
             bytes_out: 0,
             ended: false,
+            admitted: SmallVec::new(),
             permit: None,
             retry_permit: None,
             _in_flight: (worker.begin_request(), worker.metrics.hold_listener(id, ListenerGauge::RequestsInFlight)),
@@ -189,6 +194,35 @@ impl Record {
         self.host.as_ref()
     }
 
+    /// Asks a listener's or route's limits.
+    pub(super) fn admit(
+        &mut self,
+        admission: &Arc<Admission>,
+        client: &Client,
+        headers: &HeaderMap,
+    ) -> Result<(), Error> {
+        let (admitted, shadow) = match admission.key() {
+            None => admission.admit(b"", self.received),
+            Some(RateLimitKey::Header(name)) => {
+                admission.admit(headers.get(name).map_or(&b""[..], |value| value.as_bytes()), self.received)
+            }
+            Some(RateLimitKey::Client) => match client.address {
+                Some(IpAddr::V4(address)) => admission.admit(&address.octets(), self.received),
+                Some(IpAddr::V6(address)) => admission.admit(&address.octets(), self.received),
+                None => admission.admit(b"", self.received),
+            },
+        }?;
+        let listener = self.listener().id;
+        if shadow.rate_limited {
+            self.worker.metrics.count_listener(listener, ListenerCounter::ShadowRateLimited);
+        }
+        if shadow.concurrency_limited {
+            self.worker.metrics.count_listener(listener, ListenerCounter::ShadowConcurrencyLimited);
+        }
+        self.admitted.push(admitted);
+        Ok(())
+    }
+
     /// What an attempt took to have its connection.
     pub(super) fn note_attempt(&mut self, checkpoints: Checkpoints) {
         self.queued = checkpoints.queued.or(self.queued);
@@ -198,6 +232,9 @@ impl Record {
 
     /// An attempt's response has begun, `took` after the attempt did.
     pub(crate) fn attempt_answered(&mut self, response: &Response<Body>, took: Duration, now: Instant) {
+        for admitted in &self.admitted {
+            admitted.answered(now, now - self.received);
+        }
         let grpc = if self.grpc { grpc_status(response.headers()) } else { None };
         if self.grpc && grpc.is_none() && response.status() == StatusCode::OK && !response.body().is_end_stream() {
             self.code = response.status();

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
@@ -75,6 +75,27 @@ impl Replay {
                 state: State::Repeatable,
             }))),
             keep => Replay::Once { body, touched: false, too_large: keep.is_some() },
+        }
+    }
+
+    /// The whole body for somebody else, where all of it has come and is kept.
+    pub(super) fn complete(&self) -> Option<Body> {
+        match self {
+            Replay::Whole(bytes) => Some(Body::full(bytes.clone())),
+            Replay::Kept(kept) => {
+                let kept = kept.borrow();
+                if kept.state != State::Repeatable || !kept.is_at_end() {
+                    return None;
+                }
+                let mut bytes = BytesMut::with_capacity(kept.bytes);
+                for piece in &kept.frames {
+                    if let Piece::Data(data) = piece {
+                        bytes.extend_from_slice(data);
+                    }
+                }
+                Some(Body::full(bytes))
+            }
+            Replay::Once { .. } => None,
         }
     }
 

@@ -1,12 +1,12 @@
 //! Errors as responses: the one place where a reason becomes bytes for a client.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, LOCATION};
+use http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use crate::body::Body;
-use crate::error::Reason;
+use crate::error::Error;
 
 /// Why, and at which listener.
 const X_OUTRIGGER_REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
@@ -24,8 +24,14 @@ pub(crate) struct Audience<'a> {
 }
 
 /// The response of a request that failed.
-pub(crate) fn failure(reason: Reason, audience: Audience<'_>) -> Response<Body> {
-    let mut response = if audience.grpc { grpc(reason, audience.edge) } else { plain(reason, audience) };
+pub(crate) fn failure(error: &Error, audience: Audience<'_>) -> Response<Body> {
+    let reason = error.reason;
+    let mut response = if audience.grpc { grpc(error, audience.edge) } else { plain(error, audience) };
+    if let Some(wait) = error.retry_after {
+        // Whole seconds, and never too early.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
     if !audience.edge {
         let hop = [reason.as_str(), "; hop=", audience.listener].concat();
         if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(hop)) {
@@ -35,8 +41,9 @@ pub(crate) fn failure(reason: Reason, audience: Audience<'_>) -> Response<Body> 
     response
 }
 
-fn plain(reason: Reason, audience: Audience<'_>) -> Response<Body> {
-    let status = reason.status();
+fn plain(error: &Error, audience: Audience<'_>) -> Response<Body> {
+    let reason = error.reason;
+    let status = error.status.unwrap_or_else(|| reason.status());
     let mut body = if audience.edge {
         json!({ "status": status.as_u16(), "message": status.canonical_reason().unwrap_or_default() })
     } else {
@@ -57,12 +64,16 @@ fn plain(reason: Reason, audience: Audience<'_>) -> Response<Body> {
 }
 
 /// Trailers-Only: gRPC clients look at `grpc-status` alone, and want 200 before they do.
-fn grpc(reason: Reason, edge: bool) -> Response<Body> {
+fn grpc(error: &Error, edge: bool) -> Response<Body> {
+    let reason = error.reason;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(reason.grpc_status())));
+    headers.insert(
+        GRPC_STATUS,
+        HeaderValue::from(u16::from(error.status.map_or_else(|| reason.grpc_status(), grpc_status_of))),
+    );
     let message = match (edge, reason.status().canonical_reason()) {
         (true, canonical) => canonical.unwrap_or("error").to_owned(),
         (false, _) => [reason.as_str(), ": ", reason.describe()].concat(),
@@ -71,6 +82,18 @@ fn grpc(reason: Reason, edge: bool) -> Response<Body> {
         headers.insert(GRPC_MESSAGE, message);
     }
     response
+}
+
+/// The gRPC status that clients make of an HTTP status (gRPC's http-grpc-status-mapping).
+fn grpc_status_of(status: StatusCode) -> u8 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
 }
 
 /// As gRPC over HTTP/2 has it: all but the visible ASCII, space and without the percent sign.
@@ -100,15 +123,16 @@ pub(crate) fn fixed(status: StatusCode, body: &str, content_type: &HeaderValue) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Reason;
 
     #[test]
     fn strangers_learn_nothing() {
         let mut audience = Audience { grpc: false, edge: false, listener: "in", request_id: Some("7") };
-        let told = failure(Reason::ConnectFailure, audience);
+        let told = failure(&Error::upstream(Reason::ConnectFailure), audience);
         assert_eq!(told.headers()["x-outrigger-reason"], "connect_failure; hop=in");
         assert_eq!(told.status(), 503);
         audience.edge = true;
-        let hidden = failure(Reason::ConnectFailure, audience);
+        let hidden = failure(&Error::upstream(Reason::ConnectFailure), audience);
         assert!(!hidden.headers().contains_key("x-outrigger-reason"));
         let body = String::from_utf8(hidden.body().as_full().unwrap().to_vec()).unwrap();
         assert!(!body.contains("connect"), "{body}");
@@ -117,7 +141,7 @@ mod tests {
     #[test]
     fn grpc_gets_its_own_form() {
         let audience = Audience { grpc: true, edge: false, listener: "in", request_id: None };
-        let response = failure(Reason::ResponseTimeout, audience);
+        let response = failure(&Error::upstream(Reason::ResponseTimeout), audience);
         assert_eq!((response.status().as_u16(), &response.headers()["grpc-status"]), (200, &HeaderValue::from(4u16)));
         assert!(response.body().is_empty());
     }

@@ -48,6 +48,8 @@ pub(crate) struct Worker {
     pub(crate) handshakes: Semaphore,
     /// Failed ones that are worth a line.
     pub(crate) handshake_log: Throttle,
+    /// Held by each copy that is on its way to a mirror.
+    pub(crate) mirrors: Rc<()>,
 }
 
 /// A handshake holds some 30 KiB and takes most of a millisecond of CPU: more at once would only make all of them late.
@@ -143,6 +145,7 @@ impl Worker {
             in_flight: Cell::new(0),
             handshakes: Semaphore::new(HANDSHAKES),
             handshake_log: Throttle::new(HANDSHAKE_LINES),
+            mirrors: Rc::new(()),
         })
     }
 

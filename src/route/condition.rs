@@ -40,7 +40,7 @@ impl Conditions {
 
 /// A repeated header matches where any of its values does. An inverted match holds where none does, so also where the
 /// header is missing.
-fn header_matches(headers: &HeaderMap, name: &HeaderName, wanted: &ValueMatch) -> bool {
+pub(crate) fn header_matches(headers: &HeaderMap, name: &HeaderName, wanted: &ValueMatch) -> bool {
     let mut values = headers.get_all(name).iter();
     let found = match &wanted.test {
         ValueTest::Present => values.next().is_some(),

@@ -3,7 +3,7 @@
 //! [`Table`] holds a listener's routes, compiled: [`Table::find`] gives the first in written order that matches, at a
 //! cost that does not grow with their number. [`rewrite`] changes the target on its way on, or says where to go instead.
 
-mod condition;
+pub(crate) mod condition;
 mod host;
 mod normal;
 mod path;

@@ -92,6 +92,10 @@ mod tests {
             timeouts: TimeoutOverrides::default(),
             deadline_header: None,
             retries: RetryOverrides::default(),
+            rate_limit: None,
+            concurrency: None,
+            mirror: None,
+            fault: None,
         }
     }
 

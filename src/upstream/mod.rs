@@ -10,6 +10,7 @@ pub(crate) mod hashing;
 pub(crate) mod latency;
 pub(crate) mod limit;
 pub(crate) mod moment;
+pub(crate) mod quantile;
 pub(crate) mod registry;
 pub mod round_robin;
 pub(crate) mod standing;

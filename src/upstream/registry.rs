@@ -7,12 +7,17 @@ use tokio::time::Instant;
 
 use super::endpoints::{Discovered, Endpoints};
 use super::state::UpstreamState;
+use crate::admission::{Admission, Terms};
 use crate::config::model::{Endpoint, EndpointSource, Upstream};
+
+/// A listener, and one of its routes.
+type Place = (String, Option<String>);
 
 /// Holds nothing alive: what no generation uses goes away by itself.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     upstreams: Mutex<HashMap<String, Known>>,
+    admissions: Mutex<HashMap<Place, Weak<Admission>>>,
 }
 
 #[derive(Debug)]
@@ -54,6 +59,23 @@ impl Registry {
         };
         upstreams.insert(upstream.name.clone(), known);
         (state, endpoints)
+    }
+}
+
+impl Registry {
+    /// The limits of a listener or route, with what they remember where the terms are the same.
+    pub(crate) fn admission(&self, listener: &str, route: Option<&str>, terms: Terms) -> Option<Arc<Admission>> {
+        let mut admissions = self.admissions.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (listener.to_owned(), route.map(str::to_owned));
+        if let Some(known) = admissions.get(&key).and_then(Weak::upgrade)
+            && *known.terms() == terms
+        {
+            return Some(known);
+        }
+        let admission = Arc::new(Admission::new(terms, Instant::now())?);
+        admissions.retain(|_, known| known.strong_count() > 0);
+        admissions.insert(key, Arc::downgrade(&admission));
+        Some(admission)
     }
 }
 

@@ -9,9 +9,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::budget::Budget;
+
 use super::latency::Latency;
 use super::limit::Limit;
 use super::moment::{Moment, micros};
+use super::quantile::Latencies;
 use super::standing::{Objection, Standing};
 use crate::config::model::{EndpointAddress, UpstreamLimits, UpstreamProtocol};
 
@@ -34,6 +36,8 @@ pub(crate) struct UpstreamState {
     pub(crate) retries: Arc<Limit>,
     /// How many more may be.
     pub(crate) budget: Budget,
+    /// How long its answers take; kept only where a hedge asks for it.
+    pub(crate) latencies: Latencies,
     /// Rises with every change of an endpoint's standing.
     pub(super) changes: AtomicU64,
     /// Microseconds over which a new endpoint's share grows; 0: it has it at once.
@@ -188,6 +192,7 @@ impl UpstreamState {
             slow_start: AtomicU64::new(0),
             retries: Limit::new(limits.retries),
             budget: Budget::new(Instant::now()),
+            latencies: Latencies::default(),
             known: Mutex::default(),
         }
     }

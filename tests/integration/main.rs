@@ -38,6 +38,7 @@ mod informational;
 mod listener_limits;
 mod loops;
 mod observability;
+mod overload;
 mod peers;
 mod pool;
 mod pool_limits;

@@ -24,6 +24,29 @@ fn grpcio_makes_all_four_kinds_of_calls() {
     succeeds("grpc_client", &mut client, &directory);
 }
 
+// gRFC A6: statuses, pushback and deadlines, over two hops of which only the one next to the server retries.
+#[test]
+fn grpcio_is_retried_pushed_back_and_kept_to_its_deadline() {
+    const HOP: &str = "
+listeners:
+  inbound: { address: 127.0.0.1:0, upstream: app }
+upstreams:
+  app:
+    static: [\"@app\"]
+    retries: { max: 2, when: [{ grpc: [unavailable] }], idempotent: true, backoff: { base: 5ms } }
+";
+    let directory = Directory::new();
+    let mut server = Process::start("grpc_retry_server", &mut script("grpc_retry_server.py"), &directory);
+    let near = Proxy::start(HOP, &[("@app", &format!("127.0.0.1:{}", port_of(&mut server)))]);
+    let far = Proxy::start(HOP, &[("@app", &near.address("inbound"))]);
+    let mut client = script("grpc_retry_client.py");
+    client.arg(far.address("inbound").to_string());
+    succeeds("grpc_retry_client", &mut client, &directory);
+    assert_eq!(near.metric("outrigger_retries_total", &[("outcome", "success")]), 2.0);
+    assert_eq!(far.metric("outrigger_retries_total", &[("outcome", "success")]), 0.0);
+    assert!(near.metric("outrigger_attempt_duration_seconds_count", &[("outcome", "gateway_error")]) >= 4.0);
+}
+
 #[test]
 fn websockets_echoes() {
     let directory = Directory::new();

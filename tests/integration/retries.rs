@@ -293,6 +293,53 @@ fn a_connection_that_nobody_answers_is_given_up_in_time() {
     assert!(began.elapsed() < Duration::from_millis(500), "the second pause would have gone beyond the deadline");
 }
 
+#[test]
+fn a_hedge_answers_where_the_first_attempt_is_late() {
+    let slow = Upstream::scripted(|served| while served.request().is_some() {});
+    let live = Upstream::ok();
+    let proxy = before(&[&slow, &live], "max: 1, hedge: 100ms", ", timeouts: { response: 5s }");
+    for nth in 0..4 {
+        assert_eq!(once(proxy.address("inbound"), get("/get")).status, 200, "{nth}");
+    }
+    assert!(proxy.metric("outrigger_hedges_total", &[("outcome", "won")]) >= 1.0);
+    let hedged = live.requests().into_iter().filter(|request| request.head.get("x-outrigger-attempt") == Some("2"));
+    assert!(hedged.count() >= 1);
+    // What is late is given up: its connection ends.
+    slow.all_closed();
+    let line = eventually_some("a line with two attempts", || {
+        proxy.log_lines().into_iter().find(|line| line["attempts"] == 2)
+    });
+    assert_eq!(line["endpoint"], live.address().to_string());
+    // A POST is never sent twice for being late.
+    let before = slow.count("/post") + live.count("/post");
+    std::thread::scope(|scope| {
+        let _posts: Vec<_> = (0..2).map(|_| scope.spawn(|| send(&proxy, "POST", "/post", "", "x"))).collect();
+    });
+    assert_eq!(slow.count("/post") + live.count("/post") - before, 2);
+}
+
+#[test]
+fn a_hedge_can_begin_when_most_answers_would_have_come() {
+    let slow_once = AtomicUsize::new(0);
+    let upstream = Upstream::scripted(move |served| {
+        while served.request().is_some() {
+            if slow_once.fetch_add(1, Ordering::SeqCst) == 60 {
+                std::thread::sleep(Duration::from_secs(2));
+            }
+            if served.try_send(OK).is_err() {
+                return;
+            }
+        }
+    });
+    let proxy = before(&[&upstream], "max: 1, hedge: { percentile: 0.95 }", "");
+    let began = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(once(proxy.address("inbound"), get("/")).status, 200);
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "the late one was overtaken");
+    assert!(proxy.metric("outrigger_hedges_total", &[("outcome", "won")]) >= 1.0);
+}
+
 /// How often a request got as far as an application: its head came as a whole.
 fn processed(upstreams: &[&Upstream], path: &str) -> usize {
     upstreams.iter().map(|upstream| upstream.received_text().matches(&format!("{path} HTTP/1.1\\r\\n")).count()).sum()

@@ -5,6 +5,7 @@
 
 mod consul;
 mod dns;
+mod overload;
 mod retries;
 mod yaml;
 
@@ -187,8 +188,9 @@ impl Long<'_> {
         entries.extend([
             ("limits", self.listener_limits(listener.limits.get())),
             ("no_route", self.said(&listener.no_route, "404")),
-            ("routes", Yaml::List(routes)),
         ]);
+        self.overload(&mut entries, &listener.rate_limit, &listener.concurrency);
+        entries.push(("routes", Yaml::List(routes)));
         map(entries)
     }
 
@@ -275,6 +277,8 @@ impl Long<'_> {
         self.optional(&mut entries, "response_headers", &route.response_headers);
         self.optional(&mut entries, "timeouts", &route.timeouts);
         self.optional(&mut entries, "retries", &route.retries);
+        self.overload(&mut entries, &route.rate_limit, &route.concurrency);
+        self.chaos(&mut entries, route);
         map(entries)
     }
 

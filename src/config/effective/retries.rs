@@ -49,6 +49,7 @@ impl Long<'_> {
                 ]),
             ),
             ("body_bytes", one(|retries| retries.body_bytes.node(), write_size(builtin.body_bytes as u64))),
+            ("hedge", one(|retries| retries.hedge.node(), "none".to_owned())),
             (
                 "budget",
                 map([

@@ -30,10 +30,12 @@ pub use telemetry::{
     OtlpUrl, Propagation, Samples, Telemetry, Traces,
 };
 
+mod overload;
 mod retries;
 mod tls;
 
-pub use retries::{Backoff, Retries, RetryBudget, RetryConditions, RetryOverrides};
+pub use overload::{Concurrency, Fault, Mirror, RateLimit, RateLimitKey};
+pub use retries::{Backoff, Hedge, Retries, RetryBudget, RetryConditions, RetryOverrides};
 pub use tls::{CertificateFiles, ClientCertificates, IdentityPattern, ListenerTls, TlsName, TlsVersion, UpstreamTls};
 
 /// A whole configuration.
@@ -166,6 +168,10 @@ pub struct Listener {
     pub allow: Vec<IdentityPattern>,
     /// Bounds.
     pub limits: ListenerLimits,
+    /// How often its clients may come.
+    pub rate_limit: Option<RateLimit>,
+    /// How many requests may be in flight.
+    pub concurrency: Option<Concurrency>,
     /// First match in written order.
     pub routes: Vec<Route>,
 }
@@ -250,6 +256,14 @@ pub struct Route {
     pub deadline_header: Option<Option<HeaderName>>,
     /// What this route says of retries.
     pub retries: RetryOverrides,
+    /// How often its clients may come; beside what the listener says.
+    pub rate_limit: Option<RateLimit>,
+    /// How many requests may be in flight; beside what the listener says.
+    pub concurrency: Option<Concurrency>,
+    /// Who gets copies.
+    pub mirror: Option<Mirror>,
+    /// Trouble on purpose.
+    pub fault: Option<Fault>,
 }
 
 /// What a request must look like. Empty lists match everything.

@@ -17,6 +17,17 @@ pub struct Retries {
     pub backoff: Backoff,
     /// Bytes of a request's body that are kept to be sent again. Default 64 KiB.
     pub body_bytes: usize,
+    /// A second attempt while the first is still out. Default none.
+    pub hedge: Option<Hedge>,
+}
+
+/// When the second attempt begins.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Hedge {
+    /// So long after the first.
+    After(Duration),
+    /// When this share of the answers would have come.
+    Percentile(f64),
 }
 
 /// What a request is sent again for.
@@ -73,6 +84,7 @@ pub struct RetryOverrides {
     pub backoff_base: Option<Duration>,
     pub backoff_max: Option<Duration>,
     pub body_bytes: Option<usize>,
+    pub hedge: Option<Option<Hedge>>,
 }
 
 impl RetryOverrides {
@@ -88,6 +100,7 @@ impl RetryOverrides {
                 max: self.backoff_max.unwrap_or(under.backoff.max),
             },
             body_bytes: self.body_bytes.unwrap_or(under.body_bytes),
+            hedge: self.hedge.unwrap_or(under.hedge),
         }
     }
 }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::overload::{Concurrency, RateLimit};
 use super::route::{OneOrMany, Route};
 use super::tls::ListenerTls;
 use crate::config::given::Given;
@@ -40,6 +41,10 @@ pub(crate) struct Listener {
     pub(crate) allow: Given<OneOrMany<IdentityPattern>>,
     /// What a client may ask for.
     pub(crate) limits: Given<ListenerLimits>,
+    /// How often clients may come.
+    pub(crate) rate_limit: Given<RateLimit>,
+    /// How many requests may be in flight.
+    pub(crate) concurrency: Given<Concurrency>,
 }
 
 /// Which way traffic goes.

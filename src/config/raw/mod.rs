@@ -8,6 +8,7 @@ pub(crate) mod balancing;
 pub(crate) mod consul;
 pub(crate) mod dns;
 pub(crate) mod listener;
+pub(crate) mod overload;
 pub(crate) mod retries;
 pub(crate) mod route;
 pub(crate) mod telemetry;

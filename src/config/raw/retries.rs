@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::route::OneOrMany;
 use crate::config::given::{Given, Spanned};
+use crate::config::scalar::OrNone;
 use crate::config::units::{Flag, Number, Period, Ratio, Size};
 
 /// What is sent again, how often and when.
@@ -25,6 +26,9 @@ pub(crate) struct Retries {
     pub(crate) backoff: Given<Backoff>,
     /// Bytes of a request's body that are kept to be sent again; a longer body is sent once. Default 64KiB.
     pub(crate) body_bytes: Given<Size>,
+    /// A second attempt while the first is still out: after a time, or when most answers would have come. Only for
+    /// requests that may be processed twice. Default none.
+    pub(crate) hedge: Given<HedgeForm>,
     /// How many retries there may be, all routes and workers together. Of upstreams and `defaults` only.
     pub(crate) budget: Given<Budget>,
 }
@@ -40,6 +44,30 @@ pub(crate) enum Condition {
     /// gRPC statuses.
     #[serde(rename = "mapping")]
     Grpc(GrpcCondition),
+}
+
+/// When a second attempt begins: a duration, `none`, or a mapping.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "$by_form")]
+#[schemars(rename = "Hedge", untagged)]
+pub(crate) enum HedgeForm {
+    /// So long after the first.
+    #[serde(rename = "scalar")]
+    After(Spanned<OrNone<Period>>),
+    /// The long form.
+    #[serde(rename = "mapping")]
+    Long(Hedge),
+}
+
+/// When a second attempt begins: one of both.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "HedgeLong", extend("minProperties" = 1))]
+pub(crate) struct Hedge {
+    /// So long after the first.
+    pub(crate) after: Given<Period>,
+    /// When this share of the upstream's answers would have come.
+    pub(crate) percentile: Given<Ratio>,
 }
 
 /// gRPC statuses.

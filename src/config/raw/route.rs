@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::overload::{Concurrency, Fault, Mirror, RateLimit};
 use super::retries::Retries;
 use super::upstream::Timeouts;
 use crate::config::given::{Given, Named, Pairs, Spanned};
@@ -38,6 +39,14 @@ pub(crate) struct Route {
     pub(crate) timeouts: Given<Timeouts>,
     /// What this route says of retries, key by key over what its upstream says.
     pub(crate) retries: Given<Retries>,
+    /// How often clients may come; beside what the listener says.
+    pub(crate) rate_limit: Given<RateLimit>,
+    /// How many requests may be in flight; beside what the listener says.
+    pub(crate) concurrency: Given<Concurrency>,
+    /// Copies of requests go to another upstream, too.
+    pub(crate) mirror: Given<Mirror>,
+    /// Trouble on purpose.
+    pub(crate) fault: Given<Fault>,
 }
 
 /// What a request must look like; everything written must hold.

@@ -124,6 +124,8 @@ impl<'a> Validator<'a> {
             tls: self.listener_tls(&listener.tls, mode),
             allow: self.callers(&listener.allow, listener),
             limits: self.listener_limits(&listener.limits),
+            rate_limit: self.rate_limit(&listener.rate_limit),
+            concurrency: self.concurrency(&listener.concurrency),
             routes,
         }
     }
@@ -176,6 +178,10 @@ impl<'a> Validator<'a> {
             timeouts: TimeoutOverrides::default(),
             deadline_header: None,
             retries: RetryOverrides::default(),
+            rate_limit: None,
+            concurrency: None,
+            mirror: None,
+            fault: None,
         })
     }
 

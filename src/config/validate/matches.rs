@@ -42,11 +42,25 @@ impl Validator<'_> {
                 !matches!(ports, raw::OneOrMany::Many(many) if many.iter().any(|port| port.get().is_none()));
             matched.matcher.ports = ports.iter().filter_map(|port| u16::try_from(port.value.0).ok()).collect();
         }
-        for (name, value) in self.pairs(&raw.headers, &mut matched.sound) {
+        matched.matcher.headers = self.header_tests(&raw.headers, &mut matched.sound);
+        for (name, value) in self.pairs(&raw.query, &mut matched.sound) {
+            matched.matcher.query.push((name.value.clone(), value));
+        }
+        matched
+    }
+
+    /// Tests of headers.
+    pub(super) fn header_tests(
+        &mut self,
+        given: &Given<Pairs<raw::ValueForm>>,
+        sound: &mut bool,
+    ) -> Vec<(HeaderName, ValueMatch)> {
+        let mut tests = Vec::new();
+        for (name, value) in self.pairs(given, sound) {
             match HeaderName::from_bytes(name.value.to_ascii_lowercase().as_bytes()) {
-                Ok(header) => matched.matcher.headers.push((header, value)),
+                Ok(header) => tests.push((header, value)),
                 Err(_) => {
-                    matched.sound = false;
+                    *sound = false;
                     self.error(
                         "invalid-name",
                         name.node,
@@ -56,10 +70,7 @@ impl Validator<'_> {
                 }
             }
         }
-        for (name, value) in self.pairs(&raw.query, &mut matched.sound) {
-            matched.matcher.query.push((name.value.clone(), value));
-        }
-        matched
+        tests
     }
 
     /// The values of a key that takes one or many.

@@ -13,6 +13,7 @@ mod headers;
 mod listeners;
 mod matches;
 mod names;
+mod overload;
 mod patterns;
 mod proxy;
 mod register;

@@ -6,7 +6,7 @@ use super::Validator;
 use crate::config::builtin;
 use crate::config::findings::Finding;
 use crate::config::given::Given;
-use crate::config::model::{Endpoint, EndpointSource, Retries, RetryBudget, RetryConditions, RetryOverrides};
+use crate::config::model::{Endpoint, EndpointSource, Hedge, Retries, RetryBudget, RetryConditions, RetryOverrides};
 use crate::config::raw::retries as raw;
 use crate::config::raw::retries::ConditionWord;
 
@@ -53,6 +53,19 @@ impl Validator<'_> {
             let reason = format!("{} for each request in flight is too much", self.shown(size.node));
             self.error("impossible-number", size.node, reason, "it can be `0` to `16MiB`");
         }
+        if let Some(hedge) = retries.hedge.spanned()
+            && let raw::HedgeForm::Long(long) = &hedge.value
+        {
+            match (long.after.node(), long.percentile.node()) {
+                (None, None) => {
+                    self.missing(hedge.node, "this hedge never begins", "write `200ms`, or `{ percentile: 0.95 }`");
+                }
+                (Some(_), Some(node)) => {
+                    self.error("conflict", node, "a hedge has `after` or `percentile`, not both", "remove one of them");
+                }
+                _ => {}
+            }
+        }
         let Some(budget) = retries.budget.spanned() else { return };
         if of_route {
             self.error(
@@ -82,6 +95,7 @@ pub(super) fn overrides(given: &Given<raw::Retries>) -> RetryOverrides {
         nested: retries.nested.get().map(|flag| flag.0),
         backoff_base: backoff.and_then(|backoff| backoff.base.get()).map(|period| period.0),
         backoff_max: backoff.and_then(|backoff| backoff.max.get()).map(|period| period.0),
+        hedge: retries.hedge.get().map(hedge_of),
         body_bytes: retries.body_bytes.get().and_then(|size| usize::try_from(size.0).ok()),
     }
 }
@@ -115,6 +129,16 @@ pub(super) fn merged(
 fn is_beside_us(source: &EndpointSource) -> bool {
     let beside = |endpoint: &Endpoint| endpoint.address.is_beside_us();
     matches!(source, EndpointSource::Static(endpoints) if !endpoints.is_empty() && endpoints.iter().all(beside))
+}
+
+fn hedge_of(form: &raw::HedgeForm) -> Option<Hedge> {
+    match form {
+        raw::HedgeForm::After(period) => period.value.0.map(|period| Hedge::After(period.0)),
+        raw::HedgeForm::Long(long) => match (long.after.get(), long.percentile.get()) {
+            (Some(after), _) => Some(Hedge::After(after.0)),
+            (None, share) => share.map(|share| Hedge::Percentile(share.0)),
+        },
+    }
 }
 
 fn conditions_of(given: &[Given<raw::Condition>]) -> RetryConditions {

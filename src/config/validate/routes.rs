@@ -49,6 +49,11 @@ impl<'a> Validator<'a> {
             matches.push((spanned.node, sound));
             let action = self.action(route, spanned.node);
             self.without_effect(route);
+            let sent_to = match &action {
+                Action::Upstream(upstream) => vec![*upstream],
+                Action::Split(parts) => parts.iter().map(|(upstream, _)| *upstream).collect(),
+                Action::Redirect(_) | Action::Respond(_) => Vec::new(),
+            };
             self.check_timeouts(&route.timeouts);
             self.check_retries(&route.retries, true);
             routes.push(Route {
@@ -59,6 +64,10 @@ impl<'a> Validator<'a> {
                 allow: self.callers(&route.allow, listener),
                 deadline_header: self.deadline_header(&route.timeouts),
                 retries: super::retries::overrides(&route.retries),
+                rate_limit: self.rate_limit(&route.rate_limit),
+                concurrency: self.concurrency(&route.concurrency),
+                mirror: self.mirror(&route.mirror, &sent_to),
+                fault: self.fault(&route.fault),
                 name,
                 matcher,
                 action,
@@ -212,6 +221,7 @@ impl<'a> Validator<'a> {
             ("request_headers", route.request_headers.node()),
             ("timeouts", route.timeouts.node()),
             ("retries", route.retries.node()),
+            ("mirror", route.mirror.node()),
         ] {
             if let Some(node) = node {
                 let reason = format!("`{name}` does nothing here: this route sends no request");

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use self::said::{Wait, X_OUTRIGGER_RETRY_REFUSED};
 use super::record::grpc_status;
+use super::replay::Replay;
 use crate::config::model::{Backoff, Retries, RetryConditions};
 use crate::error::{Error, Reason};
 use crate::outcome::{Class, Outcome};
@@ -155,6 +156,16 @@ impl<'a> Retrying<'a> {
         self.repeatable
     }
 
+    /// True where one more attempt may run beside this one.
+    pub(super) fn may_hedge(&self) -> bool {
+        self.is_possible() && self.repeatable && self.retries < self.terms.max
+    }
+
+    /// It does.
+    pub(super) fn hedged(&mut self) {
+        self.retries += 1;
+    }
+
     /// True where somebody else says that it has sent this request before.
     pub(super) fn is_somebodys_retry(&self) -> bool {
         self.before > 0
@@ -209,6 +220,11 @@ impl<'a> Retrying<'a> {
         Verdict::Again(pause)
     }
 
+    /// The same for an attempt that runs beside this one.
+    pub(super) fn announce_next(&self, headers: &mut HeaderMap, grpc: bool) {
+        said::announce(headers, self.before + self.retries + 1, grpc);
+    }
+
     /// Tells whoever gets the next attempt that it is not the first.
     pub(super) fn announce(&self, headers: &mut HeaderMap, grpc: bool) {
         said::announce(headers, self.before + self.retries, grpc);
@@ -223,6 +239,16 @@ pub(super) enum BodyLeft {
     TooLarge,
     /// Sent, and not kept because it must not be sent twice.
     Gone,
+}
+
+impl BodyLeft {
+    pub(super) fn of(body: &Replay) -> Self {
+        match (body.is_repeatable(), body.is_too_large()) {
+            (true, _) => BodyLeft::Whole,
+            (false, true) => BodyLeft::TooLarge,
+            (false, false) => BodyLeft::Gone,
+        }
+    }
 }
 
 /// Conditions that are words of what happened look at that; the others at what the client would get, whoever says it.
@@ -275,7 +301,7 @@ mod tests {
             grpc: 1 << 8,
             ..RetryConditions::default()
         };
-        Retries { max, when, idempotent: false, nested: false, backoff: BACKOFF, body_bytes: 0 }
+        Retries { max, when, idempotent: false, nested: false, backoff: BACKOFF, body_bytes: 0, hedge: None }
     }
 
     fn retrying<'a>(terms: &'a Retries, method: &Method, headers: &[(&'static str, &'static str)]) -> Retrying<'a> {

@@ -37,6 +37,10 @@ pub enum ListenerCounter {
     RejectedNoDescriptor,
     /// A request that somebody before had sent already.
     RetriedRequests,
+    /// `rate_limit` would have refused a request.
+    ShadowRateLimited,
+    /// `concurrency` would have.
+    ShadowConcurrencyLimited,
     /// A connection of TLS 1.2.
     Tls1_2,
     /// A connection of TLS 1.3.
@@ -94,6 +98,14 @@ pub enum UpstreamCounter {
     RetryRefusedDeadline,
     /// No retry: it might have been processed twice.
     RetryRefusedNotIdempotent,
+    /// A second attempt that ran beside the first answered.
+    HedgeWon,
+    /// The first did.
+    HedgeLost,
+    /// A copy of a request was sent.
+    MirrorSent,
+    /// A copy was not: its body was too long or not there, or too many were on their way.
+    MirrorSkipped,
 }
 
 /// A metric and the value of its second label, where it has one.
@@ -127,7 +139,7 @@ impl ListenerCounter {
         self as usize >= Self::Tls1_2 as usize
     }
 
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::Http1Connections,
         Self::Http2Connections,
         Self::TcpConnections,
@@ -135,6 +147,8 @@ impl ListenerCounter {
         Self::RejectedHeaderTimeout,
         Self::RejectedNoDescriptor,
         Self::RetriedRequests,
+        Self::ShadowRateLimited,
+        Self::ShadowConcurrencyLimited,
         Self::Tls1_2,
         Self::Tls1_3,
         Self::TlsNone,
@@ -158,6 +172,8 @@ impl ListenerCounter {
             Self::RejectedHeaderTimeout => (&family::DOWNSTREAM_REJECTS, Some("header_timeout")),
             Self::RejectedNoDescriptor => (&family::DOWNSTREAM_REJECTS, Some("no_descriptor")),
             Self::RetriedRequests => (&family::RETRIED_REQUESTS, None),
+            Self::ShadowRateLimited => (&family::SHADOW_REFUSALS, Some(Reason::RateLimited.as_str())),
+            Self::ShadowConcurrencyLimited => (&family::SHADOW_REFUSALS, Some(Reason::ConcurrencyLimited.as_str())),
             Self::Tls1_2 => (&family::TLS_CONNECTIONS, Some("1.2")),
             Self::Tls1_3 => (&family::TLS_CONNECTIONS, Some("1.3")),
             Self::TlsNone => (&family::TLS_CONNECTIONS, Some("none")),
@@ -175,7 +191,7 @@ impl ListenerCounter {
 }
 
 impl UpstreamCounter {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::Connected,
         Self::ConnectFailure,
         Self::ConnectTimeout,
@@ -190,6 +206,10 @@ impl UpstreamCounter {
         Self::RetryRefusedBodyTooLarge,
         Self::RetryRefusedDeadline,
         Self::RetryRefusedNotIdempotent,
+        Self::HedgeWon,
+        Self::HedgeLost,
+        Self::MirrorSent,
+        Self::MirrorSkipped,
     ];
 
     pub(super) const fn row(self) -> Row {
@@ -208,6 +228,10 @@ impl UpstreamCounter {
             Self::RetryRefusedBodyTooLarge => (&family::RETRIES, Some("body_too_large")),
             Self::RetryRefusedDeadline => (&family::RETRIES, Some("deadline")),
             Self::RetryRefusedNotIdempotent => (&family::RETRIES, Some("not_idempotent")),
+            Self::HedgeWon => (&family::HEDGES, Some("won")),
+            Self::HedgeLost => (&family::HEDGES, Some("lost")),
+            Self::MirrorSent => (&family::MIRRORED_REQUESTS, Some("sent")),
+            Self::MirrorSkipped => (&family::MIRRORED_REQUESTS, Some("skipped")),
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct Scrape {
     pub upstreams: Vec<UpstreamFacts>,
     /// What is known of each source that endpoints come from; those that stand in the file have none.
     pub discoveries: Vec<DiscoveryFacts>,
+    /// Limits of listeners and routes that are fixed or adapt.
+    pub concurrency: Vec<ConcurrencyFacts>,
     /// The configuration in force; `None` before the first.
     pub config: Option<ConfigFacts>,
     /// When each certificate ends.
@@ -105,6 +107,17 @@ pub struct DiscoveryFacts {
     pub errors: u64,
     /// Answers that changed the endpoints.
     pub updates: u64,
+}
+
+/// A limit of requests in flight.
+#[derive(Debug, Clone)]
+pub struct ConcurrencyFacts {
+    /// Whose.
+    pub listener: Arc<str>,
+    /// Empty where it is the listener's own.
+    pub route: Arc<str>,
+    /// In force now.
+    pub limit: u32,
 }
 
 /// What the metrics say of the configuration.
@@ -240,6 +253,7 @@ impl Collector for Proxy {
         ]));
         let calls = latest.scrape.calls_without_trace;
         families.push(single(&family::CALLS_WITHOUT_TRACE, &[], calls as f64));
+        families.push(concurrency(&latest.scrape.concurrency));
         families.push(single(&family::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0));
         if let Some(config) = &latest.scrape.config {
             let labels = [config.source.as_str(), &config.hash, &config.overridden];
@@ -301,6 +315,13 @@ impl Proxy {
     }
 }
 
+fn concurrency(facts: &[ConcurrencyFacts]) -> MetricFamily {
+    let sample = |facts: &ConcurrencyFacts| {
+        family::CONCURRENCY_LIMIT.sample(&[&facts.listener, &facts.route], f64::from(facts.limit))
+    };
+    family::CONCURRENCY_LIMIT.of(facts.iter().map(sample).collect())
+}
+
 fn single(family: &Family, labels: &[&str], value: f64) -> MetricFamily {
     family.of(vec![family.sample(labels, value)])
 }
@@ -355,6 +376,7 @@ mod tests {
                 errors: 4,
                 updates: 6,
             }],
+            concurrency: vec![ConcurrencyFacts { listener: "outbound".into(), route: "".into(), limit: 50 }],
             config: Some(config),
             certificates: vec![CertificateEnd { file: "tls.crt".to_owned(), not_after: 1_930_003_200 }],
             access_log_lines_dropped: 5,

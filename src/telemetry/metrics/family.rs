@@ -86,6 +86,14 @@ families! {
         "Attempts per request over the retry budget's window.";
     RETRIED_REQUESTS = Counter "outrigger_retried_requests_total" ["listener"]
         "Requests that a client or proxy before this one said it had sent before.";
+    HEDGES = Counter "outrigger_hedges_total" ["upstream", "outcome"]
+        "Second attempts that ran beside the first; outcome is won where the second answered, else lost.";
+    SHADOW_REFUSALS = Counter "outrigger_shadow_refusals_total" ["listener", "reason"]
+        "Requests that a limit with shadow would have refused.";
+    CONCURRENCY_LIMIT = Gauge "outrigger_concurrency_limit" ["listener", "route"]
+        "Requests that may be in flight, fixed or adapted; route is empty for the listener's own limit.";
+    MIRRORED_REQUESTS = Counter "outrigger_mirrored_requests_total" ["upstream", "outcome"]
+        "Copies of requests for a mirror; outcome is sent, or skipped where one did not fit its bounds.";
     ENDPOINTS = Gauge "outrigger_endpoints" ["upstream", "state"]
         "Endpoints by state.";
     DISCOVERY_AGE = Gauge "outrigger_discovery_age_seconds" ["upstream"]

@@ -1,0 +1,81 @@
+//! A second attempt while the first is still out: whoever answers well first, answers, and the other is cancelled.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Response, request};
+use tokio::time::Instant;
+
+use super::attempt::{self, Checkpoints, Plan};
+use super::forward::may_be_retried;
+use crate::body::Body;
+use crate::config::model::Hedge;
+use crate::transport::{Deadlines, Failure};
+use crate::upstream::quantile::Latencies;
+use crate::upstream::state::EndpointState;
+
+/// What the second attempt would be.
+pub(super) struct Second {
+    pub(super) after: Duration,
+    pub(super) head: request::Parts,
+    pub(super) body: Body,
+}
+
+/// How the race went.
+pub(super) struct Raced {
+    pub(super) outcome: Result<Response<Body>, Failure>,
+    /// The second attempt, where there was one.
+    pub(super) second: Option<Hedged>,
+}
+
+/// A second attempt.
+pub(super) struct Hedged {
+    pub(super) endpoint: Arc<EndpointState>,
+    pub(super) began: Instant,
+    pub(super) checkpoints: Checkpoints,
+    /// The outcome is its own.
+    pub(super) won: bool,
+}
+
+/// How long the first attempt is given; `None` where nothing is known yet of how long answers take.
+pub(super) fn after(hedge: Hedge, latencies: &Latencies) -> Option<Duration> {
+    match hedge {
+        Hedge::After(delay) => Some(delay),
+        Hedge::Percentile(share) => latencies.quantile(share),
+    }
+}
+
+/// `launch` pays for the second attempt and picks its endpoint, once it is due.
+pub(super) async fn race(
+    plan: &Plan<'_>,
+    first: impl Future<Output = Result<Response<Body>, Failure>>,
+    second: Second,
+    launch: impl FnOnce() -> Option<Arc<EndpointState>>,
+) -> Raced {
+    let Second { after, mut head, mut body } = second;
+    let mut first = pin!(first);
+    tokio::select! {
+        biased;
+        outcome = &mut first => return Raced { outcome, second: None },
+        () = tokio::time::sleep(after) => {}
+    }
+    let Some(endpoint) = launch() else { return Raced { outcome: first.await, second: None } };
+    let began = Instant::now();
+    let per_try = plan.target.timeouts.timeouts.per_try.map(|bound| began + bound);
+    let deadlines = Deadlines { per_try, ..plan.deadlines };
+    let plan = Plan { endpoint: &endpoint, began, deadlines, ..*plan };
+    let mut checkpoints = Checkpoints::default();
+    let (outcome, won) = {
+        let mut other = pin!(attempt::send(&plan, &mut head, &mut body, &mut checkpoints));
+        let good = |outcome: &Result<Response<Body>, Failure>| {
+            outcome.as_ref().is_ok_and(|response| !may_be_retried(response, plan.grpc))
+        };
+        tokio::select! {
+            biased;
+            outcome = &mut first => if good(&outcome) { (outcome, false) } else { (other.await, true) },
+            outcome = &mut other => if good(&outcome) { (outcome, true) } else { (first.await, false) },
+        }
+    };
+    Raced { outcome, second: Some(Hedged { endpoint, began, checkpoints, won }) }
+}
