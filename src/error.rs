@@ -26,7 +26,9 @@ pub enum Reason {
     TlsError,
     RefusedStream,
     NoEndpoint,
+    NoHealthyEndpoint,
     DiscoveryFailed,
+    BreakerOpen,
     UpstreamReset,
     UpstreamClosedIdle,
     UpstreamProtocolError,
@@ -45,7 +47,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Reason; 31] = [
+    pub const ALL: [Reason; 33] = [
         Reason::BadRequest,
         Reason::UriTooLong,
         Reason::HeaderTooLarge,
@@ -62,7 +64,9 @@ impl Reason {
         Reason::TlsError,
         Reason::RefusedStream,
         Reason::NoEndpoint,
+        Reason::NoHealthyEndpoint,
         Reason::DiscoveryFailed,
+        Reason::BreakerOpen,
         Reason::UpstreamReset,
         Reason::UpstreamClosedIdle,
         Reason::UpstreamProtocolError,
@@ -115,8 +119,14 @@ impl Reason {
                 ("refused_stream", 503, 14, "the endpoint refused the request before processing it")
             }
             Reason::NoEndpoint => ("no_endpoint", 503, 14, "the upstream has no endpoint"),
+            Reason::NoHealthyEndpoint => {
+                ("no_healthy_endpoint", 503, 14, "every endpoint of the upstream fails its health check")
+            }
             Reason::DiscoveryFailed => {
                 ("discovery_failed", 503, 14, "the upstream's endpoints cannot be looked up; /upstreams says why")
+            }
+            Reason::BreakerOpen => {
+                ("breaker_open", 503, 14, "the upstream's circuit breaker is open; Retry-After says for how long")
             }
             Reason::UpstreamReset => {
                 ("upstream_reset", 502, 14, "the endpoint closed the connection before its answer was complete")

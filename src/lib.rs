@@ -49,6 +49,7 @@ pub mod cli;
 mod consul;
 mod control;
 mod discovery;
+mod health;
 mod registration;
 mod reload;
 

@@ -9,14 +9,15 @@ use http::HeaderName;
 
 use crate::admission::{Admission, Terms};
 use crate::config::model::{
-    self, Balancing, Direction, EndpointSource, IdentityPattern, ListenerLimits, Mode, PathMatch, TimeoutOverrides,
-    Timeouts, Trust, UpstreamIndex, UpstreamProtocol,
+    self, Balancing, CircuitBreaker, Direction, Ejection, EndpointSource, HealthCheck, IdentityPattern, ListenerLimits,
+    Mode, PathMatch, TimeoutOverrides, Timeouts, Trust, UpstreamIndex, UpstreamProtocol,
 };
 use crate::identity::{self, ClientTls, FileError, ServerTls};
 use crate::proxy::header_rules::Rules;
 use crate::route::Table;
 use crate::telemetry::metrics::{ListenerId, Names, RouteId, UpstreamId};
 use crate::upstream::endpoints::Endpoints;
+use crate::upstream::judge::Judge;
 use crate::upstream::registry::Registry;
 use crate::upstream::state::UpstreamState;
 
@@ -126,6 +127,37 @@ pub(crate) struct Upstream {
     pub(crate) protocol: UpstreamProtocol,
     pub(crate) balancing: Balancing,
     pub(crate) tls: Option<Arc<ClientTls>>,
+    pub(crate) ejection: Option<Ejection>,
+    pub(crate) breaker: Option<Breaker>,
+    pub(crate) health: Option<HealthCheck>,
+}
+
+/// A circuit breaker's rules, and what stands in while it is open.
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    pub(crate) policy: CircuitBreaker,
+    pub(crate) fallback: Fallback,
+}
+
+/// What becomes of a request that an open breaker refuses.
+#[derive(Debug)]
+pub(crate) enum Fallback {
+    Refuse,
+    Upstream(Box<Target>),
+    Respond(Box<model::Respond>),
+}
+
+impl Upstream {
+    /// What attempts and requests came to is told here.
+    pub(crate) fn judge(&self) -> Judge<'_> {
+        Judge {
+            upstream: &self.state,
+            endpoints: &self.endpoints,
+            ejection: self.ejection.as_ref(),
+            breaker: self.breaker.as_ref().map(|breaker| &breaker.policy),
+            slow_return: self.balancing.slow_return,
+        }
+    }
 }
 
 impl Snapshot {
@@ -142,7 +174,7 @@ impl Snapshot {
     ) -> Result<Self, FileError> {
         let upstreams = config.upstreams.iter().map(|upstream| {
             let tls = upstream.tls.as_ref().map(|tls| identities.client(tls)).transpose()?;
-            Ok(Upstream { tls, ..compile_upstream(upstream, registry, names) })
+            Ok(Upstream { tls, ..compile_upstream(upstream, config, registry, names) })
         });
         let upstreams = upstreams.collect::<Result<_, FileError>>()?;
         let mut splits = 0;
@@ -179,7 +211,12 @@ impl Snapshot {
     }
 }
 
-fn compile_upstream(upstream: &model::Upstream, registry: &Registry, names: &Names) -> Upstream {
+fn compile_upstream(
+    upstream: &model::Upstream,
+    config: &model::Config,
+    registry: &Registry,
+    names: &Names,
+) -> Upstream {
     let (state, endpoints) = registry.upstream(upstream);
     Upstream {
         id: names.upstream(&upstream.name),
@@ -189,8 +226,20 @@ fn compile_upstream(upstream: &model::Upstream, registry: &Registry, names: &Nam
         protocol: upstream.protocol,
         balancing: upstream.balancing.clone(),
         tls: None,
+        ejection: upstream.ejection,
+        health: upstream.health.clone(),
+        breaker: upstream.circuit_breaker.as_ref().map(|policy| compile_breaker(policy, config)),
         state,
     }
+}
+
+fn compile_breaker(policy: &CircuitBreaker, config: &model::Config) -> Breaker {
+    let fallback = match &policy.fallback {
+        model::Fallback::Refuse => Fallback::Refuse,
+        model::Fallback::Upstream(upstream) => Fallback::Upstream(Box::new(compile_target(*upstream, config, None))),
+        model::Fallback::Respond(answer) => Fallback::Respond(answer.clone()),
+    };
+    Breaker { policy: policy.clone(), fallback }
 }
 
 fn compile_listener(
@@ -231,7 +280,7 @@ fn compile_listener(
         mode: listener.mode,
         direction: listener.direction,
         passthrough: listener.routes.last().filter(|_| listener.passthrough).and_then(|route| match route.action {
-            model::Action::Upstream(upstream) => Some(target(upstream, route, config)),
+            model::Action::Upstream(upstream) => Some(compile_target(upstream, config, Some(route))),
             _ => None,
         }),
         edge: listener.edge,

@@ -8,8 +8,11 @@ use crate::control::{Control, Report, sum_pools};
 use crate::reload::Reload;
 use crate::snapshot;
 use crate::transport::PoolCounts;
+use crate::upstream::breaker::Phase;
 use crate::upstream::endpoints::Status;
 use crate::upstream::limit::Limit;
+use crate::upstream::moment::Moment;
+use crate::upstream::state::UpstreamState;
 
 /// `/readyz`
 #[derive(Debug, Serialize)]
@@ -62,6 +65,7 @@ pub(super) struct Upstream {
     /// `null` where the endpoints stand in the file.
     discovery: Option<Discovery>,
     endpoints: Vec<Endpoint>,
+    circuit_breaker: Option<CircuitBreaker>,
     connections: Connections,
     limits: Limits,
     retries: Retries,
@@ -95,6 +99,38 @@ struct Endpoint {
     requests: u64,
     /// Of these, those that got no response.
     failures: u64,
+    health: Health,
+    ejection: Ejection,
+}
+
+#[derive(Debug, Serialize)]
+struct Health {
+    state: &'static str,
+    /// Why the latest check has failed.
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Ejection {
+    /// Since the endpoint is known.
+    times: u64,
+    failures_in_a_row: u32,
+    /// Until it is back; `null` while it is in.
+    seconds_left: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct CircuitBreaker {
+    state: &'static str,
+    /// Until it lets probes through; `null` while it is closed.
+    seconds_left: Option<f64>,
+    shadow: bool,
+    /// Over its window.
+    requests: u32,
+    failure_ratio: f64,
+    slow_ratio: f64,
+    opened: u64,
+    refused: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -215,6 +251,7 @@ impl Upstreams {
 
 impl Upstream {
     fn of(upstream: &snapshot::Upstream, pool: PoolCounts) -> Self {
+        let now = Moment::from(tokio::time::Instant::now());
         let set = upstream.endpoints.load();
         let endpoints = set.members.iter().map(|member| Endpoint {
             address: member.state.label.to_string(),
@@ -225,6 +262,13 @@ impl Upstream {
             latency_ms: member.state.latency.last().map(|latency| latency.as_secs_f64() * 1_000.0),
             requests: member.state.requests(),
             failures: member.state.failures(),
+            health: Health { state: member.state.health.as_str(), error: member.state.health.error() },
+            ejection: Ejection {
+                times: member.state.ejection.total(),
+                failures_in_a_row: member.state.ejection.in_a_row(),
+                seconds_left: (member.state.word() == "ejected")
+                    .then(|| member.state.ejection.until().since(now).as_secs_f64()),
+            },
         });
         let state = &upstream.state;
         Upstream {
@@ -236,6 +280,7 @@ impl Upstream {
             },
             discovery: upstream.is_discovered.then(|| Discovery::of(&upstream.endpoints.status())),
             endpoints: endpoints.collect(),
+            circuit_breaker: upstream.breaker.as_ref().map(|breaker| CircuitBreaker::of(breaker, state, now)),
             connections: Connections { open: state.connections.used(), idle: pool.idle, http2: pool.http2 },
             limits: Limits {
                 connections: Usage::of(&state.connections),
@@ -247,6 +292,23 @@ impl Upstream {
                 budget_balance: state.budget.balance(Instant::now()),
                 amplification: state.budget.amplification(Instant::now()),
             },
+        }
+    }
+}
+
+impl CircuitBreaker {
+    fn of(breaker: &snapshot::Breaker, state: &UpstreamState, now: Moment) -> Self {
+        let recent = state.breaker.recent(&breaker.policy, now);
+        let phase = state.breaker.phase();
+        CircuitBreaker {
+            state: phase.as_str(),
+            seconds_left: (phase != Phase::Closed).then(|| state.breaker.wait(now).as_secs_f64()),
+            shadow: breaker.policy.shadow,
+            requests: recent.total,
+            failure_ratio: recent.failure_ratio(),
+            slow_ratio: recent.slow_ratio(),
+            opened: state.breaker.opened(),
+            refused: state.breaker.refused(),
         }
     }
 }

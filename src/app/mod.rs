@@ -29,6 +29,7 @@ pub use crate::control::Ending;
 use crate::control::doors::Doors;
 use crate::control::{Control, Heartbeat, WorkerHandle};
 use crate::discovery;
+use crate::health;
 use crate::identity;
 pub use crate::listener::socket::BindError;
 use crate::listener::{LayerFn, Loads, Proxy};
@@ -274,6 +275,7 @@ impl Builder {
         });
         control.open(opened, &snapshot);
         let admin_addresses = (admin.admin_address(), admin.metrics_address());
+        let addresses_of_own = own.clone();
         let parts = Parts {
             control: control.clone(),
             registry,
@@ -304,6 +306,10 @@ impl Builder {
                 tokio::task::spawn_local({
                     let control = control.clone();
                     async move { control.discover(config.wait_for_discovery).await }
+                });
+                tokio::task::spawn_local({
+                    let control = control.clone();
+                    async move { health::keep(&control.snapshot, addresses_of_own).await }
                 });
                 if let Some(wanted) = registration {
                     let control = control.clone();

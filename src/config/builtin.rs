@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::model::{
-    Backoff, Dns, Drain, ListenerLimits, Retries, RetryBudget, RetryConditions, Timeouts, UpstreamLimits,
+    Backoff, CircuitBreaker, Dns, Drain, Ejection, Fallback, HealthCheck, ListenerLimits, Probe, Retries, RetryBudget,
+    RetryConditions, Timeouts, UpstreamLimits,
 };
 
 /// Loopback: whoever can reach it is already in the pod.
@@ -83,6 +84,56 @@ pub(crate) const WAIT_FOR_DISCOVERY: Duration = Duration::from_secs(5);
 
 /// 16 bytes each.
 pub(crate) const RATE_LIMIT_KEYS: u32 = 10_000;
+
+/// What a returning endpoint's share grows over: a third of the shortest ejection.
+pub(crate) const SLOW_RETURN: Duration = Duration::from_secs(10);
+
+pub(crate) const EJECTION: Ejection = Ejection {
+    // Envoy's `consecutive_5xx` and `consecutive_gateway_failure`.
+    consecutive: Some(5),
+    failure_ratio: None,
+    deviations: None,
+    // Below, one failure more or less moves a ratio by 5 % and more.
+    min_requests: 20,
+    // gRPC's proposal A50 and Envoy, as the next two.
+    window: Duration::from_secs(10),
+    base: Duration::from_secs(30),
+    longest: Duration::from_secs(300),
+    // Theirs is 0.1, which is none of the two or three endpoints that most upstreams have.
+    max_ratio: 0.5,
+    // Envoy's.
+    panic_ratio: 0.5,
+    shadow: false,
+};
+
+/// Hystrix' numbers: half of at least 20 requests within 10 s, and 5 s. The longest is the time of resilience4j, which
+/// does not grow.
+pub(crate) const fn circuit_breaker() -> CircuitBreaker {
+    CircuitBreaker {
+        failure_ratio: 0.5,
+        slow: None,
+        slow_ratio: 0.8,
+        min_requests: 20,
+        window: Duration::from_secs(10),
+        open_for: Duration::from_secs(5),
+        longest: Duration::from_secs(60),
+        probes: 3,
+        fallback: Fallback::Refuse,
+        shadow: false,
+    }
+}
+
+/// Twice as often as Kubernetes' probes, which have 10 s and 1 s; down after their three failures. Up after two, for one
+/// that starts passes at times before it is ready.
+pub(crate) const HEALTH: HealthCheck = HealthCheck {
+    probe: Probe::Tcp,
+    port: None,
+    every: Duration::from_secs(5),
+    timeout: Duration::from_secs(1),
+    up: 2,
+    down: 3,
+    initially_up: true,
+};
 
 pub(crate) const REDIRECT_STATUS: u16 = 308;
 pub(crate) const RESPOND_STATUS: u16 = 200;

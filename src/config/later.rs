@@ -5,16 +5,10 @@ pub(crate) fn keys(mapping: &str) -> &'static [&'static str] {
     match mapping {
         "ListenerLimits" => &["shadow"],
         "Route" => &["discover"],
-        "Defaults" => &["circuit_breaker", "ejection", "health", "tls"],
-        "Upstream" => &["circuit_breaker", "ejection", "health"],
+        "Defaults" => &["tls"],
         "UpstreamLimits" => &["shadow"],
         _ => &[],
     }
-}
-
-/// Words that a value can take one day. Values go by the names of their raw types.
-pub(crate) fn words(_value: &str) -> &'static [&'static str] {
-    &[] // All of them can be taken by now.
 }
 
 /// The code of a finding whose reason is or is not [`SENTENCE`].

@@ -17,7 +17,7 @@ pub mod template;
 
 mod address;
 mod agent_address;
-mod builtin;
+pub(crate) mod builtin;
 mod decode;
 mod dns_form;
 mod effective;

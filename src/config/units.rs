@@ -196,6 +196,33 @@ impl Scalar for Ratio {
 }
 scalar!(Ratio);
 
+/// A number of standard deviations, from 0.1 to 10.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Deviations(pub(crate) f64);
+
+impl Scalar for Deviations {
+    const EXPECTED: &'static str = "a number from 0.1 to 10";
+    const SCHEMA_NAME: &'static str = "Deviations";
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        match text.parse::<f64>() {
+            Ok(number) if plain && (0.1..=10.0).contains(&number) => Ok(Deviations(number)),
+            _ => Err(Invalid::new(format!("{} is not a number from 0.1 to 10", quote(text)))),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({
+            "type": ["number", "string"],
+            "minimum": 0.1,
+            "maximum": 10,
+            "pattern": format!(r"^[0-9]*\.?[0-9]*$|{VARIABLE_PATTERN}")
+        })
+    }
+}
+scalar!(Deviations);
+
 /// A whole number between two bounds, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Number<const LEAST: u32, const MOST: u32>(pub(crate) u32);

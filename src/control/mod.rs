@@ -21,11 +21,13 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::{AccessLog, WorkerLog};
 use crate::telemetry::doctor::Doctor;
 use crate::telemetry::metrics::{
-    CertificateEnd, ConcurrencyFacts, ConfigFacts, DiscoveryFacts, EndpointCount, Exporter, Scrape, ShardSnapshot,
-    UpstreamFacts,
+    BreakerFacts, CertificateEnd, ConcurrencyFacts, ConfigFacts, DiscoveryFacts, EndpointCount, Exporter, Scrape,
+    ShardSnapshot, UpstreamFacts,
 };
 use crate::telemetry::traces::TraceCounts;
 use crate::transport::PoolCounts;
+use crate::upstream::breaker;
+use crate::upstream::ejection::Cause;
 use crate::upstream::state::EndpointState;
 
 /// A worker that answers no question for this long is left out of a scrape; its last numbers stand in for it.
@@ -276,6 +278,19 @@ impl Control {
             retries_in_flight: upstream.state.retries.used().into(),
             retry_budget_balance: upstream.state.budget.balance(now),
             amplification: upstream.state.budget.amplification(now),
+            ejections: Cause::ALL.map(|cause| (cause.as_str(), upstream.state.ejections.of(cause))),
+            health_checks: upstream.health.as_ref().map(|_| {
+                let (passed, failed) = &upstream.state.checks;
+                (passed.load(Ordering::Relaxed), failed.load(Ordering::Relaxed))
+            }),
+            breaker: upstream.breaker.as_ref().map(|_| {
+                let state = &upstream.state.breaker;
+                BreakerFacts {
+                    states: breaker::Phase::ALL.map(|phase| (phase.as_str(), phase == state.phase())),
+                    opened: state.opened(),
+                    refused: state.refused(),
+                }
+            }),
         });
         let discoveries = snapshot.upstreams.iter().filter(|upstream| upstream.is_discovered).map(|upstream| {
             let status = upstream.endpoints.status();

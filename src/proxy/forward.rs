@@ -28,9 +28,10 @@ use crate::snapshot::{Mirror, Target, Upstream};
 use crate::telemetry::metrics::{ListenerCounter, UpstreamCounter};
 use crate::transport::{Deadlines, Failure};
 use crate::upstream::state::EndpointState;
-use crate::upstream::turns::Wish;
+use crate::upstream::turns::{Nobody, Wish};
 
 /// Where a request goes, and what is known of it.
+#[derive(Clone, Copy)]
 pub(super) struct Order<'a> {
     pub(super) target: &'a Target,
     pub(super) mirror: Option<&'a Mirror>,
@@ -186,7 +187,12 @@ async fn attempts(
                 endpoint.count_failure();
                 count_failure(record, upstream, failure.error.reason);
                 let failed = Outcome::Failed(failure.error.reason);
-                record.judge(failed, took, began + took);
+                // That an idle connection has died says nothing of who answers the next one.
+                if failure.stale {
+                    worker.metrics.attempt(upstream.id, failed, took);
+                } else {
+                    record.judge(failed, took, began + took);
+                }
                 record.span(&AttemptEnd {
                     endpoint: &endpoint,
                     head: &sending.head,
@@ -277,10 +283,14 @@ async fn first_endpoint(
     if !endpoints.is_answered() {
         endpoints.answered_within(deadlines.connect).await;
     }
-    generation.pick_endpoint(target.upstream, wish).map_err(|_| {
+    generation.pick_endpoint(target.upstream, wish).map_err(|nobody| {
         // "There is none" is an answer; that nobody can tell is another thing.
         let unknown = endpoints.load().members.is_empty() && endpoints.is_failing();
-        Error::local(if unknown { Reason::DiscoveryFailed } else { Reason::NoEndpoint })
+        Error::local(match nobody {
+            Nobody::Empty if unknown => Reason::DiscoveryFailed,
+            Nobody::Empty => Reason::NoEndpoint,
+            Nobody::Down => Reason::NoHealthyEndpoint,
+        })
     })
 }
 

@@ -4,6 +4,7 @@
 
 mod affinity;
 mod attempt;
+mod breaker;
 mod deadline;
 pub(crate) mod entry;
 mod fault;
@@ -283,7 +284,7 @@ impl Connection {
                 record.send_to(target.upstream);
                 self.prepare(record, route, request, &client)?;
                 let order = Order { target, mirror: route.mirror.as_ref(), hop: &hop, client: &client, downstream };
-                let mut response = forward::forward(record, &order, request).await?;
+                let mut response = breaker::pass(record, &order, request).await?;
                 let hop = hop_by_hop::strip(response.headers_mut());
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     upgrade::keep_switch(response.headers_mut(), hop.upgrade);

@@ -36,6 +36,7 @@ use crate::telemetry::request_id::RequestId;
 use crate::telemetry::tap::Tapped;
 use crate::telemetry::trace_context::TraceContext;
 use crate::telemetry::traces::RequestSpan;
+use crate::upstream::breaker::Pass;
 use crate::upstream::limit::Permit;
 use crate::upstream::state::EndpointState;
 
@@ -63,7 +64,7 @@ pub(crate) struct Record {
     pub(crate) request_id: RequestId,
     /// The route that matched, by its position.
     pub(crate) route: Option<usize>,
-    upstream: Option<UpstreamId>,
+    upstream: Option<(UpstreamIndex, UpstreamId)>,
     pub(crate) upstream_name: Option<Arc<str>>,
     pub(crate) endpoint: Option<Arc<EndpointState>>,
     /// Where the client was going to, where the kernel redirected it.
@@ -94,6 +95,8 @@ pub(crate) struct Record {
     pub(crate) permit: Option<Permit>,
     /// The upstream's permit for this request's retries.
     pub(crate) retry_permit: Option<Permit>,
+    /// That of its circuit breaker.
+    pub(crate) pass: Option<Pass>,
     _in_flight: (RequestInFlight, Held),
 }
 
@@ -152,6 +155,7 @@ impl Record {
             admitted: SmallVec::new(),
             permit: None,
             retry_permit: None,
+            pass: None,
             _in_flight: (worker.begin_request(), worker.metrics.hold_listener(id, ListenerGauge::RequestsInFlight)),
             worker: worker.clone(),
             entry: entry.clone(),
@@ -160,9 +164,9 @@ impl Record {
     }
 
     /// The upstream is known; so much is true however the attempt ends.
-    pub(crate) fn send_to(&mut self, upstream: UpstreamIndex) {
-        let upstream = self.generation.snapshot.upstream(upstream);
-        self.upstream = Some(upstream.id);
+    pub(crate) fn send_to(&mut self, index: UpstreamIndex) {
+        let upstream = self.generation.snapshot.upstream(index);
+        self.upstream = Some((index, upstream.id));
         self.upstream_name = Some(upstream.state.name.clone());
     }
 
@@ -246,11 +250,23 @@ impl Record {
 
     /// It is known how the latest attempt ended.
     pub(crate) fn judge(&self, outcome: Outcome, took: Duration, now: Instant) {
-        if let Some(upstream) = self.upstream {
-            self.worker.metrics.attempt(upstream, outcome, took);
+        let Some((index, upstream)) = self.upstream else { return };
+        self.worker.metrics.attempt(upstream, outcome, took);
+        if let Some(endpoint) = &self.endpoint {
+            let judge = self.generation.snapshot.upstream(index).judge();
+            judge.attempt_ended(endpoint, outcome.class(), took, now.into());
         }
-        if let (Some(endpoint), Some(failed)) = (&self.endpoint, outcome.class().is_failure()) {
-            endpoint.observe(took, failed, now.into());
+    }
+
+    /// It is known how the request ended, with its retries; or, with gRPC, that its trailers will say so.
+    pub(crate) fn request_ended(&mut self, outcome: Result<&Response<Body>, Reason>, now: Instant) {
+        match outcome {
+            Err(reason) => self.tell_breaker(Outcome::Failed(reason), now),
+            Ok(_) if self.unjudged.is_some() => {}
+            Ok(response) => {
+                let grpc = if self.grpc { grpc_status(response.headers()) } else { None };
+                self.tell_breaker(Outcome::Answered { status: response.status().as_u16(), grpc }, now);
+            }
         }
     }
 
@@ -302,6 +318,13 @@ impl Record {
         }
     }
 
+    fn tell_breaker(&mut self, outcome: Outcome, now: Instant) {
+        let (Some(pass), Some((index, _))) = (self.pass.take(), self.upstream) else { return };
+        let took = self.first_byte.unwrap_or(now).saturating_duration_since(self.received);
+        let judge = self.generation.snapshot.upstream(index).judge();
+        judge.request_ended(pass, self.endpoint.as_deref(), outcome.class(), took, now.into());
+    }
+
     /// The response's head is there.
     pub(crate) fn answered(&mut self, code: StatusCode, headers: &HeaderMap) {
         self.code = code;
@@ -324,7 +347,9 @@ impl Record {
         }
         if let Some(took) = self.unjudged.take() {
             let answered = Outcome::Answered { status: self.code.as_u16(), grpc: self.grpc_code };
-            self.judge(self.reason.map_or(answered, Outcome::Failed), took, Instant::now());
+            let (outcome, now) = (self.reason.map_or(answered, Outcome::Failed), Instant::now());
+            self.judge(outcome, took, now);
+            self.tell_breaker(outcome, now);
         }
         let total = self.received.elapsed();
         let bytes_in = self.bytes_in + self.downstream.as_ref().map_or(0, |downstream| downstream.bytes_in());
@@ -336,7 +361,7 @@ impl Record {
         let grpc = self.grpc.then_some(self.grpc_code).flatten();
         let key = RequestKey {
             route,
-            upstream: self.upstream,
+            upstream: self.upstream.map(|(_, id)| id),
             method: MethodLabel::from(&self.method),
             code,
             grpc,
@@ -347,7 +372,7 @@ impl Record {
             .is_recorded()
             .then(|| Exemplar::new(self.trace.trace_id(), self.worker.clock.unix((self.received + total).into_std())));
         self.worker.metrics.request(&key, total, (bytes_in, self.bytes_out), exemplar.flatten());
-        if let Some(upstream) = self.upstream {
+        if let Some((_, upstream)) = self.upstream {
             self.worker.metrics.count_upstream(upstream, UpstreamCounter::SentBytes, bytes_in);
             self.worker.metrics.count_upstream(upstream, UpstreamCounter::ReceivedBytes, self.bytes_out);
         }

@@ -10,6 +10,7 @@ pub(crate) use connect::{OwnAddresses, connect};
 pub(crate) use http1::{Answer, Attempt, Failure};
 pub(crate) use http2::join_cookies;
 pub(crate) use pool::{Checkout, Negotiated, PoolCounts, Pools, Wanted};
+pub(crate) use tls::secure;
 
 use std::time::Duration;
 

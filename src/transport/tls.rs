@@ -11,17 +11,17 @@ use crate::runtime::stream::Stream;
 use crate::runtime::tls_stream::TlsStream;
 
 /// A connection to an endpoint that is who it should be.
-pub(super) struct Secured {
-    pub(super) stream: Stream,
+pub(crate) struct Secured {
+    pub(crate) stream: Stream,
     /// The endpoint has chosen HTTP/2.
-    pub(super) http2: bool,
+    pub(crate) http2: bool,
 }
 
 /// Shakes hands before `until`.
 ///
 /// # Errors
 /// `tls_error`, or `connect_timeout`.
-pub(super) async fn secure(
+pub(crate) async fn secure(
     stream: Stream,
     tls: &ClientTls,
     offer: Offer,

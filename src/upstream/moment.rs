@@ -18,6 +18,11 @@ impl Moment {
         self.0
     }
 
+    /// Later by so much.
+    pub(crate) fn after(self, span: Duration) -> Self {
+        Moment(self.0.saturating_add(micros(span)))
+    }
+
     /// How long after `earlier` this is; nothing where it is not.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))

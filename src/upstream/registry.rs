@@ -42,6 +42,7 @@ impl Registry {
         };
         state.set_slow_start(upstream.balancing.slow_start);
         state.budget.set(upstream.retry_budget);
+        state.set_initially_down(upstream.health.as_ref().is_some_and(|health| !health.initially_up));
         let same = known.filter(|known| known.source == upstream.source);
         if let Some(endpoints) = same.and_then(|known| known.endpoints.upgrade()) {
             endpoints.set_on_empty(upstream.on_empty);

@@ -8,8 +8,12 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 pub(crate) enum Objection {
     /// Its check says that it is down.
     Down = 1,
+    /// It has failed too often.
+    Ejected = 2,
     /// It gets less than its share for a while.
-    Warming = 2,
+    Warming = 4,
+    /// It would be ejected, if ejection did more than count.
+    Shadowed = 8,
 }
 
 /// All objections to one endpoint. None, mostly.

@@ -2,19 +2,22 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::breaker::Breaker;
 use super::budget::Budget;
-
+use super::ejection::{Causes, Ejection};
+use super::health::Health;
 use super::latency::Latency;
 use super::limit::Limit;
 use super::moment::{Moment, micros};
 use super::quantile::Latencies;
 use super::standing::{Objection, Standing};
+use super::window::Window;
 use crate::config::model::{EndpointAddress, UpstreamLimits, UpstreamProtocol};
 
 /// What an endpoint gets of its share when its slow start begins. Envoy's 10 %.
@@ -38,6 +41,16 @@ pub(crate) struct UpstreamState {
     pub(crate) budget: Budget,
     /// How long its answers take; kept only where a hedge asks for it.
     pub(crate) latencies: Latencies,
+    pub(crate) breaker: Arc<Breaker>,
+    /// Checks that have passed, and that have failed.
+    pub(crate) checks: (AtomicU64, AtomicU64),
+    /// A new endpoint is down until its first check has passed.
+    initially_down: AtomicBool,
+    pub(crate) ejections: Causes,
+    /// Somebody decides whether an endpoint is ejected.
+    pub(super) ejecting: AtomicBool,
+    /// When success rates were last compared.
+    compared: AtomicU64,
     /// Rises with every change of an endpoint's standing.
     pub(super) changes: AtomicU64,
     /// Microseconds over which a new endpoint's share grows; 0: it has it at once.
@@ -65,6 +78,14 @@ pub(crate) struct EndpointState {
     pub(super) standing: Standing,
     /// How long it takes.
     pub(crate) latency: Latency,
+    /// What its checks came to.
+    pub(crate) health: Health,
+    /// What its attempts came to.
+    pub(crate) ejection: Ejection,
+    /// Failed requests that do not count for the breaker yet.
+    pub(super) held: AtomicU16,
+    /// What the breaker has counted of it.
+    pub(super) counted: Window,
     /// Since when its share grows, and over how many microseconds.
     warming: (AtomicU64, AtomicU64),
     in_flight: AtomicU32,
@@ -83,6 +104,10 @@ impl EndpointState {
             address,
             standing: Standing::default(),
             latency: Latency::default(),
+            health: Health::default(),
+            ejection: Ejection::default(),
+            held: AtomicU16::new(0),
+            counted: Window::default(),
             warming: (AtomicU64::new(0), AtomicU64::new(0)),
             in_flight: AtomicU32::new(0),
             requests: AtomicU64::new(0),
@@ -99,16 +124,26 @@ impl EndpointState {
     }
 
     /// Every state that it can be in.
-    pub(crate) const WORDS: [&'static str; 2] = ["ready", "warming"];
+    pub(crate) const WORDS: [&'static str; 4] = ["ready", "warming", "ejected", "down"];
 
     /// The state that it is in, for people.
     pub(crate) fn word(&self) -> &'static str {
-        if self.standing.has(Objection::Warming) { "warming" } else { "ready" }
+        match () {
+            () if self.standing.has(Objection::Down) => "down",
+            () if self.standing.has(Objection::Ejected) => "ejected",
+            () if self.standing.has(Objection::Warming) => "warming",
+            () => "ready",
+        }
     }
 
     /// True where nothing but its being new speaks against it.
     pub(crate) fn is_available(&self) -> bool {
-        !self.standing.has(Objection::Down)
+        !self.standing.has(Objection::Down) && !self.standing.has(Objection::Ejected)
+    }
+
+    /// True where it is ejected, or would be.
+    pub(super) fn is_out(&self) -> bool {
+        self.standing.has(Objection::Ejected) || self.standing.has(Objection::Shadowed)
     }
 
     /// From now on its share grows to what is due.
@@ -130,7 +165,7 @@ impl EndpointState {
 
     /// An attempt has ended after so long. One that failed tells nothing of how long answers take, but must not look
     /// quick.
-    pub(crate) fn observe(&self, took: Duration, failed: bool, now: Moment) {
+    pub(super) fn observe(&self, took: Duration, failed: bool, now: Moment) {
         self.latency.observe(if failed { took.max(FAILURE_TAKES) } else { took }, now);
     }
 
@@ -188,6 +223,12 @@ impl UpstreamState {
             connections: Limit::new(limits.connections),
             requests: Limit::new(limits.requests),
             waiting: Limit::new(limits.waiting),
+            breaker: Arc::default(),
+            checks: (AtomicU64::new(0), AtomicU64::new(0)),
+            initially_down: AtomicBool::new(false),
+            ejections: Causes::default(),
+            ejecting: AtomicBool::new(false),
+            compared: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             slow_start: AtomicU64::new(0),
             retries: Limit::new(limits.retries),
@@ -205,6 +246,37 @@ impl UpstreamState {
         self.retries.set_max(limits.retries);
     }
 
+    /// What new endpoints are until their first check has ended.
+    pub(super) fn set_initially_down(&self, down: bool) {
+        self.initially_down.store(down, Relaxed);
+    }
+
+    /// From now on this speaks against the endpoint. True where it did not before.
+    pub(super) fn raise(&self, endpoint: &EndpointState, objection: Objection) -> bool {
+        let is_new = endpoint.standing.raise(objection);
+        if is_new {
+            self.changes.fetch_add(1, Relaxed);
+        }
+        is_new
+    }
+
+    /// This speaks against it no longer. True where it did.
+    pub(super) fn drop(&self, endpoint: &EndpointState, objection: Objection) -> bool {
+        let did = endpoint.standing.drop(objection);
+        if did {
+            self.changes.fetch_add(1, Relaxed);
+        }
+        did
+    }
+
+    pub(super) fn compared(&self) -> Moment {
+        Moment::from_micros(self.compared.load(Relaxed))
+    }
+
+    pub(super) fn set_compared(&self, now: Moment) {
+        self.compared.store(now.micros(), Relaxed);
+    }
+
     /// Over how long the share of endpoints grows that are new from now on.
     pub(super) fn set_slow_start(&self, over: Option<Duration>) {
         self.slow_start.store(over.map_or(0, micros), Relaxed);
@@ -213,6 +285,10 @@ impl UpstreamState {
     /// The memory of one endpoint, new where there is none.
     pub(crate) fn endpoint(&self, address: &EndpointAddress, now: Moment) -> Option<Arc<EndpointState>> {
         self.endpoints(std::iter::once(address), now).pop()
+    }
+
+    pub(super) fn slow_start(&self) -> Option<Duration> {
+        Some(self.slow_start.load(Relaxed)).filter(|micros| *micros > 0).map(Duration::from_micros)
     }
 
     /// The memory of each of these endpoints, new where there is none.
@@ -230,7 +306,9 @@ impl UpstreamState {
                 return state;
             }
             let state = Arc::new(EndpointState::new(address.clone()));
-            if let Some(slow_start) = slow_start {
+            if self.initially_down.load(Relaxed) {
+                state.standing.raise(Objection::Down);
+            } else if let Some(slow_start) = slow_start {
                 state.warm_up(Duration::from_micros(slow_start), now);
             }
             known.endpoints.insert(address.clone(), Arc::downgrade(&state));

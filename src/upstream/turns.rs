@@ -13,7 +13,7 @@ use super::hashing::mix;
 use super::moment::Moment;
 use super::standing::Objection;
 use super::state::EndpointState;
-use crate::config::model::{Balancing, LoadBalancer};
+use crate::config::model::Balancing;
 
 /// With so much more than its part of the endpoints, a zone still takes all of its requests. Envoy's 1.4.
 const ZONE_RESERVE: f64 = 1.4;
@@ -42,8 +42,7 @@ pub(crate) enum Nobody {
 pub(crate) struct Turns {
     endpoints: Arc<Endpoints>,
     set: Arc<EndpointSet>,
-    load_balancer: LoadBalancer,
-    zone: Option<String>,
+    balancing: Balancing,
     /// Of the proxy's own zone, where one is preferred.
     near: Option<Balancer>,
     /// Of all others.
@@ -58,6 +57,8 @@ struct Outlook {
     changes: u64,
     /// Share of the requests that the own zone can take.
     near: f64,
+    /// So few are left that ejections are disregarded.
+    panics: bool,
 }
 
 /// How much is put up with.
@@ -66,6 +67,7 @@ enum Leniency {
     None,
     Warming,
     Failed,
+    Ejected,
 }
 
 impl Turns {
@@ -73,22 +75,21 @@ impl Turns {
     pub(crate) fn new(endpoints: Arc<Endpoints>, balancing: &Balancing, seed: u64) -> Self {
         let set = Arc::clone(&endpoints.load());
         let mut random = fastrand::Rng::with_seed(seed);
-        let (near, far) = balancers(&set, &balancing.load_balancer, balancing.zone.as_deref(), &mut random);
+        let (near, far) = balancers(&set, balancing, &mut random);
         Turns {
             endpoints,
             set,
-            load_balancer: balancing.load_balancer.clone(),
-            zone: balancing.zone.clone(),
+            balancing: balancing.clone(),
             near,
             far,
             random,
-            outlook: Outlook { changes: u64::MAX, near: 0.0 },
+            outlook: Outlook { changes: u64::MAX, near: 0.0, panics: false },
         }
     }
 
     /// True where it picks as this asks for.
     pub(crate) fn is_for(&self, balancing: &Balancing) -> bool {
-        self.load_balancer == balancing.load_balancer && self.zone == balancing.zone
+        self.balancing == *balancing
     }
 
     /// The next endpoint.
@@ -97,7 +98,7 @@ impl Turns {
         let key = wish.key.unwrap_or_else(|| self.random.u64(..));
         let picked = match self.choose(wish, key, Leniency::None) {
             Some(position) => position,
-            None => [Leniency::Warming, Leniency::Failed]
+            None => [Leniency::Warming, Leniency::Failed, Leniency::Ejected]
                 .into_iter()
                 .find_map(|leniency| self.choose(wish, key, leniency))
                 .ok_or_else(|| self.nobody())?,
@@ -107,9 +108,10 @@ impl Turns {
 
     fn choose(&mut self, wish: Wish<'_>, key: u64, leniency: Leniency) -> Option<usize> {
         let members = &self.set.members;
+        let panics = self.outlook.panics;
         let usable = |position: usize| {
             let state = &*members[position].state;
-            (state.standing.is_plain() || is_tolerable(state, wish.now, key, leniency))
+            (state.standing.is_plain() || is_tolerable(state, wish.now, key, leniency, panics))
                 && (leniency >= Leniency::Failed || !wish.failed.contains(&state.id))
         };
         let Some(near) = &mut self.near else { return self.far.pick(members, key, wish.now, usable) };
@@ -130,18 +132,30 @@ impl Turns {
         let set = self.endpoints.load();
         if !Arc::ptr_eq(&set, &self.set) {
             self.set = Arc::clone(&set);
-            (self.near, self.far) = balancers(&set, &self.load_balancer, self.zone.as_deref(), &mut self.random);
+            (self.near, self.far) = balancers(&set, &self.balancing, &mut self.random);
             self.outlook.changes = u64::MAX;
         }
         let changes = self.endpoints.upstream.changes.load(Relaxed);
         if changes != self.outlook.changes {
-            self.outlook = Outlook { changes, near: self.near_share() };
+            self.outlook = Outlook { changes, near: self.near_share(), panics: self.panics() };
         }
+    }
+
+    /// Ejection is a guess. Where it and what is down leave few, the guess is given up: better that some requests fail
+    /// than that all go to the last endpoints and take them down too.
+    fn panics(&self) -> bool {
+        let (all, left) = self
+            .set
+            .members
+            .iter()
+            .filter(|member| member.weight > 0)
+            .fold((0, 0), |(all, left), member| (all + 1, left + usize::from(member.state.is_available())));
+        (left as f64) < f64::from(all) * self.balancing.panic_ratio
     }
 
     /// The part of its endpoints that the own zone has left, and what they can take beyond it.
     fn near_share(&self) -> f64 {
-        let Some(zone) = &self.zone else { return 0.0 };
+        let Some(zone) = &self.balancing.zone else { return 0.0 };
         let weight = |available: bool| {
             let members = self.set.members.iter().filter(|member| !available || member.state.is_available());
             members.map(|member| f64::from(Part::In(zone).weight(member))).sum::<f64>()
@@ -151,24 +165,20 @@ impl Turns {
     }
 }
 
-fn balancers(
-    set: &EndpointSet,
-    kind: &LoadBalancer,
-    zone: Option<&str>,
-    random: &mut fastrand::Rng,
-) -> (Option<Balancer>, Balancer) {
-    match zone {
-        None => (None, Balancer::new(kind, Part::All, set, random.u64(..))),
-        Some(zone) => {
-            let near = Balancer::new(kind, Part::In(zone), set, random.u64(..));
-            (Some(near), Balancer::new(kind, Part::OutOf(zone), set, random.u64(..)))
-        }
+fn balancers(set: &EndpointSet, balancing: &Balancing, random: &mut fastrand::Rng) -> (Option<Balancer>, Balancer) {
+    let mut balancer = |part| Balancer::new(&balancing.load_balancer, part, set, random.u64(..));
+    match balancing.zone.as_deref() {
+        None => (None, balancer(Part::All)),
+        Some(zone) => (Some(balancer(Part::In(zone))), balancer(Part::OutOf(zone))),
     }
 }
 
 /// Whether what speaks against an endpoint can be put up with.
-fn is_tolerable(state: &EndpointState, now: Moment, key: u64, leniency: Leniency) -> bool {
+fn is_tolerable(state: &EndpointState, now: Moment, key: u64, leniency: Leniency, panics: bool) -> bool {
     if state.standing.has(Objection::Down) {
+        return false;
+    }
+    if state.standing.has(Objection::Ejected) && !panics && leniency < Leniency::Ejected {
         return false;
     }
     if leniency >= Leniency::Warming || !state.standing.has(Objection::Warming) {
@@ -193,7 +203,7 @@ mod tests {
     use super::super::endpoints::Discovered;
     use super::super::state::UpstreamState;
     use super::*;
-    use crate::config::model::{EndpointAddress, HashKey, OnEmpty, UpstreamLimits};
+    use crate::config::model::{EndpointAddress, HashKey, LoadBalancer, OnEmpty, UpstreamLimits};
 
     const KINDS: [LoadBalancer; 5] = [
         LoadBalancer::RoundRobin,
@@ -223,7 +233,13 @@ mod tests {
     }
 
     fn balancing(kind: &LoadBalancer, zone: Option<&str>) -> Balancing {
-        Balancing { load_balancer: kind.clone(), zone: zone.map(str::to_owned), slow_start: None }
+        Balancing {
+            load_balancer: kind.clone(),
+            zone: zone.map(str::to_owned),
+            slow_start: None,
+            slow_return: None,
+            panic_ratio: 0.5,
+        }
     }
 
     fn state(endpoints: &Endpoints, position: usize) -> Arc<EndpointState> {
@@ -232,8 +248,11 @@ mod tests {
 
     /// A check says so.
     fn set_down(endpoints: &Endpoints, position: usize) {
-        state(endpoints, position).standing.raise(Objection::Down);
-        endpoints.upstream.changes.fetch_add(1, Relaxed);
+        endpoints.upstream.raise(&state(endpoints, position), Objection::Down);
+    }
+
+    fn eject(endpoints: &Endpoints, position: usize) {
+        endpoints.upstream.raise(&state(endpoints, position), Objection::Ejected);
     }
 
     /// What share each endpoint gets.
@@ -285,6 +304,25 @@ mod tests {
             assert_eq!(turns.pick(wish).err(), Some(Nobody::Down));
             publish(&endpoints, &[]);
             assert_eq!(turns.pick(wish).err(), Some(Nobody::Empty));
+        }
+    }
+
+    #[test]
+    fn one_that_is_ejected_gets_nothing_until_too_few_are_left() {
+        for kind in &KINDS {
+            let endpoints = endpoints(&[(1, None); 4]);
+            let mut turns = Turns::new(endpoints.clone(), &balancing(kind, None), 7);
+            eject(&endpoints, 0);
+            about(&shares(&mut turns, &[], now()), &[0.0, 0.333, 0.333, 0.333], kind);
+            eject(&endpoints, 1);
+            about(&shares(&mut turns, &[], now()), &[0.0, 0.0, 0.5, 0.5], kind);
+            set_down(&endpoints, 2);
+            about(&shares(&mut turns, &[], now()), &[0.333, 0.333, 0.0, 0.333], kind);
+            set_down(&endpoints, 3);
+            about(&shares(&mut turns, &[], now()), &[0.5, 0.5, 0.0, 0.0], kind);
+            let mut unmoved =
+                Turns::new(endpoints.clone(), &Balancing { panic_ratio: 0.0, ..balancing(kind, None) }, 7);
+            about(&shares(&mut unmoved, &[], now()), &[0.5, 0.5, 0.0, 0.0], kind);
         }
     }
 

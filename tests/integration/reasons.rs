@@ -1,6 +1,7 @@
 //! The table of reasons: each word with its status in HTTP and gRPC, in the reply, the log and the metric.
 //!
-//! Not here: `internal`, a bug by definition, and `no_endpoint`, for static endpoints that get nothing are refused at start.
+//! Not here: `internal`, a bug by definition; `no_endpoint`, for static endpoints that get nothing are refused at start;
+//! `breaker_open` and `no_healthy_endpoint`, which have files of their own.
 
 use std::time::Duration;
 

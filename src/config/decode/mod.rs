@@ -172,14 +172,11 @@ impl<'t> Decoder<'_, 't> {
         self.push(finding);
     }
 
-    fn unknown_word(self, node: NodeId, word: &str, name: &str, variants: &'static [&'static str]) -> Error {
+    fn unknown_word(self, node: NodeId, word: &str, variants: &'static [&'static str]) -> Error {
         let expected = listed(variants.iter().copied(), "or");
         let written = self.context.tree.written(node);
         let finding = if node == self.node && is_hidden(written) {
             Finding::error("invalid-value", node, format!("what {} holds is not {expected}", quote(written)))
-        } else if later::words(name).contains(&word) {
-            let finding = Finding::error("not-yet", node, format!("{} {}", quote(word), later::SENTENCE));
-            finding.hint(format!("it can be {expected}"))
         } else {
             Finding::error("invalid-value", node, format!("unknown value {}", quote(word)))
                 .maybe_hint(did_you_mean(word, variants))
@@ -292,7 +289,7 @@ impl<'de, 't: 'de> Deserializer<'de> for Decoder<'_, 't> {
             Some(variant) => visitor
                 .visit_enum(Variant { name: variant, content: self.at(content) })
                 .map_err(|error| self.record(error)),
-            None => Err(self.unknown_word(word_node, &word, name, variants)),
+            None => Err(self.unknown_word(word_node, &word, variants)),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod consul;
 mod dns;
+mod judging;
 mod overload;
 mod retries;
 mod yaml;
@@ -286,8 +287,11 @@ impl Long<'_> {
         map([
             ("protocol", self.of(defaults.map(|defaults| &defaults.protocol), "auto")),
             ("load_balancer", self.of(defaults.map(|defaults| &defaults.load_balancer), "round_robin")),
-            ("slow_start", self.of(defaults.map(|defaults| &defaults.slow_start), "none")),
+            ("slow_start", self.slow_start([None, defaults.map(|defaults| &defaults.slow_start)])),
             ("prefer_zone", self.of(defaults.map(|defaults| &defaults.prefer_zone), "false")),
+            ("ejection", self.ejection([None, defaults.map(|defaults| &defaults.ejection)])),
+            ("circuit_breaker", self.circuit_breaker([None, defaults.map(|defaults| &defaults.circuit_breaker)])),
+            ("health", self.health([None, defaults.map(|defaults| &defaults.health)])),
             ("timeouts", self.timeouts(None, defaults.and_then(|defaults| defaults.timeouts.get()))),
             ("limits", self.limits(None, defaults.and_then(|defaults| defaults.limits.get()))),
             ("on_empty", self.on_empty(None, defaults.map(|defaults| &defaults.on_empty))),
@@ -354,12 +358,21 @@ impl Long<'_> {
             ),
             (
                 "slow_start",
-                self.first(long.map(|long| &long.slow_start), defaults.map(|defaults| &defaults.slow_start), "none"),
+                self.slow_start([long.map(|long| &long.slow_start), defaults.map(|defaults| &defaults.slow_start)]),
             ),
             (
                 "prefer_zone",
                 self.first(long.map(|long| &long.prefer_zone), defaults.map(|defaults| &defaults.prefer_zone), "false"),
             ),
+            ("ejection", self.ejection([long.map(|long| &long.ejection), defaults.map(|defaults| &defaults.ejection)])),
+            (
+                "circuit_breaker",
+                self.circuit_breaker([
+                    long.map(|long| &long.circuit_breaker),
+                    defaults.map(|defaults| &defaults.circuit_breaker),
+                ]),
+            ),
+            ("health", self.health([long.map(|long| &long.health), defaults.map(|defaults| &defaults.health)])),
             (
                 "timeouts",
                 self.timeouts(

@@ -18,7 +18,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::Regex;
 
-pub use self::endpoints::{Balancing, HashKey, LoadBalancer};
+pub use self::endpoints::{Balancing, CircuitBreaker, Ejection, Fallback, HashKey, HealthCheck, LoadBalancer, Probe};
 use super::template::Template;
 pub use consul::{
     AgentAddress, Consul, ConsulConsistency, ConsulSource, ConsulTarget, OnEmpty, Passing, Register, RegisterCheck,
@@ -472,6 +472,12 @@ pub struct Upstream {
     pub retries: Retries,
     /// How many of them there may be.
     pub retry_budget: RetryBudget,
+    /// When one of them is left out for a while.
+    pub ejection: Option<Ejection>,
+    /// When it gets no requests for a while.
+    pub circuit_breaker: Option<CircuitBreaker>,
+    /// How its endpoints are asked how they are.
+    pub health: Option<HealthCheck>,
 }
 
 /// Where endpoints come from.

@@ -7,6 +7,8 @@
 pub(crate) mod balancing;
 pub(crate) mod consul;
 pub(crate) mod dns;
+pub(crate) mod health;
+pub(crate) mod judging;
 pub(crate) mod listener;
 pub(crate) mod overload;
 pub(crate) mod retries;

@@ -6,6 +6,8 @@ use serde::Deserialize;
 use super::balancing::LoadBalancer;
 use super::consul::{ConsulForm, OnEmptyForm};
 use super::dns::DnsForm;
+use super::health::HealthForm;
+use super::judging::{CircuitBreakerForm, EjectionForm};
 use super::retries::Retries;
 use super::tls::UpstreamTls;
 use crate::config::dns_form::ServiceName;
@@ -59,6 +61,12 @@ pub(crate) struct UpstreamLong {
     pub(crate) prefer_zone: Given<Flag>,
     /// TLS to its endpoints.
     pub(crate) tls: Given<UpstreamTls>,
+    /// When an endpoint is left out for a while. Default: after five connect or gateway failures in a row.
+    pub(crate) ejection: Given<EjectionForm>,
+    /// When the upstream gets no requests for a while. Default `none`.
+    pub(crate) circuit_breaker: Given<CircuitBreakerForm>,
+    /// How endpoints are asked how they are. Default `none`: not at all.
+    pub(crate) health: Given<HealthForm>,
     /// How long things may take.
     pub(crate) timeouts: Given<Timeouts>,
     /// How much there may be at once.
@@ -81,6 +89,12 @@ pub(crate) struct Defaults {
     pub(crate) slow_start: Given<OrNone<Period>>,
     /// Endpoints of the proxy's own `zone` come first. Default false.
     pub(crate) prefer_zone: Given<Flag>,
+    /// When an endpoint is left out for a while.
+    pub(crate) ejection: Given<EjectionForm>,
+    /// When an upstream gets no requests for a while. Default `none`.
+    pub(crate) circuit_breaker: Given<CircuitBreakerForm>,
+    /// How endpoints are asked how they are. Default `none`: not at all.
+    pub(crate) health: Given<HealthForm>,
     /// How long things may take.
     pub(crate) timeouts: Given<Timeouts>,
     /// How much there may be at once.

@@ -3,8 +3,9 @@
 use http::HeaderName;
 
 use super::Validator;
+use crate::config::builtin;
 use crate::config::given::Given;
-use crate::config::model::{Balancing, HashKey, LoadBalancer};
+use crate::config::model::{Balancing, Ejection, HashKey, LoadBalancer};
 use crate::config::raw::balancing as raw;
 use crate::config::raw::upstream::UpstreamLong;
 use crate::config::tree::NodeId;
@@ -12,11 +13,13 @@ use crate::config::units::Text;
 
 impl Validator<'_> {
     /// What the upstream says over what the defaults say.
-    pub(super) fn balancing(&mut self, long: Option<&UpstreamLong>) -> Balancing {
+    pub(super) fn balancing(&mut self, long: Option<&UpstreamLong>, ejection: Option<&Ejection>) -> Balancing {
         let defaults = self.raw.defaults.get();
         let load_balancer = [long.map(|long| &long.load_balancer), defaults.map(|defaults| &defaults.load_balancer)];
         let slow_start = [long.map(|long| &long.slow_start), defaults.map(|defaults| &defaults.slow_start)];
         let prefer_zone = [long.map(|long| &long.prefer_zone), defaults.map(|defaults| &defaults.prefer_zone)];
+        let slow_start =
+            slow_start.into_iter().flatten().find_map(Given::get).map(|period| period.0.map(|period| period.0));
         let load_balancer = load_balancer.into_iter().flatten().find_map(Given::spanned);
         Balancing {
             load_balancer: load_balancer
@@ -26,7 +29,9 @@ impl Validator<'_> {
                 .flatten()
                 .find_map(Given::spanned)
                 .and_then(|prefer| if prefer.value.0 { self.own_zone(prefer.node) } else { None }),
-            slow_start: slow_start.into_iter().flatten().find_map(Given::get).and_then(|period| period.0).map(|p| p.0),
+            slow_start: slow_start.flatten(),
+            slow_return: slow_start.unwrap_or(Some(builtin::SLOW_RETURN)),
+            panic_ratio: ejection.map_or(0.0, |ejection| ejection.panic_ratio),
         }
     }
 

@@ -143,6 +143,10 @@ impl<'a> Validator<'a> {
             timeouts: TimeoutOverrides::default(),
             deadline_header: None,
             retries: RetryOverrides::default(),
+            rate_limit: None,
+            concurrency: None,
+            mirror: None,
+            fault: None,
         }
     }
 

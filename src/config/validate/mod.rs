@@ -10,6 +10,9 @@ mod consul;
 mod coverage;
 mod dns;
 mod headers;
+mod health;
+mod judging;
+mod layers;
 mod listeners;
 mod matches;
 mod names;
@@ -37,6 +40,7 @@ use super::short_form::ShortUpstream;
 use super::text::quote;
 use super::tree::{NodeId, Tree};
 use addresses::Addresses;
+use judging::WrittenFallback;
 use patterns::Patterns;
 
 pub(crate) use listeners::default_direction;
@@ -69,6 +73,7 @@ pub(crate) fn validate(
         by_source: HashMap::new(),
         unreadable: HashSet::new(),
         used: HashSet::new(),
+        fallbacks: Vec::new(),
         unresolved: false,
         files: Vec::new(),
         default_deadline_header: None,
@@ -84,6 +89,7 @@ pub(crate) fn validate(
     let admin = validator.admin();
     let metrics = validator.metrics(metrics);
     let listeners = validator.listeners();
+    validator.resolve_fallbacks();
     validator.unused_upstreams();
     validator.loops();
     let config = Config {
@@ -116,6 +122,8 @@ struct Validator<'a> {
     /// Names of upstreams that are there but cannot be read: naming them is no second mistake.
     unreadable: HashSet<&'a str>,
     used: HashSet<UpstreamIndex>,
+    /// Not resolved yet: an upstream may be named before it is written.
+    fallbacks: Vec<WrittenFallback>,
     /// Whether something names an upstream that is not there.
     unresolved: bool,
     files: Vec<NamedFile>,

@@ -189,7 +189,7 @@ impl<'a> Validator<'a> {
         }
     }
 
-    fn respond(&mut self, respond: &raw::Respond) -> Respond {
+    pub(super) fn respond(&mut self, respond: &raw::Respond) -> Respond {
         let status =
             respond.status.get().and_then(|status| u16::try_from(status.0).ok()).unwrap_or(builtin::RESPOND_STATUS);
         if let Some(body) = respond.body.spanned()

@@ -350,7 +350,10 @@ impl<'a> Validator<'a> {
     }
 
     fn upstream(&mut self, name: String, source: EndpointSource, long: Option<&raw::UpstreamLong>) -> Upstream {
-        let balancing = self.balancing(long);
+        let ejection = self.ejection(long);
+        let balancing = self.balancing(long, ejection.as_ref());
+        let circuit_breaker = self.circuit_breaker(long);
+        let health = self.health(long);
         let raw = self.raw;
         let defaults = raw.defaults.get();
         let deadline_header = long.and_then(|long| self.deadline_header(&long.timeouts));
@@ -380,6 +383,9 @@ impl<'a> Validator<'a> {
             deadline_header: deadline_header.unwrap_or_else(|| self.default_deadline_header.clone()),
             retries,
             retry_budget,
+            ejection,
+            circuit_breaker,
+            health,
         }
     }
 }

@@ -85,6 +85,23 @@ pub struct UpstreamFacts {
     pub retry_budget_balance: f64,
     /// Attempts per request.
     pub amplification: f64,
+    /// How often endpoints were ejected, by cause.
+    pub ejections: [(&'static str, u64); 3],
+    /// Active health checks that have passed, and that have failed; `None` where there are none.
+    pub health_checks: Option<(u64, u64)>,
+    /// Its circuit breaker, where it has one.
+    pub breaker: Option<BreakerFacts>,
+}
+
+/// An upstream's circuit breaker.
+#[derive(Debug, Clone, Copy)]
+pub struct BreakerFacts {
+    /// Each state, and whether it is this one.
+    pub states: [(&'static str, bool); 3],
+    /// How often it has opened.
+    pub opened: u64,
+    /// Requests that it has refused.
+    pub refused: u64,
 }
 
 /// A certificate's end.
@@ -243,6 +260,7 @@ impl Collector for Proxy {
         let ends = latest.scrape.certificates.iter();
         let ends = ends.map(|end| family::CERTIFICATE_NOT_AFTER.sample(&[&end.file], end.not_after as f64));
         families.push(family::CERTIFICATE_NOT_AFTER.of(ends.collect()));
+        families.extend(self.resilience(&latest.scrape.upstreams));
         families.extend(self.discoveries(&latest.scrape.discoveries));
         families.push(single(&family::ACCESS_LOG_LINES_DROPPED, &[], latest.scrape.access_log_lines_dropped as f64));
         let spans = latest.scrape.spans;
@@ -294,6 +312,36 @@ impl Proxy {
             gauge(&family::RETRIES_IN_FLIGHT, |facts| facts.retries_in_flight as f64),
             gauge(&family::RETRY_BUDGET_BALANCE, |facts| facts.retry_budget_balance),
             gauge(&family::AMPLIFICATION, |facts| facts.amplification),
+        ]
+    }
+}
+
+impl Proxy {
+    fn resilience(&self, facts: &[UpstreamFacts]) -> [MetricFamily; 5] {
+        let names = self.state.names.tables();
+        let ejections = facts.iter().flat_map(|facts| {
+            let upstream = names.upstream(facts.upstream);
+            facts.ejections.map(|(cause, count)| family::EJECTIONS.sample(&[upstream, cause], count as f64))
+        });
+        let checks = facts.iter().filter_map(|facts| Some((names.upstream(facts.upstream), facts.health_checks?)));
+        let checks = checks.flat_map(|(upstream, (passed, failed))| {
+            [("passed", passed), ("failed", failed)]
+                .map(|(result, count)| family::HEALTH_CHECKS.sample(&[upstream, result], count as f64))
+        });
+        let breakers = || facts.iter().filter_map(|facts| Some((names.upstream(facts.upstream), facts.breaker?)));
+        let states = breakers().flat_map(|(upstream, breaker)| {
+            let sample = |(state, is)| family::BREAKER_STATE.sample(&[upstream, state], f64::from(u8::from(is)));
+            breaker.states.map(sample)
+        });
+        let counter = |family: &Family, value: fn(&BreakerFacts) -> u64| {
+            family.of(breakers().map(|(upstream, facts)| family.sample(&[upstream], value(&facts) as f64)).collect())
+        };
+        [
+            family::EJECTIONS.of(ejections.collect()),
+            family::HEALTH_CHECKS.of(checks.collect()),
+            family::BREAKER_STATE.of(states.collect()),
+            counter(&family::BREAKER_OPENED, |facts| facts.opened),
+            counter(&family::BREAKER_REFUSED, |facts| facts.refused),
         ]
     }
 }
@@ -369,6 +417,13 @@ mod tests {
                 retries_in_flight: 2,
                 retry_budget_balance: 10.0,
                 amplification: 1.5,
+                ejections: [("consecutive", 4), ("failure_ratio", 0), ("success_rate", 0)],
+                health_checks: Some((8, 1)),
+                breaker: Some(BreakerFacts {
+                    states: [("closed", false), ("open", true), ("half_open", false)],
+                    opened: 2,
+                    refused: 7,
+                }),
             }],
             discoveries: vec![DiscoveryFacts {
                 upstream,
@@ -414,6 +469,10 @@ mod tests {
             r#"outrigger_upstream_connections_idle{upstream="payments"} 3"#,
             r#"outrigger_tls_certificate_not_after_timestamp_seconds{file="tls.crt"} 1930003200"#,
             r#"outrigger_retry_amplification_ratio{upstream="payments"} 1.5"#,
+            r#"outrigger_endpoint_ejections_total{upstream="payments",cause="consecutive"} 4"#,
+            r#"outrigger_health_checks_total{upstream="payments",result="failed"} 1"#,
+            r#"outrigger_circuit_breaker_state{upstream="payments",state="open"} 1"#,
+            r#"outrigger_circuit_breaker_refused_total{upstream="payments"} 7"#,
             "outrigger_config_generation 7",
             "outrigger_config_last_reload_successful 1",
             "outrigger_config_generations_alive 2",

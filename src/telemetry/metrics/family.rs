@@ -102,6 +102,16 @@ families! {
         "Look-ups of an upstream's endpoints that failed.";
     DISCOVERY_UPDATES = Counter "outrigger_discovery_updates_total" ["upstream"]
         "Answers that changed an upstream's endpoints.";
+    EJECTIONS = Counter "outrigger_endpoint_ejections_total" ["upstream", "cause"]
+        "Endpoints that were ejected, or would have been where ejection is only shadowed.";
+    HEALTH_CHECKS = Counter "outrigger_health_checks_total" ["upstream", "result"]
+        "Active health checks of the upstream's endpoints; result is passed or failed.";
+    BREAKER_STATE = Gauge "outrigger_circuit_breaker_state" ["upstream", "state"]
+        "1 for the state that the upstream's circuit breaker is in: closed, open or half_open; else 0.";
+    BREAKER_OPENED = Counter "outrigger_circuit_breaker_opened_total" ["upstream"]
+        "Times that the upstream's circuit breaker has opened.";
+    BREAKER_REFUSED = Counter "outrigger_circuit_breaker_refused_total" ["upstream"]
+        "Requests that the upstream's circuit breaker has refused, or would have where it is only shadowed.";
     ACCESS_LOG_LINES_DROPPED = Counter "outrigger_access_log_lines_dropped_total" []
         "Access log lines lost because their target was slower than the requests, or refused them.";
     CERTIFICATE_NOT_AFTER = Gauge "outrigger_tls_certificate_not_after_timestamp_seconds" ["file"]

@@ -25,8 +25,8 @@ mod shard;
 pub use cells::{ListenerCounter, ListenerGauge, UpstreamCounter};
 pub use exemplar::Exemplar;
 pub use exporter::{
-    CONTENT_TYPE, CertificateEnd, ConcurrencyFacts, ConfigFacts, DiscoveryFacts, EndpointCount, Exporter, Scrape,
-    SpanCounts, UpstreamFacts,
+    BreakerFacts, CONTENT_TYPE, CertificateEnd, ConcurrencyFacts, ConfigFacts, DiscoveryFacts, EndpointCount, Exporter,
+    Scrape, SpanCounts, UpstreamFacts,
 };
 pub use family::{FAMILIES, Family, Kind};
 pub use key::{MethodLabel, RequestKey};

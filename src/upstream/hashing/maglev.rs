@@ -10,6 +10,9 @@ use super::{hash, mix};
 /// Places. A prime, so that every list visits all of them; 65,537 is the paper's and Envoy's. 256 KiB.
 const PLACES: usize = 65_537;
 
+/// Places that a key tries before it goes on from one to the next.
+const LEAPS: u32 = 8;
+
 const FREE: u32 = u32::MAX;
 
 /// A table, made once for a set of endpoints and shared by the workers.
@@ -49,9 +52,18 @@ impl Maglev {
         Maglev { circle, endpoints: endpoints.len() }
     }
 
-    /// The position that a key belongs to, or the next that is usable.
+    /// The position that a key belongs to. Where that is not usable, the key tries other places: neighbours follow each
+    /// other too regularly for an endpoint's keys to be spread evenly among the others.
     pub(crate) fn pick(&self, key: u64, usable: impl Fn(usize) -> bool) -> Option<usize> {
-        self.circle.walk((key % PLACES as u64) as usize, self.endpoints, usable)
+        let mut place = key;
+        for _ in 0..LEAPS {
+            let position = *self.circle.0.get((place % PLACES as u64) as usize)? as usize;
+            if usable(position) {
+                return Some(position);
+            }
+            place = mix(place.wrapping_add(1));
+        }
+        self.circle.walk((place % PLACES as u64) as usize, self.endpoints, usable)
     }
 }
 

@@ -1,0 +1,48 @@
+//! The circuit breaker before an upstream, and what stands in for the upstream while it is open.
+
+use http::{Request, Response};
+use tokio::time::Instant;
+
+use super::forward::{Order, forward};
+use super::record::Record;
+use super::reply;
+use crate::body::Body;
+use crate::error::{Error, Reason};
+use crate::snapshot::Fallback;
+
+/// Sends the request to the order's upstream, or where its breaker sends it.
+pub(super) async fn pass(
+    record: &mut Record,
+    order: &Order<'_>,
+    request: &mut Request<Body>,
+) -> Result<Response<Body>, Error> {
+    let generation = record.generation().clone();
+    let upstream = generation.snapshot.upstream(order.target.upstream);
+    let Some(breaker) = &upstream.breaker else {
+        return forward(record, order, request).await;
+    };
+    let target = match upstream.judge().admit(Instant::now().into()) {
+        Ok(pass) => {
+            record.pass = pass;
+            order.target
+        }
+        Err(wait) => {
+            let open = |wait| Error::local(Reason::BreakerOpen).retry_after(wait);
+            let fallback = match &breaker.fallback {
+                Fallback::Refuse => return Err(open(wait)),
+                Fallback::Respond(answer) => {
+                    return Ok(reply::fixed(answer.status, &answer.body, &answer.content_type));
+                }
+                Fallback::Upstream(fallback) => fallback,
+            };
+            // Its own breaker holds, but not its fallback: a request goes one step aside, and not in circles.
+            record.send_to(fallback.upstream);
+            let judge = generation.snapshot.upstream(fallback.upstream).judge();
+            record.pass = judge.admit(Instant::now().into()).map_err(open)?;
+            fallback
+        }
+    };
+    let outcome = forward(record, &Order { target, ..*order }, request).await;
+    record.request_ended(outcome.as_ref().map_err(|error| error.reason), Instant::now());
+    outcome
+}
