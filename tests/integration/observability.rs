@@ -24,7 +24,7 @@ fn example(name: &str) -> PathBuf {
 /// Runs promtool to its end; it is to have nothing to say of what is on its standard input.
 #[track_caller]
 fn promtool(arguments: &[&str], input: &str) -> String {
-    needed("promtool", "promtool", &["prometheus"]);
+    needed("promtool", Command::new("promtool").arg("--version"), &["prometheus"]);
     let directory = Directory::new();
     let file = directory.write("input", input);
     let output = Command::new("promtool")
@@ -110,7 +110,7 @@ struct Prometheus {
 impl Prometheus {
     #[track_caller]
     fn start(target: std::net::SocketAddr) -> Self {
-        needed("prometheus", "prometheus", &["prometheus"]);
+        needed("prometheus", Command::new("prometheus").arg("--version"), &["prometheus"]);
         let directory = Directory::new();
         let config = format!(
             "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [{:?}, {:?}]\n\

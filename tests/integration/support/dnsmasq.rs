@@ -9,8 +9,8 @@ use rustix::process::Signal;
 
 use super::files::Directory;
 use super::process::Process;
+use super::tools::needed;
 use super::wait::within;
-use crate::peers::needed;
 
 const PORT: u16 = 5353;
 const START: Duration = Duration::from_secs(20);
@@ -27,7 +27,7 @@ impl Dnsmasq {
     #[track_caller]
     pub fn start(hosts: &str, records: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
-        needed("a nameserver", "dnsmasq", &["dnsmasq-base"]);
+        needed("a nameserver", Command::new("dnsmasq").arg("--version"), &["dnsmasq-base"]);
         // All of 127.0.0.0/8 is this machine, so each server has the same port at an address of its own.
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let process = std::process::id();
