@@ -52,6 +52,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "app",
             "config",
             "control",
+            "error",
             "listener",
             "reload",
             "runtime",
@@ -131,7 +132,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     // admission → error: who is refused, and why.
     ("admission", &["config", "error"]),
     // upstream → admission: the registry keeps limits, as it keeps upstreams, beyond a configuration.
-    ("upstream", &["admission", "config"]),
+    // upstream → outcome: breaker and ejection judge how attempts end.
+    ("upstream", &["admission", "config", "outcome"]),
     // transport → telemetry: a handshake that fails is worth a line, and a flood of them is not.
     ("transport", &["body", "config", "error", "http1", "identity", "runtime", "telemetry", "upstream"]),
     // The wire. http1 → route: what may stand in `Host` is one rule, in one place.

@@ -188,7 +188,7 @@ mod tests {
         "metrics: :9902",
         "metrics: none",
         "metrics: { address: 127.0.0.1:9902 }",
-        "metrics: { address: :1, probes: { app/readiness: \"http://127.0.0.1:80/\", x-a: 1, db: tcp://localhost:5432 } }",
+        "metrics: { address: :2, probes: { app/readiness: \"http://127.0.0.1:80/\", x-a: 1, db: tcp://localhost:5432 } }",
         "drain: { delay: 0s, timeout: 1m30s }",
         "telemetry: { log: { level: debug, format: text }, access_log: { path: /var/log/a.log, only: all, sample: 0.5 } }",
         "telemetry: { access_log: { path: none, sample: 1, format: json } }",
