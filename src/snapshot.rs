@@ -221,7 +221,7 @@ fn compile_upstream(
     Upstream {
         id: names.upstream(&upstream.name),
         endpoints,
-        is_discovered: matches!(upstream.source, EndpointSource::Consul(_)),
+        is_discovered: matches!(upstream.source, EndpointSource::Consul(_) | EndpointSource::Dns(_)),
         is_original: upstream.source == EndpointSource::Original,
         protocol: upstream.protocol,
         balancing: upstream.balancing.clone(),

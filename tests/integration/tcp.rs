@@ -69,9 +69,13 @@ fn what_cannot_be_passed_on_is_reset_and_counted() {
     first.fin();
     first.expect("bye");
     upstream.stop_accepting();
+    // Until the first is over, its place is taken.
+    eventually("the first is over", || {
+        proxy.metric("outrigger_requests_in_flight", &[("listener", "database")]) == 0.0
+    });
     let mut third = Client::connect(proxy.address("database"));
     assert_eq!(third.expect_end(), End::Reset);
-    assert!(proxy.metric("outrigger_requests_total", &[("reason", "connect_failure")]) >= 1.0);
+    proxy.metric_reaches("outrigger_requests_total", &[("reason", "connect_failure")], 1.0);
 }
 
 #[test]
