@@ -13,6 +13,7 @@ mod answer;
 mod audience;
 mod configuration;
 mod content;
+mod dashboard;
 mod door;
 mod events;
 mod pages;

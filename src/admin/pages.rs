@@ -4,7 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ALLOW, CACHE_CONTROL, HeaderName, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
@@ -12,6 +14,7 @@ use serde_json::{Value, json};
 use super::access::{Exposure, Way, judge};
 use super::answer::{Answer, data, failure, parameter, stream, text, wants_json};
 use super::configuration;
+use super::dashboard::{self, Asset};
 use super::events::Events;
 use super::probe;
 use super::tap::Taps;
@@ -64,6 +67,8 @@ enum What {
     Tap,
     Drain,
     Probe,
+    /// A file of the dashboard.
+    Asset(&'static Asset),
 }
 
 macro_rules! page {
@@ -80,7 +85,7 @@ macro_rules! page {
 }
 
 const PAGES: &[Page] = &[
-    page!(GET "/" Public, everywhere: false, Index, "this list"),
+    page!(GET "/" Public, everywhere: false, Index, "the dashboard, to browsers; else this list"),
     page!(GET "/livez" Public, everywhere: true, Livez, "200 while every worker turns its loop, else 503"),
     page!(GET "/readyz" Public, everywhere: true, Readyz, "200 from the end of the start until a drain begins, else 503; warnings"),
     page!(GET "/metrics" Numbers, everywhere: true, Metrics, "Prometheus' text format, or OpenMetrics with exemplars for who accepts it"),
@@ -122,6 +127,11 @@ impl Pages {
 
     fn choose<B: http_body::Body>(&self, way: Way, request: &Request<B>) -> Result<What, Denial> {
         let path = request.uri().path();
+        if way != Way::Metrics
+            && let Some(asset) = dashboard::asset(path)
+        {
+            return Ok(What::Asset(asset));
+        }
         let here: Vec<&Page> =
             PAGES.iter().filter(|page| page.is_at(path) && (way != Way::Metrics || page.everywhere)).collect();
         if here.is_empty() {
@@ -182,6 +192,7 @@ impl Pages {
                 What::Tap => self.tap(&request),
                 What::Drain => self.drain(&request).await,
                 What::Probe => self.probe(&request).await,
+                What::Asset(asset) => file(asset),
             }
         };
         let late = || failure(StatusCode::SERVICE_UNAVAILABLE, "the workers did not answer in time");
@@ -288,6 +299,9 @@ impl Denial {
 }
 
 fn index(request: &Request<Incoming>) -> Answer {
+    if wants_page(request) {
+        return file(&dashboard::PAGE);
+    }
     if wants_json(request) {
         let pages: Vec<Value> = PAGES
             .iter()
@@ -300,4 +314,17 @@ fn index(request: &Request<Incoming>) -> Answer {
         list.push_str(&format!("{:6} {:<17} {}\n", page.method.as_str(), page.path, page.about));
     }
     text("text/plain; charset=utf-8", list)
+}
+
+/// What browsers ask for, where the address does not say otherwise.
+fn wants_page<B>(request: &Request<B>) -> bool {
+    let mut accepted = request.headers().get_all(ACCEPT).iter();
+    parameter(request, "format").is_none()
+        && accepted.any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/html")))
+}
+
+fn file(asset: &Asset) -> Answer {
+    let mut answer = text(asset.content_type, asset.content.to_owned());
+    answer.headers_mut().insert(CONTENT_SECURITY_POLICY, dashboard::POLICY);
+    answer
 }

@@ -18,6 +18,7 @@ mod consul_queries;
 mod consul_register;
 mod consul_tls;
 mod consul_watch;
+mod dashboard;
 mod descriptors;
 mod dns_cases;
 mod dns_servers;

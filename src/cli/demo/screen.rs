@@ -48,6 +48,7 @@ impl<'o> Screen<'o> {
   curl -i http://{listener}/old       a redirect
 
 {look}
+  http://{admin}/                     the dashboard, in a browser
   curl http://{admin}/upstreams       endpoints, limits, connections
   curl http://{admin}/metrics         what Prometheus would read
   curl http://{admin}/config          the configuration in force

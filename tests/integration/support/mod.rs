@@ -3,6 +3,7 @@
 //! Raw peers ([`client`], [`upstream`]) are plain sockets and threads: they see and send exact bytes.
 //! [`h2`] has peers made of the `h2` crate, [`frames`] one that can send what that crate refuses to.
 
+pub mod browser;
 pub mod client;
 pub mod consul;
 pub mod dnsmasq;

@@ -1,0 +1,107 @@
+//! The dashboard in a real browser, before a proxy that carries traffic.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::browser::Browser;
+use crate::support::client::{Client, get};
+use crate::support::wait::eventually;
+use crate::support::{Proxy, Upstream};
+
+/// Requests, one after the other, for as long as it lives.
+struct Traffic {
+    on: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Traffic {
+    fn through(proxy: &Proxy, paths: &'static [&'static str]) -> Self {
+        let (on, address) = (Arc::new(AtomicBool::new(true)), proxy.address("inbound"));
+        let thread = std::thread::spawn({
+            let on = on.clone();
+            move || {
+                let mut client = Client::connect(address);
+                for path in paths.iter().cycle() {
+                    if !on.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    client.exchange(get(path));
+                    // A gentle load; the page shows one number a second.
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+        });
+        Traffic { on, thread: Some(thread) }
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        self.on.store(false, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[test]
+fn the_page_shows_what_happens_and_asks_nobody_else() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::start(
+        "listeners:\n  inbound:\n    address: \"127.0.0.1:0\"\n    routes:\n      - { match: { path: /gone }, upstream: gone }\n      - { match: { path: /pair }, upstream: pair }\n      - { match: { path: / }, upstream: app }\nupstreams:\n  app: \"@app\"\n  gone: \"127.0.0.1:1\"\n  pair: { static: [\"@app\", \"127.0.0.2:1\"], ejection: { for: 1h } }\n",
+        &[("@app", &upstream.address())],
+    );
+    let _traffic = Traffic::through(&proxy, &["/", "/pair", "/pair", "/gone"]);
+    let origin = format!("http://{}", proxy.admin());
+    let browser = Browser::start(1440, 1000);
+    browser.open(&format!("{origin}/"));
+
+    eventually("the rate is shown", || {
+        browser.text("[data-tile=Requests]").contains("/s") && !browser.text("[data-tile=Requests]").starts_with("0.0")
+    });
+    eventually("the route's numbers are shown", || browser.text("[data-route=app]").contains("100 %"));
+    eventually("the failing route's reason is shown", || browser.text("[data-route=gone]").contains("connect failure"));
+    eventually("why requests failed is shown", || !browser.text("[data-reason=connect_failure]").is_empty());
+    assert!(browser.text("[data-upstream=app]").contains(&upstream.address().to_string()));
+    let before = browser.text("[data-route=app] td:last-child");
+    eventually("the numbers move", || browser.text("[data-route=app] td:last-child") != before);
+    assert_eq!(browser.run("return document.querySelectorAll('.chart canvas').length"), 2);
+    assert_eq!(
+        browser.run("return document.documentElement.scrollWidth <= innerWidth"),
+        true,
+        "the page is wider than its window"
+    );
+
+    browser.click(".tap .right button:last-child");
+    eventually("the tap shows requests", || browser.text(".tap tbody").contains("GET app.test/"));
+    eventually("the endpoint that fails is shown as ejected", || {
+        browser.text("[data-upstream=pair] [data-endpoint='127.0.0.2:1']").contains("ejected")
+    });
+    std::fs::write(proxy.directory().join("outrigger.yaml"), "listeners: [").unwrap();
+    eventually("a configuration that was refused is shown", || {
+        browser.run("return !!document.querySelector('[data-refused]')") == true
+    });
+
+    let console = browser.console();
+    assert!(console.is_empty(), "{console:?}");
+    let foreign: Vec<String> = browser.requested().into_iter().filter(|url| !url.starts_with(&origin)).collect();
+    assert!(foreign.is_empty(), "{foreign:?}");
+}
+
+#[test]
+fn a_phone_shows_it_without_scrolling_sideways() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::before(upstream.address());
+    let _traffic = Traffic::through(&proxy, &["/"]);
+    let browser = Browser::start(1440, 1000);
+    browser.be_phone(390, 844);
+    browser.open(&format!("http://{}/", proxy.admin()));
+    eventually("the route is shown", || browser.text("[data-route=app]").contains("100 %"));
+    assert_eq!(
+        browser.run("return [innerWidth, document.documentElement.scrollWidth <= innerWidth]"),
+        json!([390, true])
+    );
+}
