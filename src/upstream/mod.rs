@@ -1,6 +1,6 @@
 //! Where requests go: upstreams, their endpoints, and what the proxy remembers of both.
 //!
-//! A balancer is one file here and one arm of [`balancer::Balancer`]; `turns` asks it. What attempts and requests came to
+//! A balancer is one file here and one arm of `balancer::Balancer`; `turns` asks it. What attempts and requests came to
 //! goes to `judge`, which knows the ejection of endpoints and the circuit breaker; both are machines without a clock.
 
 pub(crate) mod balancer;
