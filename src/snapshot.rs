@@ -15,10 +15,13 @@ use crate::config::model::{
 use crate::identity::{self, ClientTls, FileError, ServerTls};
 use crate::proxy::header_rules::Rules;
 use crate::route::Table;
+use crate::route::service::Called;
 use crate::telemetry::metrics::{ListenerId, Names, RouteId, UpstreamId};
 use crate::upstream::endpoints::Endpoints;
 use crate::upstream::judge::Judge;
+use crate::upstream::moment::Moment;
 use crate::upstream::registry::Registry;
+use crate::upstream::services::{Service, Services};
 use crate::upstream::state::UpstreamState;
 
 /// gRPC calls and event streams may be silent for longer than other messages, where nothing else was written.
@@ -115,15 +118,17 @@ pub(crate) struct Patience {
     pub(crate) stream_idle: Option<Duration>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Upstream {
     pub(crate) id: UpstreamId,
     pub(crate) state: Arc<UpstreamState>,
     pub(crate) endpoints: Arc<Endpoints>,
-    /// They come from a registry, and not from the file.
     /// Its endpoint is where the captured connection was going to.
     pub(crate) is_original: bool,
+    /// They come from a registry, and not from the file.
     pub(crate) is_discovered: bool,
+    /// It stands for services that are found when first called, and has no endpoints of its own.
+    pub(crate) on_demand: Option<Arc<OnDemand>>,
     pub(crate) protocol: UpstreamProtocol,
     pub(crate) balancing: Balancing,
     pub(crate) tls: Option<Arc<ClientTls>>,
@@ -132,15 +137,35 @@ pub(crate) struct Upstream {
     pub(crate) health: Option<HealthCheck>,
 }
 
-/// A circuit breaker's rules, and what stands in while it is open.
+/// Services that are found when first called.
 #[derive(Debug)]
+pub(crate) struct OnDemand {
+    /// Position among all of these: what workers remember of it stands there.
+    pub(crate) number: usize,
+    pub(crate) rules: model::OnDemand,
+    /// What each service is made from.
+    template: model::Upstream,
+    pub(crate) services: Arc<Services>,
+    registry: Arc<Registry>,
+}
+
+impl OnDemand {
+    /// The service, found anew where nobody knows it. `None` where there are too many.
+    pub(crate) fn find(&self, called: Called, now: Moment) -> Option<Arc<Service>> {
+        let Called { name, source } = called;
+        self.registry.find(&self.services, &self.template, &self.rules, &name, source, now)
+    }
+}
+
+/// A circuit breaker's rules, and what stands in while it is open.
+#[derive(Debug, Clone)]
 pub(crate) struct Breaker {
     pub(crate) policy: CircuitBreaker,
     pub(crate) fallback: Fallback,
 }
 
 /// What becomes of a request that an open breaker refuses.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Fallback {
     Refuse,
     Upstream(Box<Target>),
@@ -148,6 +173,23 @@ pub(crate) enum Fallback {
 }
 
 impl Upstream {
+    /// One of the services that this stands for.
+    pub(crate) fn serving(&self, service: &Service) -> Self {
+        Upstream {
+            state: service.state.clone(),
+            endpoints: service.endpoints.clone(),
+            is_discovered: true,
+            on_demand: None,
+            ..self.clone()
+        }
+    }
+
+    /// The services that this stands for now.
+    pub(crate) fn found(&self) -> impl Iterator<Item = Upstream> {
+        let known = self.on_demand.as_ref().map(|on_demand| on_demand.services.known()).unwrap_or_default();
+        known.into_iter().map(|service| self.serving(&service))
+    }
+
     /// What attempts and requests came to is told here.
     pub(crate) fn judge(&self) -> Judge<'_> {
         Judge {
@@ -168,13 +210,14 @@ impl Snapshot {
     pub(crate) fn compile(
         config: &model::Config,
         generation: u64,
-        registry: &Registry,
+        registry: &Arc<Registry>,
         identities: &identity::Store,
         names: &Names,
     ) -> Result<Self, FileError> {
+        let mut on_demand = 0;
         let upstreams = config.upstreams.iter().map(|upstream| {
             let tls = upstream.tls.as_ref().map(|tls| identities.client(tls)).transpose()?;
-            Ok(Upstream { tls, ..compile_upstream(upstream, config, registry, names) })
+            Ok(Upstream { tls, ..compile_upstream(upstream, config, registry, names, &mut on_demand) })
         });
         let upstreams = upstreams.collect::<Result<_, FileError>>()?;
         let mut splits = 0;
@@ -197,6 +240,11 @@ impl Snapshot {
         self.listeners.iter().position(|candidate| *candidate.name == *listener)
     }
 
+    /// What stands for services that are found when first called.
+    pub(crate) fn on_demand(&self) -> impl Iterator<Item = &Arc<OnDemand>> {
+        self.upstreams.iter().filter_map(|upstream| upstream.on_demand.as_ref())
+    }
+
     pub(crate) fn upstream(&self, index: UpstreamIndex) -> &Upstream {
         &self.upstreams[index.0]
     }
@@ -214,15 +262,30 @@ impl Snapshot {
 fn compile_upstream(
     upstream: &model::Upstream,
     config: &model::Config,
-    registry: &Registry,
+    registry: &Arc<Registry>,
     names: &Names,
+    number: &mut usize,
 ) -> Upstream {
     let (state, endpoints) = registry.upstream(upstream);
+    let on_demand = match &upstream.source {
+        EndpointSource::OnDemand(rules) => {
+            *number += 1;
+            Some(Arc::new(OnDemand {
+                number: *number - 1,
+                rules: (**rules).clone(),
+                template: upstream.clone(),
+                services: registry.services(upstream, &rules.from),
+                registry: registry.clone(),
+            }))
+        }
+        _ => None,
+    };
     Upstream {
         id: names.upstream(&upstream.name),
         endpoints,
         is_discovered: matches!(upstream.source, EndpointSource::Consul(_) | EndpointSource::Dns(_)),
         is_original: upstream.source == EndpointSource::Original,
+        on_demand,
         protocol: upstream.protocol,
         balancing: upstream.balancing.clone(),
         tls: None,

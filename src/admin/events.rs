@@ -87,7 +87,7 @@ impl Events {
 
 async fn event(control: &Control, reload: &Reload, live: &mut Live, elapsed: Duration, clock: &Clock) -> String {
     let reports = control.reports().await;
-    let Upstreams { generation, upstreams } = Upstreams::by(control, &reports);
+    let Upstreams { generation, upstreams, .. } = Upstreams::by(control, &reports);
     let facts = reload.facts();
     let shards = reports.into_iter().map(|report| report.metrics).collect();
     let event = Event {

@@ -56,11 +56,24 @@ struct Listener {
 pub(super) struct Upstreams {
     pub(super) generation: u64,
     pub(super) upstreams: Vec<Upstream>,
+    /// What stands for services that are found when first called.
+    on_demand: Vec<OnDemand>,
+}
+
+#[derive(Debug, Serialize)]
+struct OnDemand {
+    name: String,
+    /// Those that are known now; they are among the upstreams.
+    services: usize,
+    max: usize,
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct Upstream {
     name: String,
+    /// What found it when it was first called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found_by: Option<String>,
     protocol: &'static str,
     /// `null` where the endpoints stand in the file.
     discovery: Option<Discovery>,
@@ -176,6 +189,7 @@ impl Readiness {
         let snapshot = control.snapshot.load();
         let discovered = snapshot.upstreams.iter().filter(|upstream| upstream.is_discovered);
         warnings.extend(discovered.filter_map(discovery_warning));
+        warnings.extend(snapshot.upstreams.iter().filter_map(found_warning));
         warnings.extend(control.doctor.finding().map(str::to_owned));
         Readiness { ready: control.is_ready(), phase: control.phase_name(), warnings }
     }
@@ -200,6 +214,14 @@ fn discovery_warning(upstream: &snapshot::Upstream) -> Option<String> {
         (None, _, None) => "its source has not answered yet".to_owned(),
     };
     Some(format!("upstream {}: {what}", upstream.state.name))
+}
+
+/// The same of services that were found on demand, in one line: whoever calls them names them.
+fn found_warning(upstream: &snapshot::Upstream) -> Option<String> {
+    let services: Vec<_> = upstream.found().collect();
+    let failing = services.iter().filter(|service| service.endpoints.status().error.is_some()).count();
+    let (name, all) = (&upstream.state.name, services.len());
+    (failing > 0).then(|| format!("{name}: {failing} of {all} services cannot be looked up (/upstreams says why)"))
 }
 
 impl Draining {
@@ -241,11 +263,22 @@ impl Upstreams {
     pub(super) fn by(control: &Control, reports: &[Report]) -> Self {
         let pools = sum_pools(reports);
         let snapshot = control.snapshot.load_full();
-        let upstreams = snapshot.upstreams.iter().map(|upstream| {
+        let (mut upstreams, mut on_demand) = (Vec::with_capacity(snapshot.upstreams.len()), Vec::new());
+        let shown = |upstream: &snapshot::Upstream, found_by: Option<&str>| {
             let pool = pools.get(&upstream.state.name).copied().unwrap_or_default();
-            Upstream::of(upstream, pool)
-        });
-        Upstreams { generation: snapshot.generation, upstreams: upstreams.collect() }
+            Upstream { found_by: found_by.map(str::to_owned), ..Upstream::of(upstream, pool) }
+        };
+        for upstream in &snapshot.upstreams {
+            let Some(rules) = upstream.on_demand.as_ref().map(|on_demand| &on_demand.rules) else {
+                upstreams.push(shown(upstream, None));
+                continue;
+            };
+            let (name, before) = (&*upstream.state.name, upstreams.len());
+            upstreams.extend(upstream.found().map(|service| shown(&service, Some(name))));
+            let services = upstreams.len() - before;
+            on_demand.push(OnDemand { name: name.to_owned(), services, max: rules.max });
+        }
+        Upstreams { generation: snapshot.generation, upstreams, on_demand }
     }
 }
 
@@ -273,6 +306,7 @@ impl Upstream {
         let state = &upstream.state;
         Upstream {
             name: state.name.to_string(),
+            found_by: None,
             protocol: match upstream.protocol {
                 UpstreamProtocol::Auto => "auto",
                 UpstreamProtocol::Http1 => "http1",

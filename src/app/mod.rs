@@ -214,7 +214,8 @@ impl Builder {
         discovery::check(&config).map_err(StartError::Consul)?;
 
         let names = Arc::new(Names::new());
-        let registry = Arc::new(Registry::default());
+        let (wanted, found) = mpsc::unbounded_channel();
+        let registry = Arc::new(Registry::new(wanted));
         let own = Arc::new(OwnAddresses::default());
         let identities = Arc::<identity::Store>::default();
         let snapshot = Arc::new(Snapshot::compile(&config, 1, &registry, &identities, &names)?);
@@ -299,6 +300,10 @@ impl Builder {
             let (control, handle) = (control.clone(), handle.clone());
             move || async move {
                 let reload = Reload::new(Stage::new(parts, &config), beginning);
+                tokio::task::spawn_local({
+                    let reload = reload.clone();
+                    async move { reload.follow_found(found).await }
+                });
                 tokio::task::spawn_local({
                     let identities = control.identities.clone();
                     async move { identities.keep_current().await }

@@ -82,6 +82,11 @@ pub(crate) const DEREGISTER_AFTER: Duration = Duration::from_secs(60);
 /// Most registries answer within milliseconds; a pod whose registry is down becomes ready all the same.
 pub(crate) const WAIT_FOR_DISCOVERY: Duration = Duration::from_secs(5);
 
+/// Each is watched over a connection of its own, and an agent of Consul's takes 200 of one address by default.
+pub(crate) const DISCOVER_MAX: usize = 100;
+/// Envoy's `host_ttl` of its dynamic forward proxy.
+pub(crate) const DISCOVER_IDLE: Duration = Duration::from_secs(5 * 60);
+
 /// 16 bytes each.
 pub(crate) const RATE_LIMIT_KEYS: u32 = 10_000;
 

@@ -4,7 +4,6 @@
 pub(crate) fn keys(mapping: &str) -> &'static [&'static str] {
     match mapping {
         "ListenerLimits" => &["shadow"],
-        "Route" => &["discover"],
         "Defaults" => &["tls"],
         "UpstreamLimits" => &["shadow"],
         _ => &[],

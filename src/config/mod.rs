@@ -25,6 +25,7 @@ mod findings;
 mod given;
 mod identity;
 mod later;
+mod name_pattern;
 mod probe;
 mod raw;
 mod scalar;

@@ -4,7 +4,7 @@ use percent_encoding::percent_decode_str;
 use schemars::{Schema, json_schema};
 
 use super::dns_form::{HostPort, ServiceName};
-use super::model::{Consul, ConsulConsistency, ConsulSource, ConsulTarget, DnsTarget, EndpointAddress, Passing};
+use super::model::{Consul, ConsulConsistency, ConsulSource, DnsTarget, EndpointAddress, Passing};
 use super::scalar::{Invalid, Scalar, scalar};
 use super::text::{listed, nearest, quote};
 
@@ -116,18 +116,7 @@ impl Scalar for ShortConsul {
 scalar!(ShortConsul);
 
 fn service(name: String) -> ConsulSource {
-    ConsulSource {
-        agents: Consul::default(),
-        target: ConsulTarget::Service(name),
-        tags: Vec::new(),
-        datacenters: Vec::new(),
-        near: None,
-        filter: None,
-        namespace: None,
-        partition: None,
-        passing: Passing::Only,
-        consistency: ConsulConsistency::Default,
-    }
+    ConsulSource::service(Consul::default(), name)
 }
 
 fn name(name: &str, text: &str) -> Result<String, Invalid> {
@@ -155,6 +144,7 @@ fn word<T: Copy>(word: &str, known: &[(&str, T)]) -> Result<T, Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::ConsulTarget;
 
     #[test]
     fn services_are_read() {

@@ -1,6 +1,7 @@
 //! The control side's view of the workers: what it asks of them, what they report, and how the proxy ends.
 
 pub(crate) mod doors;
+mod facts;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use socket2::Socket;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::doors::Doors;
+use self::facts::Together;
 use crate::config::model::{Direction, Drain};
 use crate::identity;
 use crate::listener::StreamIn;
@@ -20,15 +22,9 @@ use crate::runtime::drain::Phase;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::{AccessLog, WorkerLog};
 use crate::telemetry::doctor::Doctor;
-use crate::telemetry::metrics::{
-    BreakerFacts, CertificateEnd, ConcurrencyFacts, ConfigFacts, DiscoveryFacts, EndpointCount, Exporter, Scrape,
-    ShardSnapshot, UpstreamFacts,
-};
+use crate::telemetry::metrics::{CertificateEnd, ConfigFacts, Exporter, Scrape, ShardSnapshot};
 use crate::telemetry::traces::TraceCounts;
 use crate::transport::PoolCounts;
-use crate::upstream::breaker;
-use crate::upstream::ejection::Cause;
-use crate::upstream::state::EndpointState;
 
 /// A worker that answers no question for this long is left out of a scrape; its last numbers stand in for it.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
@@ -194,7 +190,7 @@ impl Control {
     pub(crate) async fn discover(&self, wait: Duration) {
         let upstreams = self.snapshot.load_full();
         let deadline = tokio::time::Instant::now() + wait;
-        for upstream in &upstreams.upstreams {
+        for upstream in upstreams.upstreams.iter().filter(|upstream| upstream.is_discovered) {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             if !upstream.endpoints.answered_within(Some(left)).await {
                 tracing::warn!(upstream = &*upstream.state.name, "ready without having heard of its endpoints");
@@ -263,50 +259,13 @@ impl Control {
         let pools = sum_pools(&reports);
         let shards = reports.into_iter().map(|report| report.metrics).collect();
         let snapshot = self.snapshot.load_full();
-        let endpoints = snapshot.upstreams.iter().flat_map(|upstream| {
-            let set = upstream.endpoints.load();
-            let count = |state: &str| set.members.iter().filter(|member| member.state.word() == state).count() as u64;
-            EndpointState::WORDS.map(|state| EndpointCount { upstream: upstream.id, state, count: count(state) })
-        });
-        let now = tokio::time::Instant::now();
-        let upstreams = snapshot.upstreams.iter().map(|upstream| UpstreamFacts {
-            upstream: upstream.id,
-            requests_in_flight: upstream.state.requests.used().into(),
-            requests_waiting: upstream.state.waiting.used().into(),
-            connections_open: upstream.state.connections.used().into(),
-            connections_idle: pools.get(&upstream.state.name).map_or(0, |pool| pool.idle),
-            retries_in_flight: upstream.state.retries.used().into(),
-            retry_budget_balance: upstream.state.budget.balance(now),
-            amplification: upstream.state.budget.amplification(now),
-            ejections: Cause::ALL.map(|cause| (cause.as_str(), upstream.state.ejections.of(cause))),
-            health_checks: upstream.health.as_ref().map(|_| {
-                let (passed, failed) = &upstream.state.checks;
-                (passed.load(Ordering::Relaxed), failed.load(Ordering::Relaxed))
-            }),
-            breaker: upstream.breaker.as_ref().map(|_| {
-                let state = &upstream.state.breaker;
-                BreakerFacts {
-                    states: breaker::Phase::ALL.map(|phase| (phase.as_str(), phase == state.phase())),
-                    opened: state.opened(),
-                    refused: state.refused(),
-                }
-            }),
-        });
-        let discoveries = snapshot.upstreams.iter().filter(|upstream| upstream.is_discovered).map(|upstream| {
-            let status = upstream.endpoints.status();
-            DiscoveryFacts {
-                upstream: upstream.id,
-                age: status.succeeded.map(|succeeded| succeeded.elapsed()),
-                errors: status.failures,
-                updates: status.updates,
-            }
-        });
+        let (upstreams, now) = (Together::all(&snapshot), tokio::time::Instant::now());
         let scrape = Scrape {
             shards,
-            endpoints: endpoints.collect(),
-            upstreams: upstreams.collect(),
-            discoveries: discoveries.collect(),
-            concurrency: concurrency_facts(&snapshot),
+            endpoints: upstreams.iter().flat_map(Together::endpoints).collect(),
+            upstreams: upstreams.iter().map(|upstream| upstream.facts(&pools, now)).collect(),
+            discoveries: upstreams.iter().filter_map(Together::discovery).collect(),
+            concurrency: facts::concurrency(&snapshot),
             config: Some(config),
             certificates: self
                 .identities
@@ -453,17 +412,4 @@ pub(crate) fn sum_pools(reports: &[Report]) -> HashMap<Arc<str>, PoolCounts> {
         sum.http2 += counts.http2;
     }
     sums
-}
-fn concurrency_facts(snapshot: &Snapshot) -> Vec<ConcurrencyFacts> {
-    let mut facts = Vec::new();
-    for listener in &snapshot.listeners {
-        let own = listener.admission.as_ref().map(|admission| (Arc::<str>::from(""), admission));
-        let routes = listener.routes.iter().filter_map(|route| Some((route.name.clone(), route.admission.as_ref()?)));
-        for (route, admission) in own.into_iter().chain(routes) {
-            if let Some((_, limit)) = admission.concurrency() {
-                facts.push(ConcurrencyFacts { listener: listener.name.clone(), route, limit });
-            }
-        }
-    }
-    facts
 }

@@ -11,12 +11,20 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::{Sink, Source};
-use crate::config::model::{ConsulSource, ConsulTarget, Passing, UpstreamProtocol};
+use crate::config::model::{Consul, ConsulSource, ConsulTarget, Passing, UpstreamProtocol};
 use crate::consul::{Client, Error, Instance, Settings, Status, Watch};
 use crate::upstream::endpoints::Discovered;
 
 /// Between two executions of a prepared query, which Consul cannot hold back until something changes.
 const POLL_EVERY: Duration = Duration::from_secs(5);
+
+/// Whether agents can be reached as this and the environment say.
+///
+/// # Errors
+/// A sentence, where the environment says something of Consul that cannot be used.
+pub(super) fn check(agents: &Consul) -> Result<(), String> {
+    Settings::new(agents, |name| std::env::var(name).ok()).map(|_| ())
+}
 
 /// A service in Consul.
 pub(super) struct Service {
@@ -170,7 +178,7 @@ impl Views {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::{Consul, ConsulConsistency, EndpointAddress};
+    use crate::config::model::EndpointAddress;
 
     fn endpoint(port: u16) -> Discovered {
         let address = EndpointAddress::Tcp(([127, 0, 0, 1], port).into());
@@ -214,18 +222,8 @@ mod tests {
             ]
         };
         let usable = |passing, near: Option<&str>| {
-            let source = ConsulSource {
-                agents: Consul::default(),
-                target: ConsulTarget::Service("a".to_owned()),
-                tags: Vec::new(),
-                datacenters: Vec::new(),
-                near: near.map(str::to_owned),
-                filter: None,
-                namespace: None,
-                partition: None,
-                passing,
-                consistency: ConsulConsistency::Default,
-            };
+            let source = ConsulSource::service(Consul::default(), "a".to_owned());
+            let source = ConsulSource { near: near.map(str::to_owned), passing, ..source };
             let settings = Settings::new(&source.agents, |_| None).unwrap();
             let service = Service { source, client: Client::new(settings) };
             let usable = service.usable(instances());

@@ -12,7 +12,7 @@ mod sink;
 
 use std::sync::Arc;
 
-use crate::config::model::{Config, EndpointSource, Upstream};
+use crate::config::model::{Config, DiscoverFrom, EndpointSource};
 use crate::upstream::endpoints::Endpoints;
 pub(crate) use sink::Sink;
 
@@ -31,7 +31,11 @@ pub(crate) fn check(config: &Config) -> Result<(), String> {
     for upstream in &config.upstreams {
         match &upstream.source {
             EndpointSource::Static(_) | EndpointSource::Original | EndpointSource::Dns(_) => {}
-            EndpointSource::Consul(source) => consul::Service::new(source).map(|_| ())?,
+            EndpointSource::Consul(source) => consul::check(&source.agents)?,
+            EndpointSource::OnDemand(rules) => match &rules.from {
+                DiscoverFrom::Consul(agents) => consul::check(agents)?,
+                DiscoverFrom::Dns { .. } => {}
+            },
         }
     }
     Ok(())
@@ -44,14 +48,19 @@ pub(crate) struct Discovery {
 }
 
 impl Discovery {
-    /// Starts the source of endpoints that a new generation has brought.
-    pub(crate) fn start(&self, upstream: &Upstream, endpoints: &Arc<Endpoints>) {
+    /// Follows the source of these endpoints, unless somebody does.
+    pub(crate) fn start(&self, source: &EndpointSource, endpoints: &Arc<Endpoints>) {
+        if !endpoints.begin_following() {
+            return;
+        }
         let sink = Sink::new(endpoints);
-        match &upstream.source {
+        match source {
             // Written in the file: the registry has published them.
             EndpointSource::Static(_) => {}
             // Each connection brings its own.
             EndpointSource::Original => {}
+            // Each service that is called has a source of its own.
+            EndpointSource::OnDemand(_) => {}
             EndpointSource::Consul(source) => match consul::Service::new(source) {
                 Ok(service) => follow(service, sink, endpoints),
                 Err(error) => sink.failed(&error),

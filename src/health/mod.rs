@@ -26,7 +26,7 @@ use self::probe::Question;
 use self::streak::Streak;
 use crate::config::model::HealthCheck;
 use crate::identity::ClientTls;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Upstream};
 use crate::transport::OwnAddresses;
 use crate::upstream::state::{EndpointState, UpstreamState};
 
@@ -50,8 +50,10 @@ pub(crate) async fn keep(snapshot: &ArcSwap<Snapshot>, own: Arc<OwnAddresses>) {
     loop {
         let now = ticks.tick().await;
         let snapshot = snapshot.load();
-        checks.follow(&snapshot);
-        snapshot.upstreams.iter().for_each(|upstream| upstream.judge().tend(now.into()));
+        let found: Vec<Upstream> = snapshot.upstreams.iter().flat_map(Upstream::found).collect();
+        let upstreams = || snapshot.upstreams.iter().chain(&found);
+        checks.follow(upstreams());
+        upstreams().for_each(|upstream| upstream.judge().tend(now.into()));
     }
 }
 
@@ -80,9 +82,9 @@ impl Checks {
 
     /// Has exactly the endpoints checked that are to be checked now. What is no longer checked is up; a check that has
     /// changed begins anew.
-    fn follow(&mut self, snapshot: &Snapshot) {
+    fn follow<'u>(&mut self, upstreams: impl Iterator<Item = &'u Upstream>) {
         let mut wanted = HashMap::new();
-        for upstream in &snapshot.upstreams {
+        for upstream in upstreams {
             let Some(check) = &upstream.health else { continue };
             for member in &upstream.endpoints.load().members {
                 wanted.insert(member.state.id, (check, &upstream.tls, upstream.state.clone(), member.state.clone()));

@@ -3,6 +3,7 @@
 use http::{Request, Response};
 use tokio::time::Instant;
 
+use super::destination::Destination;
 use super::forward::{Order, forward};
 use super::record::Record;
 use super::reply;
@@ -17,14 +18,15 @@ pub(super) async fn pass(
     request: &mut Request<Body>,
 ) -> Result<Response<Body>, Error> {
     let generation = record.generation().clone();
-    let upstream = generation.snapshot.upstream(order.target.upstream);
+    let upstream = generation.upstream(order.destination);
     let Some(breaker) = &upstream.breaker else {
         return forward(record, order, request).await;
     };
-    let target = match upstream.judge().admit(Instant::now().into()) {
+    let aside;
+    let (target, destination) = match upstream.judge().admit(Instant::now().into()) {
         Ok(pass) => {
             record.pass = pass;
-            order.target
+            (order.target, order.destination)
         }
         Err(wait) => {
             let open = |wait| Error::local(Reason::BreakerOpen).retry_after(wait);
@@ -36,13 +38,14 @@ pub(super) async fn pass(
                 Fallback::Upstream(fallback) => fallback,
             };
             // Its own breaker holds, but not its fallback: a request goes one step aside, and not in circles.
-            record.send_to(fallback.upstream);
-            let judge = generation.snapshot.upstream(fallback.upstream).judge();
+            aside = Destination::Written(fallback.upstream);
+            record.send_to(&aside);
+            let judge = generation.upstream(&aside).judge();
             record.pass = judge.admit(Instant::now().into()).map_err(open)?;
-            fallback
+            (&**fallback, &aside)
         }
     };
-    let outcome = forward(record, &Order { target, ..*order }, request).await;
+    let outcome = forward(record, &Order { target, destination, ..*order }, request).await;
     record.request_ended(outcome.as_ref().map_err(|error| error.reason), Instant::now());
     outcome
 }

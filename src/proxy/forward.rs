@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::affinity;
 use super::attempt::{self, Checkpoints, Plan};
 use super::deadline;
+use super::destination::Destination;
 use super::forwarded::Client;
 use super::hedge::{self, Second};
 use super::hop_by_hop::HopByHop;
@@ -34,6 +35,7 @@ use crate::upstream::turns::{Nobody, Wish};
 #[derive(Clone, Copy)]
 pub(super) struct Order<'a> {
     pub(super) target: &'a Target,
+    pub(super) destination: &'a Destination,
     pub(super) mirror: Option<&'a Mirror>,
     pub(super) hop: &'a HopByHop,
     pub(super) client: &'a Client,
@@ -47,7 +49,7 @@ pub(super) async fn forward(
     request: &mut Request<Body>,
 ) -> Result<Response<Body>, Error> {
     let generation = record.generation().clone();
-    let upstream = generation.snapshot.upstream(order.target.upstream);
+    let upstream = generation.upstream(order.destination);
 
     // Admission.
     record.permit = Some(upstream.state.requests.try_acquire().ok_or_else(|| Error::local(Reason::Overflow))?);
@@ -86,7 +88,7 @@ async fn attempts(
     mut retrying: Retrying<'_>,
     sending: &mut Sending,
 ) -> Result<Response<Body>, Error> {
-    let target = order.target;
+    let (target, destination) = (order.target, order.destination);
     let worker = record.worker().clone();
     let key = affinity::key(&upstream.balancing.load_balancer, &sending.head.headers, order.client);
     let mut tried = SmallVec::<[u64; 4]>::new();
@@ -97,12 +99,12 @@ async fn attempts(
         let picked = match &record.original {
             Some(original) if upstream.is_original => Ok(original.endpoint(upstream)?),
             None if upstream.is_original => return Err(Error::local(Reason::NoRoute)),
-            _ => generation.pick_endpoint(target.upstream, wish),
+            _ => generation.pick_endpoint(destination, wish),
         };
         let endpoint = match picked {
             Ok(endpoint) => endpoint,
             Err(_) => {
-                let endpoint = Box::pin(first_endpoint(generation, target, wish, &sending.deadlines)).await?;
+                let endpoint = Box::pin(first_endpoint(generation, destination, wish, &sending.deadlines)).await?;
                 began = Instant::now();
                 endpoint
             }
@@ -140,7 +142,7 @@ async fn attempts(
                         return None;
                     }
                     let wish = Wish { key: None, failed: &[endpoint.id], now: Instant::now().into() };
-                    generation.pick_endpoint(target.upstream, wish).ok()
+                    generation.pick_endpoint(destination, wish).ok()
                 };
                 let raced = Box::pin(hedge::race(&plan, first, second, launch)).await;
                 record.retry_permit = record.retry_permit.take().or(permit);
@@ -275,15 +277,15 @@ fn second_attempt(
 /// Where the upstream's source has said nothing yet, its first answer may be a moment away.
 async fn first_endpoint(
     generation: &Generation,
-    target: &Target,
+    destination: &Destination,
     wish: Wish<'_>,
     deadlines: &Deadlines,
 ) -> Result<Arc<EndpointState>, Error> {
-    let endpoints = &generation.snapshot.upstream(target.upstream).endpoints;
+    let endpoints = &generation.upstream(destination).endpoints;
     if !endpoints.is_answered() {
         endpoints.answered_within(deadlines.connect).await;
     }
-    generation.pick_endpoint(target.upstream, wish).map_err(|nobody| {
+    generation.pick_endpoint(destination, wish).map_err(|nobody| {
         // "There is none" is an answer; that nobody can tell is another thing.
         let unknown = endpoints.load().members.is_empty() && endpoints.is_failing();
         Error::local(match nobody {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::attempt::{self, Checkpoints, Plan};
 use super::deadline;
+use super::destination::Destination;
 use super::hop_by_hop::HopByHop;
 use super::record::Record;
 use super::replay::Replay;
@@ -67,7 +68,7 @@ impl Copy {
             let upstream = generation.snapshot.upstream(target.upstream);
             let began = Instant::now();
             let wish = Wish { key: None, failed: &[], now: began.into() };
-            let Ok(endpoint) = generation.pick_endpoint(target.upstream, wish) else { return };
+            let Ok(endpoint) = generation.pick_endpoint(&Destination::Written(target.upstream), wish) else { return };
             let deadlines = deadline::of_copy(&target, grpc, began, LONGEST);
             let plan = Plan {
                 worker: &worker,

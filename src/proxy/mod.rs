@@ -6,6 +6,7 @@ mod affinity;
 mod attempt;
 mod breaker;
 mod deadline;
+mod destination;
 pub(crate) mod entry;
 mod fault;
 mod forward;
@@ -36,6 +37,7 @@ use http::header::{HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tokio::time::Instant;
 
+use self::destination::Destination;
 use self::entry::Entry;
 use self::forward::Order;
 use self::forwarded::{Client, Peer};
@@ -281,9 +283,16 @@ impl Connection {
         let mut response = match decide(route, record, &generation, request, self.scheme())? {
             Decision::Answer(response) => *response,
             Decision::Send(target) => {
-                record.send_to(target.upstream);
+                let destination = &Destination::of(record, &generation, target, request)?;
                 self.prepare(record, route, request, &client)?;
-                let order = Order { target, mirror: route.mirror.as_ref(), hop: &hop, client: &client, downstream };
+                let order = Order {
+                    target,
+                    destination,
+                    mirror: route.mirror.as_ref(),
+                    hop: &hop,
+                    client: &client,
+                    downstream,
+                };
                 let mut response = breaker::pass(record, &order, request).await?;
                 let hop = hop_by_hop::strip(response.headers_mut());
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -395,9 +404,7 @@ fn decide<'a>(
 }
 
 fn find_route(listener: &Listener, request: &Request<Body>, default_port: u16, port: Option<u16>) -> Option<usize> {
-    let uri = request.uri();
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    let host = host.or_else(|| uri.authority().map(|authority| authority.as_str())).unwrap_or_default();
+    let (uri, host) = (request.uri(), destination::host(request));
     let target = Target { host, default_port, path: uri.path(), query: uri.query(), port, method: request.method() };
     listener.table.find(&target, request.headers())
 }

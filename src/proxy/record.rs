@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::attempt::Checkpoints;
+use super::destination::Destination;
 use super::entry::Entry;
 use super::forwarded::Client;
 use super::original::Original;
@@ -21,12 +22,12 @@ use super::spans::{AttemptEnd, Spans};
 use super::worker::{Generation, RequestInFlight, Worker};
 use crate::admission::{Admission, Admitted};
 use crate::body::{Body, Downstream, Observer};
-use crate::config::model::{Direction, RateLimitKey, UpstreamIndex};
+use crate::config::model::{Direction, RateLimitKey};
 use crate::error::{Error, Reason};
 use crate::identity::Peer;
 use crate::outcome::Outcome;
 use crate::runtime::drain::Phase;
-use crate::snapshot::Listener;
+use crate::snapshot::{Listener, Upstream};
 use crate::telemetry::access_log;
 use crate::telemetry::doctor::Visit;
 use crate::telemetry::metrics::{
@@ -64,7 +65,7 @@ pub(crate) struct Record {
     pub(crate) request_id: RequestId,
     /// The route that matched, by its position.
     pub(crate) route: Option<usize>,
-    upstream: Option<(UpstreamIndex, UpstreamId)>,
+    destination: Option<Destination>,
     pub(crate) upstream_name: Option<Arc<str>>,
     pub(crate) endpoint: Option<Arc<EndpointState>>,
     /// Where the client was going to, where the kernel redirected it.
@@ -134,7 +135,7 @@ impl Record {
             uri,
             version,
             route: None,
-            upstream: None,
+            destination: None,
             upstream_name: None,
             endpoint: None,
             original: None,
@@ -164,10 +165,13 @@ impl Record {
     }
 
     /// The upstream is known; so much is true however the attempt ends.
-    pub(crate) fn send_to(&mut self, index: UpstreamIndex) {
-        let upstream = self.generation.snapshot.upstream(index);
-        self.upstream = Some((index, upstream.id));
-        self.upstream_name = Some(upstream.state.name.clone());
+    pub(super) fn send_to(&mut self, destination: &Destination) {
+        self.upstream_name = Some(self.generation.upstream(destination).state.name.clone());
+        self.destination = Some(destination.clone());
+    }
+
+    fn upstream(&self) -> Option<&Upstream> {
+        self.destination.as_ref().map(|destination| self.generation.upstream(destination))
     }
 
     pub(crate) fn listener_position(&self) -> usize {
@@ -250,11 +254,10 @@ impl Record {
 
     /// It is known how the latest attempt ended.
     pub(crate) fn judge(&self, outcome: Outcome, took: Duration, now: Instant) {
-        let Some((index, upstream)) = self.upstream else { return };
-        self.worker.metrics.attempt(upstream, outcome, took);
+        let Some(upstream) = self.upstream() else { return };
+        self.worker.metrics.attempt(upstream.id, outcome, took);
         if let Some(endpoint) = &self.endpoint {
-            let judge = self.generation.snapshot.upstream(index).judge();
-            judge.attempt_ended(endpoint, outcome.class(), took, now.into());
+            upstream.judge().attempt_ended(endpoint, outcome.class(), took, now.into());
         }
     }
 
@@ -319,10 +322,10 @@ impl Record {
     }
 
     fn tell_breaker(&mut self, outcome: Outcome, now: Instant) {
-        let (Some(pass), Some((index, _))) = (self.pass.take(), self.upstream) else { return };
+        let pass = self.pass.take();
+        let (Some(pass), Some(upstream)) = (pass, self.upstream()) else { return };
         let took = self.first_byte.unwrap_or(now).saturating_duration_since(self.received);
-        let judge = self.generation.snapshot.upstream(index).judge();
-        judge.request_ended(pass, self.endpoint.as_deref(), outcome.class(), took, now.into());
+        upstream.judge().request_ended(pass, self.endpoint.as_deref(), outcome.class(), took, now.into());
     }
 
     /// The response's head is there.
@@ -359,20 +362,15 @@ impl Record {
             None => self.listener().no_route,
         };
         let grpc = self.grpc.then_some(self.grpc_code).flatten();
-        let key = RequestKey {
-            route,
-            upstream: self.upstream.map(|(_, id)| id),
-            method: MethodLabel::from(&self.method),
-            code,
-            grpc,
-            reason: self.reason,
-        };
+        let upstream: Option<UpstreamId> = self.upstream().map(|upstream| upstream.id);
+        let key =
+            RequestKey { route, upstream, method: MethodLabel::from(&self.method), code, grpc, reason: self.reason };
         let exemplar = self
             .trace
             .is_recorded()
             .then(|| Exemplar::new(self.trace.trace_id(), self.worker.clock.unix((self.received + total).into_std())));
         self.worker.metrics.request(&key, total, (bytes_in, self.bytes_out), exemplar.flatten());
-        if let Some((_, upstream)) = self.upstream {
+        if let Some(upstream) = upstream {
             self.worker.metrics.count_upstream(upstream, UpstreamCounter::SentBytes, bytes_in);
             self.worker.metrics.count_upstream(upstream, UpstreamCounter::ReceivedBytes, self.bytes_out);
         }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
+use super::destination::{Destination, Found, Hosts};
 use super::entry::Entry;
 use super::via::Pseudonym;
-use crate::config::model::UpstreamIndex;
-use crate::snapshot::{self, Snapshot};
+use crate::error::Error;
+use crate::snapshot::{self, OnDemand, Snapshot, Upstream};
 use crate::telemetry::WorkerEnds;
 use crate::telemetry::access_log::WorkerLog;
 use crate::telemetry::clock::Clock;
@@ -65,19 +67,54 @@ pub(crate) struct Generation {
     /// Of each upstream, from its first request on.
     turns: Vec<OnceCell<Rc<RefCell<Turns>>>>,
     splits: Vec<OnceCell<RefCell<RoundRobin>>>,
+    /// What was found on demand, by its number.
+    found: Vec<Hosts>,
 }
 
 impl Generation {
     fn new(snapshot: Arc<Snapshot>, balancers: Rc<Balancers>) -> Rc<Self> {
         let turns = snapshot.upstreams.iter().map(|_| OnceCell::new()).collect();
         let splits = snapshot.splits().map(|_| OnceCell::new()).collect();
-        Rc::new(Generation { snapshot, balancers, turns, splits })
+        let found = snapshot.on_demand().map(|_| Hosts::default()).collect();
+        Rc::new(Generation { snapshot, balancers, turns, splits, found })
+    }
+
+    /// The upstream that a request goes to.
+    pub(super) fn upstream<'a>(&'a self, destination: &'a Destination) -> &'a Upstream {
+        match destination {
+            Destination::Written(index) => self.snapshot.upstream(*index),
+            Destination::Found(found) => &found.upstream,
+        }
     }
 
     /// The upstream's next endpoint.
-    pub(crate) fn pick_endpoint(&self, upstream: UpstreamIndex, wish: Wish<'_>) -> Result<Arc<EndpointState>, Nobody> {
-        let turns = self.turns[upstream.0].get_or_init(|| self.balancers.of(self.snapshot.upstream(upstream)));
+    pub(super) fn pick_endpoint(
+        &self,
+        destination: &Destination,
+        wish: Wish<'_>,
+    ) -> Result<Arc<EndpointState>, Nobody> {
+        let turns = match destination {
+            Destination::Written(index) => {
+                self.turns[index.0].get_or_init(|| self.balancers.of(self.snapshot.upstream(*index)))
+            }
+            Destination::Found(found) => &found.turns,
+        };
         turns.borrow_mut().pick(wish)
+    }
+
+    /// The service that a host names, of those that `upstream` stands for.
+    pub(super) fn find(
+        &self,
+        upstream: &Upstream,
+        on_demand: &OnDemand,
+        host: &str,
+        now: Instant,
+    ) -> Result<Rc<Found>, Error> {
+        let hosts = &self.found[on_demand.number];
+        match hosts.get(host, now) {
+            Some(found) => Ok(found),
+            None => hosts.find(upstream, on_demand, host, now, |upstream| self.balancers.of(upstream)),
+        }
     }
 
     /// The position of the split's next target.
@@ -173,7 +210,8 @@ impl Worker {
             }
             None => false,
         });
-        *self.current.borrow_mut() = generation;
+        // What was found goes on in the new one; the old one need not keep it for its last request.
+        self.current.replace(generation).found.iter().for_each(Hosts::clear);
     }
 
     /// A generation that is no longer in force.
@@ -192,6 +230,7 @@ impl Worker {
     /// Lets go of what is not in force any more, also where no request comes. To be called now and then.
     pub(crate) fn refresh(&self) {
         self.catch_up();
+        self.current.borrow().found.iter().for_each(Hosts::refresh);
         self.balancers.refresh();
     }
 

@@ -31,11 +31,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::mpsc;
+
 use crate::config::diff::{Diff, diff};
 use crate::config::{ContentHash, Loaded};
 use crate::runtime::drain::Phase;
 use crate::telemetry::clock;
 use crate::telemetry::metrics::ConfigFacts;
+use crate::upstream::registry::Found;
 use document::{Accepted, Reading, Trust};
 use history::{Generation, History};
 pub(crate) use outcome::{Adopted, Refusal};
@@ -370,7 +373,12 @@ impl Reload {
         &self.source
     }
 
-    /// Lets go of old generations, for as long as the proxy runs.
+    /// Follows the sources of services that are called for the first time, for as long as the proxy runs.
+    pub(crate) async fn follow_found(&self, found: mpsc::UnboundedReceiver<Found>) {
+        self.stage.follow_found(found).await;
+    }
+
+    /// Lets go of what is used no more, for as long as the proxy runs.
     pub(crate) async fn tidy(&self) {
         self.stage.tidy().await;
     }

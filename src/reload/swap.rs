@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use super::Refusal;
 use crate::config::model::{Config, LogLevel};
 use crate::control::{Command, Control, KEEP_IDLE};
@@ -16,7 +18,7 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::Names;
 use crate::transport::OwnAddresses;
-use crate::upstream::registry::Registry;
+use crate::upstream::registry::{Found, Registry};
 
 /// How often generations that no worker uses any more are let go.
 const LET_GO_EVERY: Duration = Duration::from_millis(250);
@@ -122,25 +124,30 @@ impl Stage {
         self.bygone.borrow_mut().retain(|snapshot| Arc::strong_count(snapshot) > 1);
     }
 
-    /// Lets go of old generations, for as long as the proxy runs.
+    /// Follows the sources of services that are called for the first time, for as long as the proxy runs.
+    pub(crate) async fn follow_found(&self, mut found: mpsc::UnboundedReceiver<Found>) {
+        while let Some(Found { source, endpoints }) = found.recv().await {
+            self.discovery.start(&source, &endpoints);
+        }
+    }
+
+    /// Lets go of old generations, and of services that nobody calls any more, for as long as the proxy runs.
     pub(crate) async fn tidy(&self) {
         let mut ticks = tokio::time::interval(LET_GO_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            let now = ticks.tick().await;
             self.let_go();
+            for on_demand in self.parts.control.snapshot.load().on_demand() {
+                on_demand.services.tidy(on_demand.rules.idle, now.into());
+            }
         }
     }
 
-    /// Starts the sources that no living generation has.
+    /// Follows the sources that no generation has had.
     fn follow_sources(&self, config: &Config, snapshot: &Snapshot) {
-        let bygone = self.bygone.borrow();
-        let known: std::collections::HashSet<u64> =
-            bygone.iter().flat_map(|old| old.upstreams.iter().map(|upstream| upstream.endpoints.id)).collect();
         for (upstream, compiled) in config.upstreams.iter().zip(&snapshot.upstreams) {
-            if !known.contains(&compiled.endpoints.id) {
-                self.discovery.start(upstream, &compiled.endpoints);
-            }
+            self.discovery.start(&upstream.source, &compiled.endpoints);
         }
     }
 

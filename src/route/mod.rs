@@ -8,6 +8,7 @@ mod host;
 mod normal;
 mod path;
 pub mod rewrite;
+pub(crate) mod service;
 pub mod table;
 pub mod target;
 

@@ -3,7 +3,7 @@
 //! A set never changes; a new one takes its place. What the proxy remembers of an endpoint is not in the set but in its
 //! [`EndpointState`], which the next set shares where the address is still there.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -84,6 +84,8 @@ pub(crate) struct Endpoints {
     current: ArcSwap<EndpointSet>,
     status: Mutex<Status>,
     answered: watch::Sender<bool>,
+    /// Its source is followed.
+    followed: AtomicBool,
     /// What an answer without endpoints is worth; a swap may change it.
     on_empty: Mutex<OnEmpty>,
 }
@@ -98,8 +100,14 @@ impl Endpoints {
             current: ArcSwap::from_pointee(EndpointSet::new(Vec::new())),
             status: Mutex::new(Status { succeeded: None, error: None, kept_until: None, updates: 0, failures: 0 }),
             answered: watch::Sender::new(false),
+            followed: AtomicBool::new(false),
             on_empty: Mutex::new(on_empty),
         }
+    }
+
+    /// True the first time: whoever asks follows its source from now on.
+    pub(crate) fn begin_following(&self) -> bool {
+        !self.followed.swap(true, Ordering::Relaxed)
     }
 
     /// The upstream's name.

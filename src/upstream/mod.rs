@@ -6,6 +6,7 @@
 pub(crate) mod balancer;
 pub(crate) mod breaker;
 pub(crate) mod budget;
+pub(crate) mod counted;
 pub(crate) mod ejection;
 pub(crate) mod endpoints;
 pub(crate) mod hashing;
@@ -18,6 +19,7 @@ mod outlier;
 pub(crate) mod quantile;
 pub(crate) mod registry;
 pub mod round_robin;
+pub(crate) mod services;
 pub(crate) mod standing;
 pub(crate) mod state;
 pub(crate) mod turns;

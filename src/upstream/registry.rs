@@ -3,21 +3,34 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::endpoints::{Discovered, Endpoints};
+use super::moment::Moment;
+use super::services::{Service, Services};
 use super::state::UpstreamState;
 use crate::admission::{Admission, Terms};
-use crate::config::model::{Endpoint, EndpointSource, Upstream};
+use crate::config::model::{DiscoverFrom, Endpoint, EndpointSource, OnDemand, Upstream};
 
 /// A listener, and one of its routes.
 type Place = (String, Option<String>);
 
 /// Holds nothing alive: what no generation uses goes away by itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Registry {
     upstreams: Mutex<HashMap<String, Known>>,
     admissions: Mutex<HashMap<Place, Weak<Admission>>>,
+    services: Mutex<HashMap<String, (DiscoverFrom, Weak<Services>)>>,
+    /// Sources that are to be followed from now on, for the control side. As many as services are found: see there.
+    found: mpsc::UnboundedSender<Found>,
+}
+
+/// Endpoints that somebody waits for.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) source: EndpointSource,
+    pub(crate) endpoints: Arc<Endpoints>,
 }
 
 #[derive(Debug)]
@@ -28,6 +41,12 @@ struct Known {
 }
 
 impl Registry {
+    /// An empty one. `found` hears of sources that are to be followed for services which are called.
+    pub(crate) fn new(found: mpsc::UnboundedSender<Found>) -> Self {
+        let (upstreams, admissions, services) = Default::default();
+        Registry { upstreams, admissions, services, found }
+    }
+
     /// The upstream's memory, new where it has none, under these limits; and its endpoints. Those are the same as long
     /// as their source is; a new source's are followed from then on, unless the file itself names them.
     pub(crate) fn upstream(&self, upstream: &Upstream) -> (Arc<UpstreamState>, Arc<Endpoints>) {
@@ -64,6 +83,41 @@ impl Registry {
 }
 
 impl Registry {
+    /// The services that the upstream of this template has found, as long as the same registry knows them. Each goes on
+    /// under what the template says now.
+    pub(crate) fn services(&self, template: &Upstream, from: &DiscoverFrom) -> Arc<Services> {
+        let mut all = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = all.get(&template.name).filter(|(known, _)| known == from);
+        if let Some(services) = same.and_then(|(_, services)| services.upgrade()) {
+            for service in services.known() {
+                self.upstream(&of_service(template, &service.name, service.source.clone()));
+            }
+            return services;
+        }
+        all.retain(|_, (_, services)| services.strong_count() > 0);
+        let services = Arc::new(Services::default());
+        all.insert(template.name.clone(), (from.clone(), Arc::downgrade(&services)));
+        services
+    }
+
+    /// The service of this name, followed from now on where it is new. `None` where there are too many.
+    pub(crate) fn find(
+        &self,
+        services: &Services,
+        template: &Upstream,
+        rules: &OnDemand,
+        name: &str,
+        source: EndpointSource,
+        now: Moment,
+    ) -> Option<Arc<Service>> {
+        services.find(name, rules.max, now, || {
+            let (state, endpoints) = self.upstream(&of_service(template, name, source.clone()));
+            // Nobody hears of it only where the proxy ends.
+            let _ = self.found.send(Found { source: source.clone(), endpoints: endpoints.clone() });
+            (source, state, endpoints)
+        })
+    }
+
     /// The limits of a listener or route, with what they remember where the terms are the same.
     pub(crate) fn admission(&self, listener: &str, route: Option<&str>, terms: Terms) -> Option<Arc<Admission>> {
         let mut admissions = self.admissions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,6 +134,11 @@ impl Registry {
     }
 }
 
+/// A service as an upstream of its own. The name cannot be that of another: no written one holds a slash.
+fn of_service(template: &Upstream, name: &str, source: EndpointSource) -> Upstream {
+    Upstream { name: format!("{}/{name}", template.name), source, ..template.clone() }
+}
+
 fn discovered(written: &Endpoint) -> Discovered {
     let zone = written.zone.as_deref().map(Arc::from);
     Discovered { address: written.address.clone(), weight: u32::from(written.weight), zone, protocol: None }
@@ -91,6 +150,10 @@ mod tests {
     use crate::config::model::OnEmpty;
     use crate::config::{Document, LoadOptions, load};
 
+    fn registry() -> Registry {
+        Registry::new(mpsc::unbounded_channel().0)
+    }
+
     fn upstream(endpoints: &str) -> Upstream {
         let text = format!(
             "listeners: {{ a: {{ address: \"127.0.0.1:1\", upstream: a }} }}\nupstreams: {{ a: {{ static: [{endpoints}] }} }}"
@@ -101,7 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_same_source_has_the_same_endpoints() {
-        let registry = Registry::default();
+        let registry = registry();
         let (state, endpoints) = registry.upstream(&upstream("\"127.0.0.1:1\""));
         let (same_state, same_endpoints) = registry.upstream(&upstream("\"127.0.0.1:1\""));
         assert!(Arc::ptr_eq(&state, &same_state) && Arc::ptr_eq(&endpoints, &same_endpoints));
@@ -109,7 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_an_empty_answer_is_worth_may_change() {
-        let registry = Registry::default();
+        let registry = registry();
         let mut upstream = upstream("\"127.0.0.1:1\"");
         let (_state, endpoints) = registry.upstream(&upstream);
         assert_ne!(endpoints.on_empty(), OnEmpty::Drop);
@@ -121,7 +184,7 @@ mod tests {
 
     #[tokio::test]
     async fn another_source_keeps_the_upstreams_and_the_endpoints_memory() {
-        let registry = Registry::default();
+        let registry = registry();
         let (state, endpoints) = registry.upstream(&upstream("\"127.0.0.1:1\""));
         let (same_state, others) = registry.upstream(&upstream("\"127.0.0.1:2\", \"127.0.0.1:1\""));
         assert!(Arc::ptr_eq(&state, &same_state) && !Arc::ptr_eq(&endpoints, &others));
@@ -131,7 +194,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_nobody_uses_is_forgotten() {
-        let registry = Registry::default();
+        let registry = registry();
         let endpoint = registry.upstream(&upstream("\"127.0.0.1:1\"")).1.load().members[0].state.id;
         assert_ne!(registry.upstream(&upstream("\"127.0.0.1:1\"")).1.load().members[0].state.id, endpoint);
     }

@@ -20,6 +20,7 @@ mod consul_tls;
 mod consul_watch;
 mod dashboard;
 mod descriptors;
+mod discover;
 mod dns_cases;
 mod dns_servers;
 mod doctor;

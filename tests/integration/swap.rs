@@ -36,7 +36,7 @@ fn setup(upstream: &Upstream) -> Setup {
 }
 
 /// What the proxy's file holds.
-fn text(proxy: &Proxy) -> String {
+pub fn text(proxy: &Proxy) -> String {
     std::fs::read_to_string(proxy.directory().join("outrigger.yaml")).unwrap()
 }
 
@@ -58,7 +58,7 @@ fn generation(proxy: &Proxy) -> u64 {
 
 /// Saves the file and waits until another generation is in force.
 #[track_caller]
-fn swap(proxy: &Proxy, text: &str) {
+pub fn swap(proxy: &Proxy, text: &str) {
     let before = generation(proxy);
     save(proxy, text);
     eventually("the next generation", || generation(proxy) > before);

@@ -51,6 +51,7 @@ const OF_LISTENER: &[(&str, Effect)] = &[
     ("limits.streams", Effect::NewConnections),
     ("limits.connections", Effect::InPlace),
 ];
+const OF_ROUTE: &[(&str, Effect)] = &[("discover.from", Effect::Resets)];
 const OF_UPSTREAM: &[(&str, Effect)] = &[
     ("load_balancer", Effect::Resets),
     ("health", Effect::Resets),
@@ -64,7 +65,7 @@ pub(super) fn of(part: Part, key: &str) -> Effect {
     let (table, otherwise) = match part {
         Part::Process => (OF_PROCESS, Effect::Restart),
         Part::Listener => (OF_LISTENER, Effect::InPlace),
-        Part::Route => (&[][..], Effect::InPlace),
+        Part::Route => (OF_ROUTE, Effect::InPlace),
         Part::Upstream => (OF_UPSTREAM, Effect::InPlace),
     };
     let covers =

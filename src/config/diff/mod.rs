@@ -105,7 +105,13 @@ pub fn diff(old: &str, new: &str) -> Diff {
         };
         let (before, after) = (routes(before), routes(after));
         for (route, before, after) in pairs(&before, &after) {
-            diff.pair(Part::Route, &format!("{name}/{route}"), before, after);
+            let route = format!("{name}/{route}");
+            diff.pair(Part::Route, &route, before, after);
+            // Services that are found when first called have no other policies than these.
+            let finds = |side: Option<&Value>| side.is_some_and(|route| route.get("discover").is_some());
+            if finds(before) && finds(after) {
+                diff.compare(Part::Upstream, &route, &section(&old, "defaults"), &section(&new, "defaults"));
+            }
         }
         diff.order(name, &before, &after);
     }

@@ -4,6 +4,7 @@
 //! copied as it stands.
 
 mod consul;
+mod discover;
 mod dns;
 mod judging;
 mod overload;
@@ -259,6 +260,7 @@ impl Long<'_> {
         self.name(&mut entries, name);
         self.optional(&mut entries, "match", &route.matcher);
         self.optional(&mut entries, "upstream", &route.upstream);
+        entries.extend(route.discover.spanned().map(|discover| ("discover", self.discover(discover))));
         self.optional(&mut entries, "split", &route.split);
         if let Some(node) = route.redirect.node() {
             let mut redirect = self.copied(node);

@@ -80,6 +80,24 @@ pub struct ConsulSource {
     pub consistency: ConsulConsistency,
 }
 
+impl ConsulSource {
+    /// All of a service's instances that are well, wherever these agents look by themselves.
+    pub(crate) fn service(agents: Consul, name: String) -> Self {
+        ConsulSource {
+            agents,
+            target: ConsulTarget::Service(name),
+            tags: Vec::new(),
+            datacenters: Vec::new(),
+            near: None,
+            filter: None,
+            namespace: None,
+            partition: None,
+            passing: Passing::Only,
+            consistency: ConsulConsistency::Default,
+        }
+    }
+}
+
 /// What is looked up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ConsulTarget {

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::builtin;
+use crate::config::dns_form::HostName;
+use crate::config::scalar::Scalar;
 
 /// The `dns:` section.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -48,4 +50,12 @@ pub enum DnsTarget {
         /// `_http._tcp.orders.default.svc`
         name: String,
     },
+}
+
+impl DnsTarget {
+    /// `None` where DNS cannot be asked for such a name, or there is no such port.
+    pub(crate) fn address(name: &str, port: u16) -> Option<Self> {
+        let HostName(name) = HostName::parse(name).ok().filter(|_| port > 0)?;
+        Some(DnsTarget::Address { name, port })
+    }
 }

@@ -7,6 +7,7 @@ mod consul;
 mod dns;
 mod endpoints;
 mod metrics;
+mod on_demand;
 mod telemetry;
 
 use std::fmt;
@@ -25,6 +26,7 @@ pub use consul::{
 };
 pub use dns::{Dns, DnsSource, DnsTarget};
 pub use metrics::{Metrics, ProbeQuestion, ProbeTarget};
+pub use on_demand::{DiscoverFrom, NamePattern, OnDemand};
 pub use telemetry::{
     AccessLog, AccessLogField, AccessLogFilter, AccessLogFormat, Log, LogFormat, LogLevel, LogTarget, OtlpProtocol,
     OtlpUrl, Propagation, Samples, Telemetry, Traces,
@@ -489,6 +491,8 @@ pub enum EndpointSource {
     Consul(Box<ConsulSource>),
     /// A name in DNS.
     Dns(Box<DnsSource>),
+    /// Whatever services are called for: each is an upstream of its own, made from this one.
+    OnDemand(Box<OnDemand>),
     /// Wherever a captured connection was going to: one endpoint a connection.
     Original,
 }

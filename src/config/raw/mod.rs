@@ -6,6 +6,7 @@
 
 pub(crate) mod balancing;
 pub(crate) mod consul;
+pub(crate) mod discover;
 pub(crate) mod dns;
 pub(crate) mod health;
 pub(crate) mod judging;

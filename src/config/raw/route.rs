@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::discover::Discover;
 use super::overload::{Concurrency, Fault, Mirror, RateLimit};
 use super::retries::Retries;
 use super::upstream::Timeouts;
@@ -10,17 +11,20 @@ use crate::config::given::{Given, Named, Pairs, Spanned};
 use crate::config::model::IdentityPattern;
 use crate::config::units::{Flag, Name, Number, Text};
 
-/// A match and what to do: exactly one of `upstream`, `split`, `redirect` and `respond`.
+/// A match and what to do: exactly one of `upstream`, `discover`, `split`, `redirect` and `respond`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Route {
-    /// In metrics and logs. Default: the upstream's name, or the action and the position, such as `redirect-3`.
+    /// In metrics and logs. Default: the upstream's name, `discover-consul` or `discover-dns`, or the action and the
+    /// position, such as `redirect-3`.
     pub(crate) name: Given<Name>,
     /// What a request must look like; everything written must hold. Without it the route matches all.
     #[serde(rename = "match")]
     pub(crate) matcher: Given<Match>,
     /// Send to this upstream: a name, or an address.
     pub(crate) upstream: Given<Text>,
+    /// Send to whatever service the host names, found when first called.
+    pub(crate) discover: Given<Discover>,
     /// Send to one of several upstreams, by weight (any sum).
     pub(crate) split: Given<Named<Number<0, 1_000_000>>>,
     /// Send the client elsewhere.

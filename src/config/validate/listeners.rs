@@ -78,7 +78,7 @@ impl<'a> Validator<'a> {
                 );
                 Vec::new()
             }
-            (Given::Absent, Given::Value(routes)) => self.routes(&routes.value, routes.node, listener),
+            (Given::Absent, Given::Value(routes)) => self.routes(&name.value, &routes.value, routes.node, listener),
             (Given::Value(upstream), Given::Absent) => {
                 self.only_route(&upstream.value.0, upstream.node).into_iter().collect()
             }
@@ -89,7 +89,9 @@ impl<'a> Validator<'a> {
                 if let Given::Value(upstream) = upstream {
                     self.resolve(&upstream.value.0, upstream.node);
                 }
-                routes.spanned().map_or_else(Vec::new, |routes| self.routes(&routes.value, routes.node, listener))
+                routes
+                    .spanned()
+                    .map_or_else(Vec::new, |routes| self.routes(&name.value, &routes.value, routes.node, listener))
             }
             _ => Vec::new(),
         };

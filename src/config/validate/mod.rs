@@ -8,6 +8,7 @@ mod addresses;
 mod balancing;
 mod consul;
 mod coverage;
+mod discover;
 mod dns;
 mod headers;
 mod health;

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::config::given::Given;
+use crate::config::raw::discover::Discover;
 use crate::config::raw::route::Route;
 use crate::config::tree::Tree;
 
@@ -35,6 +36,13 @@ pub(crate) fn route_names(routes: &[Given<Route>], tree: &Tree) -> Vec<String> {
 fn derived(route: &Route, index: usize, tree: &Tree) -> String {
     if let Some(node) = route.upstream.node() {
         return tree.written(node).to_owned();
+    }
+    if let Some(discover) = route.discover.get() {
+        let from = match discover {
+            Discover::From(from) => Some(from.node),
+            Discover::Long(long) => long.from.node(),
+        };
+        return format!("discover-{}", from.map_or("services", |from| tree.written(from)));
     }
     let action = match route {
         Route { split: Given::Value(_), .. } => "split",

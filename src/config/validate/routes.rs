@@ -26,6 +26,7 @@ use crate::config::units::{Number, Period, Text};
 impl<'a> Validator<'a> {
     pub(super) fn routes(
         &mut self,
+        listener_name: &str,
         given: &'a [Given<raw::Route>],
         node: NodeId,
         listener: &'a raw_listener::Listener,
@@ -47,7 +48,7 @@ impl<'a> Validator<'a> {
             let route = &spanned.value;
             let Matched { matcher, sound } = self.matcher(&route.matcher);
             matches.push((spanned.node, sound));
-            let action = self.action(route, spanned.node);
+            let action = self.action(route, spanned.node, || format!("{listener_name}/{name}"), listener);
             self.without_effect(route);
             let sent_to = match &action {
                 Action::Upstream(upstream) => vec![*upstream],
@@ -90,9 +91,16 @@ impl<'a> Validator<'a> {
         }
     }
 
-    fn action(&mut self, route: &'a raw::Route, node: NodeId) -> Action {
+    fn action(
+        &mut self,
+        route: &'a raw::Route,
+        node: NodeId,
+        name: impl FnOnce() -> String,
+        listener: &raw_listener::Listener,
+    ) -> Action {
         let given = [
             ("upstream", route.upstream.node()),
+            ("discover", route.discover.node()),
             ("split", route.split.node()),
             ("redirect", route.redirect.node()),
             ("respond", route.respond.node()),
@@ -103,7 +111,11 @@ impl<'a> Validator<'a> {
         self.unresolved |= unreadable || self.findings.is_incomplete(node);
         match written.as_slice() {
             [] => {
-                self.missing(node, "this route does nothing", "write `upstream`, `split`, `redirect` or `respond`");
+                self.missing(
+                    node,
+                    "this route does nothing",
+                    "write `upstream`, `discover`, `split`, `redirect` or `respond`",
+                );
             }
             [_] => {}
             [(first, _), (second, at), ..] => {
@@ -115,6 +127,9 @@ impl<'a> Validator<'a> {
             && let Some(index) = self.resolve(&upstream.value.0, upstream.node)
         {
             return Action::Upstream(index);
+        }
+        if let Some(discover) = route.discover.spanned() {
+            return Action::Upstream(self.discover(discover, name(), listener));
         }
         if let Some(split) = route.split.spanned() {
             return Action::Split(self.split(split));
@@ -213,7 +228,8 @@ impl<'a> Validator<'a> {
 
     /// Keys that change what is sent to an upstream, where nothing is sent.
     fn without_effect(&mut self, route: &raw::Route) {
-        if route.upstream.node().is_some() || route.split.node().is_some() {
+        let sends = [route.upstream.node(), route.discover.node(), route.split.node()];
+        if sends.iter().any(Option::is_some) {
             return;
         }
         for (name, node) in [

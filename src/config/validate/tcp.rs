@@ -31,6 +31,7 @@ impl Validator<'_> {
 
 fn of_route(route: &Route) -> Vec<(&'static str, Option<NodeId>)> {
     let mut keys = vec![
+        ("discover", route.discover.node()),
         ("redirect", route.redirect.node()),
         ("respond", route.respond.node()),
         ("rewrite", route.rewrite.node()),

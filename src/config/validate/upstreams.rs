@@ -349,7 +349,12 @@ impl<'a> Validator<'a> {
         endpoints
     }
 
-    fn upstream(&mut self, name: String, source: EndpointSource, long: Option<&raw::UpstreamLong>) -> Upstream {
+    pub(super) fn upstream(
+        &mut self,
+        name: String,
+        source: EndpointSource,
+        long: Option<&raw::UpstreamLong>,
+    ) -> Upstream {
         let ejection = self.ejection(long);
         let balancing = self.balancing(long, ejection.as_ref());
         let circuit_breaker = self.circuit_breaker(long);

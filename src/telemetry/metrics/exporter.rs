@@ -96,8 +96,8 @@ pub struct UpstreamFacts {
 /// An upstream's circuit breaker.
 #[derive(Debug, Clone, Copy)]
 pub struct BreakerFacts {
-    /// Each state, and whether it is this one.
-    pub states: [(&'static str, bool); 3],
+    /// Each state, and whether it is this one; of several upstreams told together, how many of them are.
+    pub states: [(&'static str, u64); 3],
     /// How often it has opened.
     pub opened: u64,
     /// Requests that it has refused.
@@ -330,7 +330,7 @@ impl Proxy {
         });
         let breakers = || facts.iter().filter_map(|facts| Some((names.upstream(facts.upstream), facts.breaker?)));
         let states = breakers().flat_map(|(upstream, breaker)| {
-            let sample = |(state, is)| family::BREAKER_STATE.sample(&[upstream, state], f64::from(u8::from(is)));
+            let sample = |(state, count): (_, u64)| family::BREAKER_STATE.sample(&[upstream, state], count as f64);
             breaker.states.map(sample)
         });
         let counter = |family: &Family, value: fn(&BreakerFacts) -> u64| {
@@ -420,7 +420,7 @@ mod tests {
                 ejections: [("consecutive", 4), ("failure_ratio", 0), ("success_rate", 0)],
                 health_checks: Some((8, 1)),
                 breaker: Some(BreakerFacts {
-                    states: [("closed", false), ("open", true), ("half_open", false)],
+                    states: [("closed", 0), ("open", 1), ("half_open", 0)],
                     opened: 2,
                     refused: 7,
                 }),

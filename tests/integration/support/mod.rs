@@ -17,6 +17,7 @@ pub mod namespace;
 pub mod pki;
 pub mod process;
 pub mod proxy;
+pub mod recorder;
 pub mod rng;
 pub mod tls;
 pub mod tools;
