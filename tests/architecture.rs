@@ -20,7 +20,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     // cli → runtime: the sample services of `demo` run on a worker of their own.
     // cli → reload: `run` reads its source as it is read again later.
-    ("cli", &["app", "body", "config", "control", "kubernetes", "reload", "runtime", "telemetry"]),
+    // cli → succession: `run` alone asks the environment what it was started with.
+    ("cli", &["app", "body", "config", "control", "kubernetes", "reload", "runtime", "succession", "telemetry"]),
     (
         "app",
         &[
@@ -37,6 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "reload",
             "runtime",
             "snapshot",
+            "succession",
             "telemetry",
             "transport",
             "upstream",
@@ -45,6 +47,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What looks at the running proxy from outside.
     // admin → listener: it binds its sockets as listeners do. admin → app: see CIRCLES.
     // admin → snapshot, transport, upstream: `/upstreams` shows endpoints, their pools and their limits as they are.
+    // admin → succession: its sockets may be inherited, as listeners' may.
     // admin → reload: `/config` shows, lays over and goes back.
     (
         "admin",
@@ -57,6 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "reload",
             "runtime",
             "snapshot",
+            "succession",
             "telemetry",
             "transport",
             "upstream",
@@ -89,7 +93,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     // control → listener: a connection that one worker hands to another is a command.
     // control → upstream: metrics count endpoints by their states; the limit of a listener's connections outlives its doors.
     // control → identity: it shows when certificates end, and has their files read again.
-    ("control", &["config", "identity", "listener", "runtime", "snapshot", "telemetry", "transport", "upstream"]),
+    // control → succession: doors take over sockets that others have bound.
+    (
+        "control",
+        &["config", "identity", "listener", "runtime", "snapshot", "succession", "telemetry", "transport", "upstream"],
+    ),
+    // succession → listener: what was inherited stands in for what would have been bound.
+    ("succession", &["config", "listener", "runtime"]),
     // The request's way.
     // listener → upstream: a limit is a limit, and `limits.connections` counts as those of upstreams do.
     // listener → route: a Host has to be one before anything is done with it.

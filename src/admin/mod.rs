@@ -39,6 +39,7 @@ use crate::control::Control;
 use crate::listener::socket::{self, BindError};
 use crate::reload::Reload;
 use crate::runtime::address::BoundAddress;
+use crate::succession::{ADMIN, ADMIN_SOCKET, Inheritance, METRICS};
 use access::Way;
 use pages::Pages;
 pub(crate) use tap::Taps;
@@ -56,15 +57,20 @@ pub(crate) struct Admin {
     token: Option<Token>,
 }
 
-/// Binds the admin's addresses and reads its token.
-pub(crate) fn bind(config: &Config) -> Result<Admin, StartError> {
+/// Binds the admin's addresses, but for those that were inherited, and reads its token.
+pub(crate) fn bind(config: &Config, inheritance: &Inheritance) -> Result<Admin, StartError> {
     let failed = |what: &str, address: &BindAddress, error: io::Error| BindError {
         what: what.to_owned(),
         address: address.to_string(),
         error,
     };
-    let bind = |what: &str, address: &BindAddress| {
-        socket::bind(address, 1, false).map_err(|error| failed(what, address, error))
+    let bind = |what: &str, key: &str, address: &BindAddress| {
+        let bound = match inheritance.claim(key, address) {
+            Ok(None) => socket::bind(address, 1, false),
+            Ok(Some(bound)) => Ok(bound),
+            Err(error) => Err(error),
+        };
+        bound.map_err(|error| failed(what, address, error))
     };
     let token = config
         .admin
@@ -72,11 +78,16 @@ pub(crate) fn bind(config: &Config) -> Result<Admin, StartError> {
         .as_ref()
         .map(|path| Token::read(path).map_err(|error| StartError::Token { path: path.clone(), error }));
     let token = token.transpose()?;
-    let admin = config.admin.address.map(|address| bind("admin", &BindAddress::Tcp(address))).transpose()?;
-    let metrics = config.metrics.address.as_ref().map(|address| bind("metrics", address)).transpose()?;
+    let admin = config.admin.address.map(|address| bind("admin", ADMIN, &BindAddress::Tcp(address))).transpose()?;
+    let metrics = config.metrics.address.as_ref().map(|address| bind("metrics", METRICS, address)).transpose()?;
     let socket = config.admin.socket.as_ref().map(|path| {
         let address = BindAddress::Unix(path.clone());
-        make_folder(path).and_then(|()| socket::bind_owner_only(path)).map_err(|error| failed("admin", &address, error))
+        let bound = match inheritance.claim(ADMIN_SOCKET, &address) {
+            Ok(None) => make_folder(path).and_then(|()| socket::bind_owner_only(path)),
+            Ok(Some(bound)) => Ok(bound),
+            Err(error) => Err(error),
+        };
+        bound.map_err(|error| failed("admin", &address, error))
     });
     Ok(Admin { admin, socket: socket.transpose()?, metrics, token })
 }
@@ -108,8 +119,8 @@ impl Admin {
     pub(crate) fn serve(self, control: Arc<Control>, reload: Rc<Reload>, handle: Handle, taps: Rc<Taps>) -> Serving {
         let closing = watch::Sender::new(false);
         let file = self.socket.as_ref().and_then(|bound| match &bound.address {
-            BoundAddress::Unix(path) => Some(path.clone()),
-            BoundAddress::Tcp(_) => None,
+            BoundAddress::Unix(path) if !bound.kept => Some(path.clone()),
+            BoundAddress::Unix(_) | BoundAddress::Tcp(_) => None,
         });
         let pages = Rc::new(Pages { control, reload, handle, token: self.token, events: Rc::default(), taps });
         let admin_way = match &self.admin {

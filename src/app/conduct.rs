@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use crate::control::{Control, Ending};
 use crate::reload::Reload;
 use crate::reload::source::Source;
+use crate::succession::Manager;
 
 /// What is wished of a running proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +69,7 @@ pub(super) async fn conduct(
     control: &Arc<Control>,
     reload: &Rc<Reload>,
     source: &Source,
+    manager: &Rc<Manager>,
     mut wishes: mpsc::UnboundedReceiver<Wish>,
 ) -> Ending {
     if let Err(error) = source.follow(reload) {
@@ -96,14 +98,19 @@ pub(super) async fn conduct(
         };
         match wish {
             Wish::Reload => {
-                let (reload, source) = (reload.clone(), source.clone());
-                tokio::task::spawn_local(async move { source.read_again(&reload).await });
+                let (reload, source, manager) = (reload.clone(), source.clone(), manager.clone());
+                tokio::task::spawn_local(async move {
+                    manager.reloading();
+                    source.read_again(&reload).await;
+                    manager.ready();
+                });
                 continue;
             }
             Wish::EndNow => return control.end(false).await,
             Wish::End { .. } if ending => return control.end(false).await,
             Wish::End { delay } => {
                 ending = true;
+                manager.stopping();
                 tracing::info!("ending: unready, then draining");
                 // Whoever began a drain by hand has waited, or has no time left.
                 let delay = if delay && !draining { control.drain().delay } else { Duration::ZERO };

@@ -12,6 +12,7 @@ mod worker;
 use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,9 +39,11 @@ use crate::reload::document::Reading;
 use crate::reload::source::Source;
 use crate::reload::swap::{Parts, Stage};
 use crate::reload::{Beginning, Reload};
+use crate::runtime::address::BoundAddress;
 use crate::runtime::drain::Phase;
 use crate::runtime::worker as thread;
 use crate::snapshot::Snapshot;
+use crate::succession::{Inheritance, Manager};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::doctor::Doctor;
 use crate::telemetry::log::LogHandle;
@@ -103,6 +106,8 @@ pub struct Builder {
     log: Option<LogHandle>,
     layers: Option<LayerFn>,
     reuse_port: bool,
+    inheritance: Inheritance,
+    manager: Manager,
 }
 
 impl Builder {
@@ -119,6 +124,8 @@ impl Builder {
             log: None,
             layers: None,
             reuse_port: false,
+            inheritance: Inheritance::default(),
+            manager: Manager::default(),
         }
     }
 
@@ -200,6 +207,20 @@ impl Builder {
         self
     }
 
+    /// Sockets that need not be bound.
+    #[must_use]
+    pub(crate) fn inherit(mut self, inheritance: Inheritance) -> Self {
+        self.inheritance = inheritance;
+        self
+    }
+
+    /// Whom to tell when it is ready, reads its configuration again, or ends.
+    #[must_use]
+    pub(crate) fn service_manager(mut self, manager: Manager) -> Self {
+        self.manager = manager;
+        self
+    }
+
     /// Binds every address and starts the threads. When this returns, connections are accepted.
     ///
     /// # Errors
@@ -207,9 +228,9 @@ impl Builder {
     pub fn start(self) -> Result<Running, StartError> {
         let config = self.loaded.config.clone();
         let count = workers(&config);
-        let mut doors = Doors::default();
+        let mut doors = Doors::new(self.inheritance);
         let plan = doors.plan(&config.listeners, count, self.reuse_port)?;
-        let admin = admin::bind(&config)?;
+        let admin = admin::bind(&config, doors.inheritance())?;
 
         discovery::check(&config).map_err(StartError::Consul)?;
 
@@ -221,6 +242,7 @@ impl Builder {
         let snapshot = Arc::new(Snapshot::compile(&config, 1, &registry, &identities, &names)?);
         let opened = doors.turn(plan, &config.listeners, &snapshot).opened;
         own.set(doors.open().iter().map(|door| &door.bound).chain(&admin.addresses()));
+        report_unclaimed(&doors, &admin.addresses());
         let addresses: Vec<_> = doors.open().iter().map(|door| (door.listener.clone(), door.bound.clone())).collect();
         let bound: Vec<_> = addresses.iter().map(|(_, address)| address.clone()).collect();
         let registration = registration::Wanted::new(&config, &bound).map_err(StartError::Consul)?;
@@ -294,11 +316,12 @@ impl Builder {
             last_good: self.last_good,
             reading: Reading { allowed: self.allowed_variables, metrics: self.metrics },
         };
-        let (source, (handle, wished)) = (self.source, Handle::new());
+        let (source, manager, (handle, wished)) = (self.source, self.manager, Handle::new());
         let (done, ended) = std::sync::mpsc::channel();
         let thread = thread::start("control".to_owned(), {
             let (control, handle) = (control.clone(), handle.clone());
             move || async move {
+                let manager = Rc::new(manager);
                 let reload = Reload::new(Stage::new(parts, &config), beginning);
                 tokio::task::spawn_local({
                     let reload = reload.clone();
@@ -309,8 +332,11 @@ impl Builder {
                     async move { identities.keep_current().await }
                 });
                 tokio::task::spawn_local({
-                    let control = control.clone();
-                    async move { control.discover(config.wait_for_discovery).await }
+                    let (control, manager) = (control.clone(), manager.clone());
+                    async move {
+                        control.discover(config.wait_for_discovery).await;
+                        manager.ready();
+                    }
                 });
                 tokio::task::spawn_local({
                     let control = control.clone();
@@ -322,7 +348,7 @@ impl Builder {
                 }
                 let exporting = exporter.map(|exporter| tokio::task::spawn_local(exporter.run()));
                 let admin = admin.serve(control.clone(), reload.clone(), handle, Taps::start(tap, tap_switch));
-                let ending = conduct(&control, &reload, &source, wished).await;
+                let ending = conduct(&control, &reload, &source, &manager, wished).await;
                 admin.finish().await;
                 if let Some(exporting) = exporting
                     && tokio::time::timeout(LAST_SPANS, exporting).await.is_err()
@@ -335,6 +361,17 @@ impl Builder {
         .map_err(StartError::Thread)?;
         threads.push(thread);
         Ok(Running { addresses, admin_addresses, handle, control, threads, ended })
+    }
+}
+
+/// Whoever connects to a socket that a service manager holds and that nobody accepts from waits in vain.
+fn report_unclaimed(doors: &Doors, admin: &[BoundAddress]) {
+    for socket in doors.inheritance().unclaimed(doors.open().iter().map(|door| &door.bound).chain(admin)) {
+        tracing::warn!(
+            socket,
+            "the service manager has opened this socket, and nothing in the configuration has its address or name: \
+             whoever connects there waits in vain"
+        );
     }
 }
 

@@ -54,9 +54,7 @@ impl Running {
             log.shutdown(LAST_LINES);
         }
         for door in self.control.doors().open() {
-            if let BoundAddress::Unix(path) = &door.bound {
-                let _ = std::fs::remove_file(path);
-            }
+            door.remove_file();
         }
         ending
     }

@@ -13,6 +13,7 @@ use crate::config::flags;
 use crate::config::model::{BindAddress, Metrics, ProbeTarget};
 use crate::control::Ending;
 use crate::reload::document::Reading;
+use crate::succession::{Manager, of_service_manager};
 use crate::telemetry::log;
 
 /// Run the proxy, from a file or from flags alone.
@@ -70,6 +71,11 @@ pub struct RunArgs {
 
 /// Runs the proxy until it is told to end; the answer is the exit code.
 pub fn run(args: &RunArgs) -> u8 {
+    // First of all, for it changes the environment, which only a single thread may do.
+    let inheritance = match of_service_manager() {
+        Ok(inheritance) => inheritance,
+        Err(message) => return exit::fault(&message),
+    };
     let origin = match origin(args) {
         Ok(origin) => origin,
         Err(message) => return exit::fault(&message),
@@ -86,7 +92,7 @@ pub fn run(args: &RunArgs) -> u8 {
         Ok(signals) => signals,
         Err(error) => return exit::fault(&format!("cannot catch signals: {error}")),
     };
-    let running = match start(builder.log(log), args) {
+    let running = match start(builder.log(log).inherit(inheritance).service_manager(Manager::of_environment()), args) {
         Ok(running) => running,
         Err(error) => return exit::fault(&error.to_string()),
     };

@@ -14,6 +14,7 @@ use crate::listener::socket::{self, BindError, Bound};
 use crate::runtime::address::BoundAddress;
 use crate::runtime::drain::Phase;
 use crate::snapshot::Snapshot;
+use crate::succession::{Inheritance, key_of_listener};
 use crate::upstream::limit::Limit;
 
 /// The doors, open ones in the order of the configuration's listeners.
@@ -22,6 +23,8 @@ pub(crate) struct Doors {
     open: Vec<OpenDoor>,
     /// Closed ones that have connections.
     leaving: Vec<(Direction, Arc<Entrance>)>,
+    /// Sockets that need not be bound.
+    inheritance: Inheritance,
 }
 
 /// An address that takes connections in.
@@ -69,7 +72,16 @@ pub(crate) struct Turned {
 }
 
 impl Doors {
-    /// Binds what `listeners` need beyond what is open.
+    /// None yet. What is in `inheritance` will not be bound.
+    pub(crate) fn new(inheritance: Inheritance) -> Self {
+        Doors { inheritance, ..Doors::default() }
+    }
+
+    pub(crate) fn inheritance(&self) -> &Inheritance {
+        &self.inheritance
+    }
+
+    /// Binds what `listeners` need beyond what is open and what was inherited.
     ///
     /// # Errors
     /// When an address cannot be had. Nothing has changed then.
@@ -85,15 +97,19 @@ impl Doors {
             };
             let renamed = self.open.iter().find(|door| door.written == listener.address && !is_any(&door.written));
             let bound = match renamed {
-                Some(door) => clone(&door.sockets).map(|sockets| Bound { address: door.bound.clone(), sockets }),
+                Some(door) => door.same().map(Some),
+                None => self.inheritance.claim(&key_of_listener(&listener.name), &listener.address),
+            };
+            let bound = match bound.map_err(failed)? {
+                Some(bound) => bound,
                 None => {
                     // The port may be ours on another address, which then goes.
                     let ours = self.open.iter().any(|door| same_port(&door.written, &listener.address));
-                    socket::bind(&listener.address, workers, reuse_port || ours)
+                    socket::bind(&listener.address, workers, reuse_port || ours).map_err(failed)?
                 }
             };
-            let bound = bound.map_err(failed)?;
             let own = clone(&bound.sockets).map_err(failed)?;
+            let bound = spread(bound, workers).map_err(failed)?;
             Ok(Planned::New { bound, own, shared: renamed.is_some() })
         });
         Ok(Plan { doors: plan.collect::<Result<_, _>>()? })
@@ -117,7 +133,8 @@ impl Doors {
                 }
                 Planned::New { bound, own, shared } => {
                     let limit = limit.unwrap_or_else(|| Limit::new(listener.limits.connections));
-                    let entrance = Entrance::new(compiled.name.clone(), compiled.id, limit, bound.address.is_local());
+                    let local = bound.address.is_local();
+                    let entrance = Entrance::new(compiled.name.clone(), compiled.id, limit, local, bound.kept);
                     if shared {
                         passed_on.push(bound.address.clone());
                     }
@@ -137,8 +154,8 @@ impl Doors {
         for door in before {
             if passed_on.contains(&door.bound) {
                 door.entrance.pass_on();
-            } else if let BoundAddress::Unix(path) = &door.bound {
-                let _ = std::fs::remove_file(path);
+            } else {
+                door.remove_file();
             }
             self.leaving.push((door.direction, door.entrance.clone()));
             turned.closed.push(door.entrance);
@@ -173,6 +190,21 @@ impl Doors {
 }
 
 impl OpenDoor {
+    /// Takes the file of a Unix socket away, unless somebody else has the socket, too.
+    pub(crate) fn remove_file(&self) {
+        if let BoundAddress::Unix(path) = &self.bound
+            && !self.entrance.is_shared()
+        {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// The same sockets once more.
+    fn same(&self) -> std::io::Result<Bound> {
+        let (address, kept) = (self.bound.clone(), self.entrance.is_shared());
+        Ok(Bound { address, sockets: clone(&self.sockets)?, kept })
+    }
+
     fn is_of(&self, listener: &Listener) -> bool {
         self.listener == listener.name && self.written == listener.address
     }
@@ -180,6 +212,19 @@ impl OpenDoor {
 
 fn clone(sockets: &[Socket]) -> std::io::Result<Vec<Socket>> {
     sockets.iter().map(Socket::try_clone).collect()
+}
+
+/// A socket for each worker, of those that others have bound, too: workers share where there are too few.
+fn spread(mut bound: Bound, workers: usize) -> std::io::Result<Bound> {
+    // Of a Unix socket, one worker accepts and gives away.
+    if matches!(bound.address, BoundAddress::Tcp(_)) {
+        let distinct = bound.sockets.len();
+        for shared in distinct..workers {
+            let socket = bound.sockets[shared % distinct].try_clone()?;
+            bound.sockets.push(socket);
+        }
+    }
+    Ok(bound)
 }
 
 fn same_port(one: &BindAddress, other: &BindAddress) -> bool {

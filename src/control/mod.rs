@@ -163,20 +163,18 @@ impl Control {
     /// Lets the workers stand at new doors. What came there since they were bound has waited in the kernel.
     pub(crate) fn open(&self, opened: Vec<doors::Opened>, snapshot: &Arc<Snapshot>) {
         for doors::Opened { entrance, sockets } in opened {
-            let mut sockets = sockets.into_iter();
-            self.each_worker(|_| {
+            // There may be more than workers, of an earlier process that had more.
+            for (socket, worker) in sockets.into_iter().zip(self.workers.iter().cycle()) {
                 let (entrance, snapshot) = (entrance.clone(), snapshot.clone());
-                sockets.next().map(|socket| Command::Open { entrance, socket, snapshot })
-            });
+                let _ = worker.commands.send(Command::Open { entrance, socket, snapshot });
+            }
         }
     }
 
     /// Asks something of every worker.
-    pub(crate) fn each_worker(&self, mut command: impl FnMut(usize) -> Option<Command>) {
-        for (index, worker) in self.workers.iter().enumerate() {
-            if let Some(command) = command(index) {
-                let _ = worker.commands.send(command);
-            }
+    pub(crate) fn each_worker(&self, command: impl Fn() -> Command) {
+        for worker in &self.workers {
+            let _ = worker.commands.send(command());
         }
     }
 

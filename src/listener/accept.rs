@@ -102,7 +102,7 @@ pub(crate) async fn listen(socket: Socket, door: Door) -> io::Result<()> {
             () = door.entrance.closed() => break,
         }
     }
-    if door.entrance.is_passed_on() {
+    if door.entrance.is_shared() {
         return Ok(());
     }
     if let Listener::Tcp(tcp) = &listener {

@@ -24,12 +24,19 @@ pub(crate) struct Entrance {
     /// Only this machine can call here.
     pub(crate) local: bool,
     phase: watch::Sender<Phase>,
-    /// Somebody else goes on accepting from the same sockets.
-    passed_on: AtomicBool,
+    /// Somebody else has the same sockets, and what waits there at the end is theirs.
+    shared: AtomicBool,
 }
 
 impl Entrance {
-    pub(crate) fn new(name: Arc<str>, listener: ListenerId, connections: Arc<Limit>, local: bool) -> Arc<Self> {
+    /// `shared`: see [`Entrance::share`].
+    pub(crate) fn new(
+        name: Arc<str>,
+        listener: ListenerId,
+        connections: Arc<Limit>,
+        local: bool,
+        shared: bool,
+    ) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Arc::new(Entrance {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -38,7 +45,7 @@ impl Entrance {
             connections,
             local,
             phase: watch::Sender::new(Phase::Serving),
-            passed_on: AtomicBool::new(false),
+            shared: AtomicBool::new(shared),
         })
     }
 
@@ -55,14 +62,20 @@ impl Entrance {
         *self.phase.borrow()
     }
 
-    /// The end of an entrance whose sockets somebody else goes on accepting from: what waits there is theirs.
+    /// Somebody else has the same sockets, too, and goes on accepting, now or later: at this entrance's end they stay
+    /// open, and what waits there is left to them.
+    pub(crate) fn share(&self) {
+        self.shared.store(true, Ordering::Relaxed);
+    }
+
+    /// The end of an entrance whose sockets somebody else goes on accepting from.
     pub(crate) fn pass_on(&self) {
-        self.passed_on.store(true, Ordering::Relaxed);
+        self.share();
         self.enter(Phase::Draining);
     }
 
-    pub(super) fn is_passed_on(&self) -> bool {
-        self.passed_on.load(Ordering::Relaxed)
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.load(Ordering::Relaxed)
     }
 
     pub(super) async fn closed(&self) {

@@ -42,6 +42,8 @@ fn hint(error: &io::Error) -> &'static str {
 pub(crate) struct Bound {
     pub(crate) address: BoundAddress,
     pub(crate) sockets: Vec<Socket>,
+    /// A service manager has bound them and keeps them for the next process.
+    pub(crate) kept: bool,
 }
 
 /// Binds `address` with `count` sockets. With `reuse_port`, another process of the same user may have it too.
@@ -88,7 +90,7 @@ fn bind_tcp(address: SocketAddr, count: usize, reuse_port: bool) -> io::Result<B
     for socket in &sockets {
         socket.listen(BACKLOG)?;
     }
-    Ok(Bound { address: BoundAddress::Tcp(bound), sockets })
+    Ok(Bound { address: BoundAddress::Tcp(bound), sockets, kept: false })
 }
 
 fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
@@ -122,7 +124,7 @@ fn bind_unix(path: &Path, mode: Option<Mode>) -> io::Result<Bound> {
     }
     socket.bind(&address)?;
     socket.listen(BACKLOG)?;
-    Ok(Bound { address: BoundAddress::Unix(path.to_owned()), sockets: vec![socket] })
+    Ok(Bound { address: BoundAddress::Unix(path.to_owned()), sockets: vec![socket], kept: false })
 }
 
 /// Lets no new connection begin on a listening socket, while those under way can still be accepted.

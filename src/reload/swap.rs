@@ -184,7 +184,7 @@ impl Stage {
 
     /// Lines go to the new target; those that workers still hold go to the old one first.
     fn log_elsewhere(&self, access_log: AccessLog) {
-        self.parts.control.each_worker(|_| Some(Command::Log(access_log.worker())));
+        self.parts.control.each_worker(|| Command::Log(access_log.worker()));
         let mut held = self.parts.control.access_log.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let old = held.replace(access_log);
         drop(held);

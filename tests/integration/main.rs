@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs, unreachable_pub)]
 
 mod access_log;
+mod activation;
 mod admin;
 mod app_probes;
 mod balancing;
