@@ -4,6 +4,7 @@
 //! forgotten it is told anew.
 
 use std::rc::Rc;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
@@ -55,9 +56,15 @@ impl Wanted {
         };
         Ok(Some(Wanted { settings, registration }))
     }
+
+    /// What tells it from others at its agent.
+    pub(crate) fn id(&self) -> &str {
+        &self.registration.id
+    }
 }
 
-/// Keeps the service in the agent from the end of the start until a drain is announced, then takes it out.
+/// Keeps the service in the agent from the end of the start until a drain is announced, then takes it out, unless another
+/// process keeps it there.
 pub(crate) async fn keep(wanted: Wanted, control: &Control) {
     let mut phase = control.phase.subscribe();
     let mut discovered = control.discovered.subscribe();
@@ -74,7 +81,8 @@ pub(crate) async fn keep(wanted: Wanted, control: &Control) {
         } => {}
     }
     // What was begun may have reached the agent, confirmed or not.
-    if *control.registered.borrow() {
+    let elsewhere = control.registered_elsewhere.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if *control.registered.borrow() && elsewhere.as_deref() != Some(&*member.registration.id) {
         member.leave().await;
     }
     control.registered.send_replace(false);

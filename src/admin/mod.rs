@@ -22,14 +22,14 @@ mod tap;
 mod token;
 mod view;
 
-use std::fs::DirBuilder;
+use std::cell::RefCell;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{Socket, Type};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -39,7 +39,7 @@ use crate::control::Control;
 use crate::listener::socket::{self, BindError};
 use crate::reload::Reload;
 use crate::runtime::address::BoundAddress;
-use crate::succession::{ADMIN, ADMIN_SOCKET, Inheritance, METRICS};
+use crate::succession::{ADMIN, ADMIN_SOCKET, Inheritance, METRICS, Offer};
 use access::Way;
 use pages::Pages;
 pub(crate) use tap::Taps;
@@ -83,22 +83,13 @@ pub(crate) fn bind(config: &Config, inheritance: &Inheritance) -> Result<Admin, 
     let socket = config.admin.socket.as_ref().map(|path| {
         let address = BindAddress::Unix(path.clone());
         let bound = match inheritance.claim(ADMIN_SOCKET, &address) {
-            Ok(None) => make_folder(path).and_then(|()| socket::bind_owner_only(path)),
+            Ok(None) => socket::bind_owner_only(path, Type::STREAM),
             Ok(Some(bound)) => Ok(bound),
             Err(error) => Err(error),
         };
         bound.map_err(|error| failed("admin", &address, error))
     });
     Ok(Admin { admin, socket: socket.transpose()?, metrics, token })
-}
-
-/// The socket's folder where it is missing, as `/run/outrigger` is in an empty image; not those above it.
-fn make_folder(socket: &Path) -> io::Result<()> {
-    let Some(folder) = socket.parent() else { return Ok(()) };
-    match DirBuilder::new().mode(0o755).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
 }
 
 impl Admin {
@@ -118,25 +109,32 @@ impl Admin {
     /// Serves on the current thread from now on.
     pub(crate) fn serve(self, control: Arc<Control>, reload: Rc<Reload>, handle: Handle, taps: Rc<Taps>) -> Serving {
         let closing = watch::Sender::new(false);
-        let file = self.socket.as_ref().and_then(|bound| match &bound.address {
-            BoundAddress::Unix(path) if !bound.kept => Some(path.clone()),
-            BoundAddress::Unix(_) | BoundAddress::Tcp(_) => None,
-        });
         let pages = Rc::new(Pages { control, reload, handle, token: self.token, events: Rc::default(), taps });
         let admin_way = match &self.admin {
             Some(bound) if !bound.address.is_local() => Way::Network,
             _ => Way::Loopback,
         };
-        let ways = [(self.admin, admin_way), (self.socket, Way::Socket), (self.metrics, Way::Metrics)];
-        let sockets = ways.into_iter().flat_map(|(bound, way)| {
-            bound.into_iter().flat_map(|bound| bound.sockets).map(move |socket| (socket, way))
-        });
-        let doors = sockets.map(|(socket, way)| {
-            let pages = pages.clone();
-            let answer = move |request| pages.clone().answer(way, request);
-            tokio::task::spawn_local(door::serve(socket, answer, closing.subscribe()))
-        });
-        Serving { doors: doors.collect(), closing, file }
+        let ways = [
+            (self.admin, ADMIN, admin_way),
+            (self.socket, ADMIN_SOCKET, Way::Socket),
+            (self.metrics, METRICS, Way::Metrics),
+        ];
+        let (mut doors, mut own, mut files) = (Vec::new(), Vec::new(), Vec::new());
+        for (bound, key, way) in ways {
+            let Some(socket::Bound { address, sockets, kept }) = bound else { continue };
+            if let BoundAddress::Unix(path) = address
+                && !kept
+            {
+                files.push((key, path));
+            }
+            own.push((key, sockets.iter().filter_map(|socket| socket.try_clone().ok()).collect(), kept));
+            for socket in sockets {
+                let pages = pages.clone();
+                let answer = move |request| pages.clone().answer(way, request);
+                doors.push(tokio::task::spawn_local(door::serve(socket, answer, closing.subscribe())));
+            }
+        }
+        Serving { doors, closing, files: RefCell::new(files), own: RefCell::new(own) }
     }
 }
 
@@ -144,12 +142,35 @@ impl Admin {
 pub(crate) struct Serving {
     closing: watch::Sender<bool>,
     doors: Vec<JoinHandle<()>>,
-    file: Option<PathBuf>,
+    /// Of the Unix sockets among its addresses.
+    files: RefCell<Vec<(&'static str, PathBuf)>>,
+    /// Its sockets by their keys, for a process that takes them over; whether a service manager has them, too.
+    own: RefCell<Vec<(&'static str, Vec<Socket>, bool)>>,
 }
 
 impl Serving {
+    /// Its sockets, for a process that takes them over.
+    ///
+    /// # Errors
+    /// Without free file descriptors.
+    pub(crate) fn offer(&self) -> io::Result<Vec<Offer>> {
+        let offer = |(key, sockets, kept): &(&str, Vec<Socket>, bool)| {
+            let sockets = sockets.iter().map(Socket::try_clone).collect::<io::Result<_>>()?;
+            Ok(Offer { key: (*key).to_owned(), sockets, kept: *kept })
+        };
+        self.own.borrow().iter().map(offer).collect()
+    }
+
+    /// Takes nothing new any more: another process answers, but for the addresses of `left`.
+    pub(crate) fn leave(&self, left: &[String]) {
+        self.files.borrow_mut().retain(|(key, _)| left.iter().any(|left| left == key));
+        self.own.borrow_mut().clear();
+        self.closing.send_replace(true);
+    }
+
     /// Takes nothing new, and gives the answers that are due.
     pub(crate) async fn finish(self) {
+        self.own.borrow_mut().clear();
         self.closing.send_replace(true);
         let _ = tokio::time::timeout(LAST_ANSWERS, async {
             for door in self.doors {
@@ -157,7 +178,7 @@ impl Serving {
             }
         })
         .await;
-        if let Some(file) = self.file {
+        for (_, file) in self.files.take() {
             let _ = std::fs::remove_file(file);
         }
     }

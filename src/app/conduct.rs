@@ -1,15 +1,19 @@
-//! What is wished of a running proxy from outside, and who sees to it.
+//! What is wished of a running proxy from outside, and who sees to it: also that another process takes its place.
 
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::admin;
 use crate::control::{Control, Ending};
 use crate::reload::Reload;
 use crate::reload::source::Source;
-use crate::succession::Manager;
+use crate::succession::{Manager, Post, Relief};
+
+use super::relief::relieve;
 
 /// What is wished of a running proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,12 +68,20 @@ impl Handle {
     }
 }
 
+/// Whom the wishes concern.
+pub(super) struct Conduct<'c> {
+    pub(super) control: &'c Arc<Control>,
+    pub(super) reload: &'c Rc<Reload>,
+    pub(super) source: &'c Source,
+    pub(super) manager: &'c Rc<Manager>,
+    pub(super) admin: &'c admin::Serving,
+    /// Where the next process asks.
+    pub(super) post: Option<Post>,
+}
+
 /// Follows the wishes until the proxy has ended.
 pub(super) async fn conduct(
-    control: &Arc<Control>,
-    reload: &Rc<Reload>,
-    source: &Source,
-    manager: &Rc<Manager>,
+    Conduct { control, reload, source, manager, admin, post }: Conduct<'_>,
     mut wishes: mpsc::UnboundedReceiver<Wish>,
 ) -> Ending {
     if let Err(error) = source.follow(reload) {
@@ -81,21 +93,37 @@ pub(super) async fn conduct(
     });
     let mut draining = false;
     let mut ending = false;
-    let mut drain = std::pin::pin!(None::<std::pin::Pin<Box<dyn Future<Output = bool>>>>);
+    let mut relieved = false;
+    let mut drain: Awaited<'_, bool> = None;
+    let mut relief: Awaited<'_, (u32, Relief)> = None;
+    if let Some(post) = post {
+        relief = Some(Box::pin(relieve(post, control, reload, admin)));
+    }
     loop {
         let wish = tokio::select! {
             wish = wishes.recv() => wish.unwrap_or(Wish::EndNow),
-            drained = async { match drain.as_mut().as_pin_mut() {
-                Some(drain) => drain.await,
-                None => std::future::pending().await,
-            } } => {
-                drain.set(None);
-                if ending {
+            drained = if_any(&mut drain) => {
+                if ending || relieved {
                     return control.end(drained).await;
                 }
                 continue;
             }
+            (pid, there) = if_any(&mut relief) => {
+                tracing::info!(pid, "another process serves now; what is left here is let finish");
+                relieved = true;
+                manager.succeeded_by(pid);
+                admin.leave(&there.left);
+                control.doors().pass_on(&there.left);
+                *control.registered_elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = there.registered;
+                drain = Some(Box::pin(drained_for_another(control.clone())));
+                control.announce();
+                continue;
+            }
         };
+        // Whoever ends has nothing to give away any more.
+        if !matches!(wish, Wish::Reload) {
+            relief = None;
+        }
         match wish {
             Wish::Reload => {
                 let (reload, source, manager) = (reload.clone(), source.clone(), manager.clone());
@@ -108,23 +136,44 @@ pub(super) async fn conduct(
             }
             Wish::EndNow => return control.end(false).await,
             Wish::End { .. } if ending => return control.end(false).await,
+            Wish::End { .. } if relieved => ending = true,
             Wish::End { delay } => {
                 ending = true;
                 manager.stopping();
                 tracing::info!("ending: unready, then draining");
                 // Whoever began a drain by hand has waited, or has no time left.
                 let delay = if delay && !draining { control.drain().delay } else { Duration::ZERO };
-                drain.set(Some(Box::pin(drained(control.clone(), delay, true))));
+                drain = Some(Box::pin(drained(control.clone(), delay, true)));
             }
-            Wish::Drain if draining || ending => {}
+            Wish::Drain if draining || ending || relieved => {}
             Wish::Drain => {
                 draining = true;
                 tracing::info!("draining inbound");
-                drain.set(Some(Box::pin(drained(control.clone(), control.drain().delay, false))));
+                drain = Some(Box::pin(drained(control.clone(), control.drain().delay, false)));
             }
         }
         control.announce();
     }
+}
+
+/// Something that may be under way.
+type Awaited<'f, T> = Option<Pin<Box<dyn Future<Output = T> + 'f>>>;
+
+/// What the future comes to, once; without one, never.
+async fn if_any<T>(future: &mut Awaited<'_, T>) -> T {
+    let output = match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    };
+    *future = None;
+    output
+}
+
+/// The app is still at work, so outbound connections are seen off as carefully as inbound ones.
+async fn drained_for_another(control: Arc<Control>) -> bool {
+    let drained = control.drain_all(control.drain().timeout).await;
+    control.out_of_registries().await;
+    drained
 }
 
 async fn drained(control: Arc<Control>, delay: Duration, outbound_too: bool) -> bool {

@@ -6,6 +6,7 @@
 //! its own threads; it neither needs nor touches a tokio runtime of the program's.
 
 mod conduct;
+mod relief;
 mod running;
 mod worker;
 
@@ -39,7 +40,6 @@ use crate::reload::document::Reading;
 use crate::reload::source::Source;
 use crate::reload::swap::{Parts, Stage};
 use crate::reload::{Beginning, Reload};
-use crate::runtime::address::BoundAddress;
 use crate::runtime::drain::Phase;
 use crate::runtime::worker as thread;
 use crate::snapshot::Snapshot;
@@ -53,7 +53,8 @@ use crate::telemetry::{WorkerEnds, tap};
 use crate::transport::OwnAddresses;
 use crate::upstream::registry::Registry;
 pub use conduct::Handle;
-use conduct::conduct;
+use conduct::{Conduct, conduct};
+use relief::{Taken, report_unclaimed};
 pub use running::Running;
 use worker::Duty;
 
@@ -83,6 +84,14 @@ pub enum StartError {
     /// A certificate, key or bundle of authorities cannot be used.
     #[error(transparent)]
     Identity(#[from] identity::FileError),
+    /// The process whose place is to be taken may not be asked, or cannot be understood.
+    #[error("cannot take over at {path}: {error}", path = .path.display())]
+    TakeOver {
+        /// Where it was asked.
+        path: PathBuf,
+        /// What went wrong.
+        error: io::Error,
+    },
     /// What the environment says of Consul cannot be used.
     #[error("{0}")]
     Consul(String),
@@ -108,6 +117,7 @@ pub struct Builder {
     reuse_port: bool,
     inheritance: Inheritance,
     manager: Manager,
+    take_over: Option<PathBuf>,
 }
 
 impl Builder {
@@ -126,6 +136,7 @@ impl Builder {
             reuse_port: false,
             inheritance: Inheritance::default(),
             manager: Manager::default(),
+            take_over: None,
         }
     }
 
@@ -207,6 +218,15 @@ impl Builder {
         self
     }
 
+    /// Takes the place of the proxy that runs with the same path, if one does, and gives its own place to the next: the
+    /// listening sockets change hands over a Unix socket there, which only the same user (and root) may use. The old proxy
+    /// serves until this one does, then drains and ends.
+    #[must_use]
+    pub fn take_over(mut self, path: impl Into<PathBuf>) -> Self {
+        self.take_over = Some(path.into());
+        self
+    }
+
     /// Sockets that need not be bound.
     #[must_use]
     pub(crate) fn inherit(mut self, inheritance: Inheritance) -> Self {
@@ -221,14 +241,17 @@ impl Builder {
         self
     }
 
-    /// Binds every address and starts the threads. When this returns, connections are accepted.
+    /// Binds every address and starts the threads. When this returns, connections are accepted; where it takes over, by the
+    /// old proxy until this one has heard where requests go.
     ///
     /// # Errors
     /// When an address, file or thread cannot be had. Nothing is left running then.
     pub fn start(self) -> Result<Running, StartError> {
         let config = self.loaded.config.clone();
         let count = workers(&config);
-        let mut doors = Doors::new(self.inheritance);
+        let mut inheritance = self.inheritance;
+        let taken = self.take_over.map(|path| Taken::at(path, &mut inheritance)).transpose()?;
+        let mut doors = Doors::new(inheritance);
         let plan = doors.plan(&config.listeners, count, self.reuse_port)?;
         let admin = admin::bind(&config, doors.inheritance())?;
 
@@ -243,6 +266,8 @@ impl Builder {
         let opened = doors.turn(plan, &config.listeners, &snapshot).opened;
         own.set(doors.open().iter().map(|door| &door.bound).chain(&admin.addresses()));
         report_unclaimed(&doors, &admin.addresses());
+        let left = doors.inheritance().left(doors.open().iter().map(|door| &door.bound).chain(&admin.addresses()));
+        doors.settle();
         let addresses: Vec<_> = doors.open().iter().map(|door| (door.listener.clone(), door.bound.clone())).collect();
         let bound: Vec<_> = addresses.iter().map(|(_, address)| address.clone()).collect();
         let registration = registration::Wanted::new(&config, &bound).map_err(StartError::Consul)?;
@@ -292,11 +317,19 @@ impl Builder {
             doctor,
             phase: watch::Sender::new(Phase::Serving),
             discovered: watch::Sender::new(false),
+            registered_elsewhere: Mutex::default(),
             registered: watch::Sender::new(false),
             inbound_drained: watch::Sender::new(false),
             drain: Mutex::new(config.drain),
         });
-        control.open(opened, &snapshot);
+        // Beside an old process that serves, there is time to learn where requests go.
+        let later = match &taken {
+            Some(taken) if taken.is_beside_another() => Some((opened, snapshot)),
+            _ => {
+                control.open(opened, &snapshot);
+                None
+            }
+        };
         let admin_addresses = (admin.admin_address(), admin.metrics_address());
         let addresses_of_own = own.clone();
         let parts = Parts {
@@ -342,13 +375,21 @@ impl Builder {
                     let control = control.clone();
                     async move { health::keep(&control.snapshot, addresses_of_own).await }
                 });
+                let registered = registration.as_ref().map(|wanted| wanted.id().to_owned());
                 if let Some(wanted) = registration {
                     let control = control.clone();
                     tokio::task::spawn_local(async move { registration::keep(wanted, &control).await });
                 }
+                if let Some((opened, snapshot)) = later {
+                    control.discover(config.wait_for_discovery).await;
+                    control.open(opened, &snapshot);
+                }
                 let exporting = exporter.map(|exporter| tokio::task::spawn_local(exporter.run()));
                 let admin = admin.serve(control.clone(), reload.clone(), handle, Taps::start(tap, tap_switch));
-                let ending = conduct(&control, &reload, &source, &manager, wished).await;
+                let post = taken.and_then(|taken| taken.relieve(left, registered));
+                let (control, reload, source, manager, of_admin) = (&control, &reload, &source, &manager, &admin);
+                let conducted = Conduct { control, reload, source, manager, admin: of_admin, post };
+                let ending = conduct(conducted, wished).await;
                 admin.finish().await;
                 if let Some(exporting) = exporting
                     && tokio::time::timeout(LAST_SPANS, exporting).await.is_err()
@@ -361,17 +402,6 @@ impl Builder {
         .map_err(StartError::Thread)?;
         threads.push(thread);
         Ok(Running { addresses, admin_addresses, handle, control, threads, ended })
-    }
-}
-
-/// Whoever connects to a socket that a service manager holds and that nobody accepts from waits in vain.
-fn report_unclaimed(doors: &Doors, admin: &[BoundAddress]) {
-    for socket in doors.inheritance().unclaimed(doors.open().iter().map(|door| &door.bound).chain(admin)) {
-        tracing::warn!(
-            socket,
-            "the service manager has opened this socket, and nothing in the configuration has its address or name: \
-             whoever connects there waits in vain"
-        );
     }
 }
 

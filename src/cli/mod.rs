@@ -18,6 +18,7 @@ pub mod rollback;
 pub mod run;
 pub mod schema;
 mod signals;
+mod successor;
 pub mod tap;
 pub mod version;
 pub mod webhook;

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::beginning::{self, Origin};
 use super::exit;
 use super::signals;
+use super::successor::Successor;
 use crate::app::{Builder, Running, StartError};
 use crate::config::flags;
 use crate::config::model::{BindAddress, Metrics, ProbeTarget};
@@ -25,7 +26,7 @@ use crate::telemetry::log;
 
 FILE is followed: what is saved there is checked and swapped in.
 Signals: HUP reads FILE again; TERM drains and ends; INT (Ctrl-C) does the same without drain.delay; a second one
-ends at once.
+ends at once; USR2 (with --take-over) starts the program anew, which takes over.
 Exit codes: 0 every request was answered, 1 the configuration or the machine is at fault, 2 usage, 3 requests were cut")]
 pub struct RunArgs {
     /// The configuration
@@ -55,6 +56,11 @@ pub struct RunArgs {
     /// Share the addresses with another process of the same user, so that one takes over from the other
     #[arg(long)]
     pub reuse_port: bool,
+
+    /// Take the addresses over from the proxy that runs with the same PATH, if one does, without losing a connection; and
+    /// let the next one take them over from this
+    #[arg(long, value_name = "PATH")]
+    pub take_over: Option<PathBuf>,
 
     /// Keep the last accepted configuration in this file, and start with it where FILE is none
     #[arg(long, value_name = "PATH")]
@@ -103,7 +109,7 @@ pub fn run(args: &RunArgs) -> u8 {
         running.wait();
         return exit::fault(&format!("cannot write {}: {error}", path.display()));
     }
-    signals.direct(running.handle());
+    signals.direct(running.handle(), Successor::new(obstacle(args)));
     match running.wait() {
         Ending::Drained => exit::DONE,
         Ending::Forced => exit::FORCED,
@@ -121,10 +127,23 @@ fn origin(args: &RunArgs) -> Result<Origin, String> {
     Ok(Origin::named(path))
 }
 
+/// Why this process can have no successor that starts with the same arguments.
+fn obstacle(args: &RunArgs) -> Option<&'static str> {
+    let file = args.file.as_deref().or(args.config.as_deref());
+    match (&args.take_over, file) {
+        (None, _) => Some("this one was started without --take-over"),
+        (_, Some(file)) if file == Path::new("-") => Some("the configuration came by standard input"),
+        _ => None,
+    }
+}
+
 fn start(builder: Builder, args: &RunArgs) -> Result<Running, StartError> {
     let mut builder = builder.reuse_port(args.reuse_port).allow_variables(args.allow_env.iter().cloned());
     if let Some(path) = &args.last_good {
         builder = builder.keep_last_good(path);
+    }
+    if let Some(path) = &args.take_over {
+        builder = builder.take_over(path);
     }
     let running = builder.start()?;
     for (listener, address) in running.listeners() {

@@ -6,6 +6,7 @@ use std::thread;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::successor::Successor;
 use crate::app::Handle;
 
 /// What the signals mean that are caught.
@@ -17,6 +18,8 @@ pub(super) enum Kind {
     Terminate,
     /// SIGINT: a person does.
     Interrupt,
+    /// SIGUSR2: start the program anew beside this process, to take its place.
+    Upgrade,
 }
 
 /// Signals that are caught from now on.
@@ -25,6 +28,7 @@ pub(super) struct Signals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
+    upgrade: Signal,
 }
 
 impl Signals {
@@ -33,16 +37,18 @@ impl Signals {
         let _inside = runtime.enter();
         let hangup = signal(SignalKind::hangup())?;
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let upgrade = signal(SignalKind::user_defined2())?;
         drop(_inside);
-        Ok(Signals { runtime, hangup, terminate, interrupt })
+        Ok(Signals { runtime, hangup, terminate, interrupt, upgrade })
     }
 
     /// Passes them on for as long as the process lives.
-    pub(super) fn direct(self, handle: Handle) {
+    pub(super) fn direct(self, handle: Handle, successor: Successor) {
         self.each(move |kind| match kind {
             Kind::Hangup => handle.reload(),
             Kind::Terminate => handle.end(),
             Kind::Interrupt => handle.end_soon(),
+            Kind::Upgrade => successor.start(),
         });
     }
 
@@ -55,6 +61,7 @@ impl Signals {
                         Some(()) = self.hangup.recv() => act(Kind::Hangup),
                         Some(()) = self.terminate.recv() => act(Kind::Terminate),
                         Some(()) = self.interrupt.recv() => act(Kind::Interrupt),
+                        Some(()) = self.upgrade.recv() => act(Kind::Upgrade),
                         else => return,
                     }
                 }

@@ -20,6 +20,7 @@ use tower::{Layer, Service};
 use super::exit;
 use super::inject::SidecarArgs;
 use super::signals::Signals;
+use super::successor::Successor;
 use crate::Proxy;
 use crate::app::Builder;
 use crate::body::Body;
@@ -108,7 +109,7 @@ pub fn webhook(args: &WebhookArgs) -> u8 {
     for (listener, address) in running.listeners() {
         tracing::info!(listener, %address, "listening");
     }
-    signals.direct(running.handle());
+    signals.direct(running.handle(), Successor::new(Some("only `outrigger run` can be taken over from")));
     match running.wait() {
         Ending::Drained => exit::DONE,
         Ending::Forced => exit::FORCED,

@@ -14,7 +14,7 @@ use crate::listener::socket::{self, BindError, Bound};
 use crate::runtime::address::BoundAddress;
 use crate::runtime::drain::Phase;
 use crate::snapshot::Snapshot;
-use crate::succession::{Inheritance, key_of_listener};
+use crate::succession::{Inheritance, Offer, key_of_listener};
 use crate::upstream::limit::Limit;
 
 /// The doors, open ones in the order of the configuration's listeners.
@@ -38,6 +38,8 @@ pub(crate) struct OpenDoor {
     pub(crate) entrance: Arc<Entrance>,
     /// Beside those of the workers, for whoever takes the address over.
     sockets: Vec<Socket>,
+    /// A service manager has them, too.
+    kept: bool,
 }
 
 /// What a configuration makes of the doors. Its addresses are bound, and nothing has changed yet.
@@ -79,6 +81,11 @@ impl Doors {
 
     pub(crate) fn inheritance(&self) -> &Inheritance {
         &self.inheritance
+    }
+
+    /// The start is over: what an earlier process had and is not wanted goes.
+    pub(crate) fn settle(&mut self) {
+        self.inheritance.settle();
     }
 
     /// Binds what `listeners` need beyond what is open and what was inherited.
@@ -146,6 +153,7 @@ impl Doors {
                         direction: listener.direction,
                         entrance,
                         sockets: own,
+                        kept: bound.kept,
                     });
                 }
             }
@@ -181,6 +189,37 @@ impl Doors {
         }
     }
 
+    /// Everything that is open, for a process that takes it over.
+    ///
+    /// # Errors
+    /// Without free file descriptors.
+    pub(crate) fn offer(&self) -> std::io::Result<Vec<Offer>> {
+        let offer = |door: &OpenDoor| {
+            let sockets = clone(&door.sockets)?;
+            Ok(Offer { key: key_of_listener(&door.listener), sockets, kept: door.kept })
+        };
+        self.open.iter().map(offer).collect()
+    }
+
+    /// While another process has the sockets, too, nothing may be done to them that it would notice.
+    pub(crate) fn lend(&self, lent: bool) {
+        for door in &self.open {
+            door.entrance.share(lent || door.kept);
+        }
+    }
+
+    /// Another process accepts at every open door but these, by their keys.
+    pub(crate) fn pass_on(&mut self, left: &[String]) {
+        for door in &mut self.open {
+            if left.contains(&key_of_listener(&door.listener)) {
+                door.entrance.share(door.kept);
+            } else {
+                door.sockets.clear();
+                door.entrance.pass_on();
+            }
+        }
+    }
+
     /// Lets go of the sockets, so that their addresses are free once the workers have done so, too.
     pub(crate) fn close(&mut self, direction: Direction) {
         for door in self.open.iter_mut().filter(|door| door.direction == direction) {
@@ -201,8 +240,7 @@ impl OpenDoor {
 
     /// The same sockets once more.
     fn same(&self) -> std::io::Result<Bound> {
-        let (address, kept) = (self.bound.clone(), self.entrance.is_shared());
-        Ok(Bound { address, sockets: clone(&self.sockets)?, kept })
+        Ok(Bound { address: self.bound.clone(), sockets: clone(&self.sockets)?, kept: self.kept })
     }
 
     fn is_of(&self, listener: &Listener) -> bool {

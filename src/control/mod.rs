@@ -142,6 +142,8 @@ pub(crate) struct Control {
     pub(crate) phase: watch::Sender<Phase>,
     /// True once every source of endpoints has answered, or was waited for long enough.
     pub(crate) discovered: watch::Sender<bool>,
+    /// The service in the registry that is another process' from now on.
+    pub(crate) registered_elsewhere: Mutex<Option<String>>,
     /// True while this proxy is registered somewhere, or may be.
     pub(crate) registered: watch::Sender<bool>,
     /// True once the drain of inbound is over, successful or not.
@@ -228,15 +230,15 @@ impl Control {
         Standing {
             whole: reports.len() == self.workers.len(),
             over: *self.inbound_drained.borrow() || self.phase() == Phase::Forced,
-            inbound_connections: self.inbound_connections(),
+            inbound_connections: self.connections(Direction::Inbound),
             inbound_requests: reports.iter().map(requests).sum(),
             in_flight: reports.iter().map(|report| report.in_flight).sum(),
         }
     }
 
-    fn inbound_connections(&self) -> usize {
+    fn connections(&self, direction: Direction) -> usize {
         let doors = self.doors();
-        let mut limits: Vec<_> = doors.entrances(Direction::Inbound).map(|entrance| &entrance.connections).collect();
+        let mut limits: Vec<_> = doors.entrances(direction).map(|entrance| &entrance.connections).collect();
         // A listener whose address has changed has two doors and one limit.
         limits.sort_by_key(|limit| Arc::as_ptr(limit));
         limits.dedup_by(|one, other| Arc::ptr_eq(one, other));
@@ -323,21 +325,39 @@ impl Control {
     /// no inbound connection is left, nor (where `outbound_too`) any request in flight, or `timeout` is over: then
     /// false if requests are left.
     pub(crate) async fn drain_inbound(&self, timeout: Duration, outbound_too: bool) -> bool {
-        self.close(Direction::Inbound);
-        self.enter(Phase::Draining);
+        self.drain_listeners(&[Direction::Inbound], timeout, outbound_too).await
+    }
+
+    /// The same of all listeners, whose sockets are another process' now.
+    pub(crate) async fn drain_all(&self, timeout: Duration) -> bool {
+        self.drain_listeners(&[Direction::Inbound, Direction::Outbound], timeout, true).await
+    }
+
+    async fn drain_listeners(&self, directions: &[Direction], timeout: Duration, outbound_too: bool) -> bool {
+        let enter = |phase| {
+            self.enter(phase);
+            for direction in directions {
+                self.doors().enter(*direction, phase);
+            }
+        };
+        for direction in directions {
+            self.close(*direction);
+        }
+        enter(Phase::Draining);
         let began = Instant::now();
         let drained = loop {
             let left = self.standing().await;
+            let connections: usize = directions.iter().map(|direction| self.connections(*direction)).sum();
             // Who was at the door is let in before the proxy may be done.
             let door_closed = began.elapsed() >= LAST_CALL_OVER;
-            if door_closed && left.whole && left.inbound_connections == 0 && (left.in_flight == 0 || !outbound_too) {
+            if door_closed && left.whole && connections == 0 && (left.in_flight == 0 || !outbound_too) {
                 break true;
             }
             if began.elapsed() >= timeout {
                 break left.whole && if outbound_too { left.in_flight == 0 } else { left.inbound_requests == 0 };
             }
             if began.elapsed() >= KEEP_IDLE.min(timeout / 2) {
-                self.enter(Phase::ClosingIdle);
+                enter(Phase::ClosingIdle);
             }
             tokio::time::sleep(LOOK_EVERY).await;
         };

@@ -64,13 +64,13 @@ impl Entrance {
 
     /// Somebody else has the same sockets, too, and goes on accepting, now or later: at this entrance's end they stay
     /// open, and what waits there is left to them.
-    pub(crate) fn share(&self) {
-        self.shared.store(true, Ordering::Relaxed);
+    pub(crate) fn share(&self, shared: bool) {
+        self.shared.store(shared, Ordering::Relaxed);
     }
 
     /// The end of an entrance whose sockets somebody else goes on accepting from.
     pub(crate) fn pass_on(&self) {
-        self.share();
+        self.share(true);
         self.enter(Phase::Draining);
     }
 

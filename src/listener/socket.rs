@@ -1,8 +1,9 @@
 //! Sockets that listen: how they are bound, and how they end without losing who is at the door.
 
+use std::fs::DirBuilder;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _};
 use std::path::Path;
 
 use rustix::fs::Mode;
@@ -52,7 +53,7 @@ pub(crate) struct Bound {
 /// When the address is in use, not ours, or not permitted.
 pub(crate) fn bind(address: &BindAddress, count: usize, reuse_port: bool) -> io::Result<Bound> {
     match address {
-        BindAddress::Unix(path) => bind_unix(path, None),
+        BindAddress::Unix(path) => bind_unix(path, Type::STREAM, None),
         BindAddress::Tcp(address) => bind_tcp(*address, count, reuse_port),
         BindAddress::AllInterfaces(port) => {
             let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port));
@@ -67,12 +68,19 @@ pub(crate) fn bind(address: &BindAddress, count: usize, reuse_port: bool) -> io:
     }
 }
 
-/// Binds a Unix socket that only the user of this process (and root) can connect to.
+/// Binds a Unix socket that only the user of this process (and root) can connect to. Its folder is made where it is
+/// missing, as `/run/outrigger` is in an empty image; not those above it.
 ///
 /// # Errors
 /// As [`bind`].
-pub(crate) fn bind_owner_only(path: &Path) -> io::Result<Bound> {
-    bind_unix(path, Some(Mode::RUSR | Mode::WUSR))
+pub(crate) fn bind_owner_only(path: &Path, kind: Type) -> io::Result<Bound> {
+    if let Some(folder) = path.parent()
+        && let Err(error) = DirBuilder::new().mode(0o755).create(folder)
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(error);
+    }
+    bind_unix(path, kind, Some(Mode::RUSR | Mode::WUSR))
 }
 
 fn bind_tcp(address: SocketAddr, count: usize, reuse_port: bool) -> io::Result<Bound> {
@@ -106,17 +114,17 @@ fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind_unix(path: &Path, mode: Option<Mode>) -> io::Result<Bound> {
+fn bind_unix(path: &Path, kind: Type, mode: Option<Mode>) -> io::Result<Bound> {
     let address = SockAddr::unix(path)?;
     // A file that a killed proxy left behind; one that somebody listens on is left alone.
     if path.metadata().is_ok_and(|file| file.file_type().is_socket()) {
-        let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        let probe = Socket::new(Domain::UNIX, kind, None)?;
         if probe.connect(&address).is_ok() {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         std::fs::remove_file(path)?;
     }
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let socket = Socket::new(Domain::UNIX, kind, None)?;
     socket.set_nonblocking(true)?;
     if let Some(mode) = mode {
         // Before there is a file: Linux makes it with the socket's mode, so that it is never open to others.

@@ -368,6 +368,11 @@ impl Reload {
         self.state.borrow().history.newest_first().cloned().collect()
     }
 
+    /// Holds up swaps for as long as the guard lives.
+    pub(crate) async fn hold(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
     /// The source of truth, for people.
     pub(crate) fn source(&self) -> &str {
         &self.source

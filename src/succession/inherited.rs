@@ -15,6 +15,9 @@ pub(crate) const ADMIN: &str = "admin.address";
 pub(crate) const ADMIN_SOCKET: &str = "admin.socket";
 pub(crate) const METRICS: &str = "metrics.address";
 
+/// The socket at which the next process asks for all of them.
+pub(crate) const TAKE_OVER: &str = "take-over";
+
 /// What a listener's address is known by.
 pub(crate) fn key_of_listener(name: &str) -> String {
     format!("{LISTENERS}{name}")
@@ -45,7 +48,7 @@ impl Inheritance {
     pub(super) fn add(&mut self, name: &str, socket: OwnedFd, kept: bool) -> io::Result<()> {
         let socket = Socket::from(socket);
         let wrong = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-        if socket.r#type()? != Type::STREAM {
+        if ![Type::STREAM, Type::SEQPACKET].contains(&socket.r#type()?) {
             return wrong("it is no stream socket");
         }
         if !socket.is_listener()? {
@@ -78,10 +81,24 @@ impl Inheritance {
         Ok(Some(Bound { address: inherited.address.clone(), sockets, kept: inherited.kept }))
     }
 
-    /// Those that are at none of these addresses, in words.
+    /// Those of a service manager that are at none of these addresses, in words.
     pub(crate) fn unclaimed<'b>(&self, bound: impl Iterator<Item = &'b BoundAddress> + Clone) -> Vec<String> {
-        let left = self.0.iter().filter(|inherited| !bound.clone().any(|address| *address == inherited.address));
+        let left = self.besides(bound).filter(|inherited| inherited.kept);
         left.map(|inherited| format!("{} ({})", inherited.address, inherited.name)).collect()
+    }
+
+    /// Those that are at none of these addresses, by their names; [`TAKE_OVER`] apart.
+    pub(crate) fn left<'b>(&self, bound: impl Iterator<Item = &'b BoundAddress> + Clone) -> Vec<String> {
+        self.besides(bound).map(|inherited| inherited.name.clone()).filter(|name| name != TAKE_OVER).collect()
+    }
+
+    fn besides<'b>(&self, bound: impl Iterator<Item = &'b BoundAddress> + Clone) -> impl Iterator<Item = &Inherited> {
+        self.0.iter().filter(move |inherited| !bound.clone().any(|address| *address == inherited.address))
+    }
+
+    /// Lets go of what only an earlier process had.
+    pub(crate) fn settle(&mut self) {
+        self.0.retain(|inherited| inherited.kept);
     }
 }
 
@@ -98,7 +115,7 @@ impl Inherited {
             (BindAddress::AllInterfaces(0), BoundAddress::Tcp(bound)) => bound.ip().is_unspecified(),
             _ => false,
         };
-        self.kept || any_port
+        self.kept || any_port || self.name == TAKE_OVER
     }
 
     fn is_at(&self, written: &BindAddress) -> bool {

@@ -49,6 +49,11 @@ impl Manager {
         self.tell("STOPPING=1");
     }
 
+    /// Another process is to be looked after instead of this one.
+    pub(crate) fn succeeded_by(&self, pid: u32) {
+        self.tell(&format!("MAINPID={pid}"));
+    }
+
     fn tell(&self, state: &str) {
         if let Some(socket) = &self.0
             && let Err(error) = socket.send(state.as_bytes())

@@ -1,0 +1,292 @@
+//! A new process takes the sockets of the old one over (`--take-over`): nothing is refused, nothing is cut, and whatever
+//! is wrong with the new one, the old one serves on.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::load::{Done, KEPT, Load, NEW, SLOW, script};
+use crate::support::client::get;
+use crate::support::consul::Consul;
+use crate::support::files::Directory;
+use crate::support::process::Process;
+use crate::support::proxy::{Setup, binary};
+use crate::support::{Client, Gate, Proxy, Upstream, eventually};
+
+const CONFIG: &str = "
+telemetry: { access_log: { path: none } }
+listeners:
+  inbound: { address: 127.0.0.1:0, upstream: app }
+  outbound: { address: 127.0.0.1:0, upstream: app }
+upstreams:
+  app: { static: [\"@app\"] }
+drain: { delay: 60s, timeout: @timeout }
+";
+
+/// Processes that follow each other at one place.
+struct Line {
+    directory: Directory,
+    upstream: SocketAddr,
+    timeout: &'static str,
+}
+
+impl Line {
+    fn before(upstream: &Upstream, timeout: &'static str) -> Self {
+        Line { directory: Directory::new(), upstream: upstream.address(), timeout }
+    }
+
+    fn place(&self) -> PathBuf {
+        self.directory.join("take-over.sock")
+    }
+
+    fn setup(&self, config: &str) -> Setup {
+        let setup = Setup::new(config, &[("@app", &self.upstream), ("@timeout", &self.timeout)]);
+        setup.argument("--take-over").argument(&self.place().display().to_string())
+    }
+
+    fn start(&self) -> Proxy {
+        self.setup(CONFIG).start()
+    }
+}
+
+fn ends(mut old: Proxy, code: i32) {
+    assert_eq!(old.process().exit_code_within(Duration::from_secs(20)), Some(code), "the old process' exit code");
+}
+
+/// Without `drain.delay`, which a hand-over does not wait for either.
+fn finished(mut proxy: Proxy) {
+    proxy.process().signal(Signal::INT);
+    assert_eq!(proxy.process().exit_code(), Some(0));
+}
+
+#[test]
+fn the_program_is_upgraded_again_and_again_under_load_and_nothing_fails() {
+    const UPGRADES: usize = 4;
+    let upstream = Upstream::scripted(script);
+    let line = Line::before(&upstream, "15s");
+    let first = line.start();
+    let (address, outbound) = (first.address("inbound"), first.address("outbound"));
+    let load = Load::default();
+    let last = std::thread::scope(|scope| {
+        let _end = Done(&load);
+        let load = &load;
+        for number in 0..KEPT.0 {
+            scope.spawn(move || load.kept(if number % 4 == 0 { outbound } else { address }, number));
+        }
+        for number in 0..NEW.0 {
+            scope.spawn(move || load.anew(if number % 2 == 0 { outbound } else { address }, number));
+        }
+        scope.spawn(move || load.streams(address));
+        scope.spawn(move || load.sockets(address));
+        eventually("load on the first process", || load.served.load(SeqCst) > 500);
+        let mut current = first;
+        for _ in 0..UPGRADES {
+            let slow = load.slow_under_way.load(SeqCst);
+            for _ in 0..SLOW {
+                scope.spawn(move || load.slow(address));
+            }
+            eventually("the slow streams", || load.slow_under_way.load(SeqCst) == slow + SLOW);
+            let next = line.start();
+            assert_eq!((next.address("inbound"), next.address("outbound")), (address, outbound));
+            ends(std::mem::replace(&mut current, next), 0);
+            let before = load.served.load(SeqCst);
+            eventually("load on the next process", || load.served.load(SeqCst) > before + 500);
+        }
+        current
+    });
+    let failures = load.failures.lock().unwrap();
+    let served = load.served.load(SeqCst);
+    assert!(failures.is_empty(), "{} of {served} failed: {:#?}", failures.len(), &failures[..failures.len().min(10)]);
+    assert!(load.messages.load(SeqCst) > 100, "{} messages", load.messages.load(SeqCst));
+    assert!(last.metric("outrigger_requests_total", &[("code", "200")]) >= 500.0);
+}
+
+#[test]
+fn whatever_is_wrong_with_the_new_process_the_old_one_serves_on() {
+    let upstream = Upstream::ok();
+    let line = Line::before(&upstream, "5s");
+    let old = line.start();
+    let mut kept = old.client();
+    let squatter = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("listeners:\n  more: {{ address: \"{}\", upstream: app }}\n", squatter.local_addr().unwrap());
+    let wrong = [
+        // It never asks for the sockets.
+        (CONFIG.replace("static", "statics"), "unknown key `statics`"),
+        // It has them, and fails at the next one.
+        (CONFIG.replace("listeners:\n", &taken), "cannot listen on"),
+    ];
+    for (config, said) in wrong {
+        let mut process = start_alone(&line, &config);
+        assert_eq!(process.exit_code(), Some(1));
+        assert!(process.stderr().contains(said), "{}", process.stderr());
+        assert_eq!(kept.get("/").status, 200);
+        assert!(!kept.get("/").head.lists("connection", "close"));
+        assert_eq!(old.client().get("/").status, 200);
+        assert_eq!(old.admin_get("/readyz").status, 200);
+    }
+    // It has them, and dies before it serves: this one talks as a proxy would, and goes.
+    let rude = "import socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.connect(sys.argv[1]); s.recv(99)";
+    crate::support::tools::run(Command::new("python3").args(["-c", rude]).arg(line.place()));
+    assert_eq!(old.client().get("/").status, 200);
+    // And a good one still takes over.
+    let new = line.start();
+    ends(old, 0);
+    assert_eq!(new.client().get("/").status, 200);
+    finished(new);
+    assert!(!line.place().exists());
+}
+
+#[test]
+fn a_stream_that_does_not_end_is_cut_when_drain_timeout_is_over() {
+    let upstream = Upstream::scripted(script);
+    let line = Line::before(&upstream, "1s");
+    let old = line.start();
+    let mut client = old.client();
+    client.send(get("/slow"));
+    assert!(client.head().is_some());
+    let began = Instant::now();
+    let new = line.start();
+    ends(old, 3);
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    finished(new);
+}
+
+#[test]
+fn unix_sockets_and_the_admin_go_along_and_only_the_last_one_removes_their_files() {
+    let upstream = Upstream::ok();
+    let line = Line::before(&upstream, "5s");
+    let paths = ["in.sock", "admin.sock", "metrics.sock"].map(|name| line.directory.join(name));
+    let [listener, admin, metrics] = paths.each_ref().map(|path| path.display().to_string());
+    let config = CONFIG
+        .replace("listeners:\n", &format!("listeners:\n  files: {{ address: \"unix:{listener}\", upstream: app }}\n"))
+        + &format!("admin: {{ address: 127.0.0.1:0, socket: \"{admin}\" }}\nmetrics: \"unix:{metrics}\"\n");
+    let old = line.setup(&config).start();
+    let address = old.admin();
+    assert_eq!(std::fs::metadata(line.place()).unwrap().permissions().mode() & 0o777, 0o600);
+    let new = line.setup(&config).start();
+    ends(old, 0);
+    assert_eq!(new.admin(), address);
+    for path in &paths {
+        assert!(UnixStream::connect(path).is_ok(), "{} is gone", path.display());
+    }
+    assert_eq!(new.admin_get("/readyz").status, 200);
+    finished(new);
+    for path in paths.iter().chain([&line.place()]) {
+        assert!(!path.exists(), "{} is left", path.display());
+    }
+}
+
+#[test]
+fn listeners_may_come_and_go_with_the_new_process() {
+    let gate = Gate::new();
+    let opened = gate.clone();
+    let upstream = Upstream::scripted(move |served| {
+        while let Some(request) = served.request() {
+            if request.target == "/hold" {
+                opened.wait("the test to let the request go");
+            }
+            if served.try_send(crate::support::upstream::OK).is_err() {
+                return;
+            }
+        }
+    });
+    let line = Line::before(&upstream, "10s");
+    let old = line.start();
+    let outbound = old.address("outbound");
+    let mut held = Client::connect(outbound);
+    held.send(get("/hold"));
+    upstream.request(0);
+    let more = CONFIG.replace("outbound:", "more:");
+    let new = line.setup(&more).start();
+    assert_eq!(new.address("inbound"), old.address("inbound"));
+    assert_eq!(Client::connect(new.address("more")).get("/").status, 200);
+    eventually("the old listener to close", || Client::try_connect(outbound).is_err());
+    gate.open();
+    assert_eq!(held.response().status, 200);
+    ends(old, 0);
+    finished(new);
+}
+
+#[test]
+fn the_service_stays_in_the_registry() {
+    let consul = Consul::start();
+    let registered = || consul.ask("GET", "/v1/health/service/orders", "").as_array().map_or(0, Vec::len);
+    let upstream = Upstream::ok();
+    let line = Line::before(&upstream, "5s");
+    let config = format!(
+        "{CONFIG}consul: {{ address: \"{}\" }}\nregister: {{ name: orders, address: 127.0.0.1, check: {{ ttl: 3s }} }}\n",
+        consul.url()
+    );
+    let mut old = line.setup(&config).start();
+    eventually("the service", || registered() == 1);
+    let new = line.setup(&config).start();
+    eventually("the old process' end", || {
+        assert_eq!(registered(), 1);
+        old.process().ended().is_some()
+    });
+    assert_eq!(old.process().exit_code(), Some(0));
+    assert!(!old.process().stderr().contains("deregistered"), "{}", old.process().stderr());
+    assert_eq!(registered(), 1);
+    finished(new);
+    assert_eq!(registered(), 0);
+}
+
+// As a service manager's unit does it: one signal, and the program that is installed now takes over.
+#[test]
+fn a_signal_starts_the_next_process() {
+    let upstream = Upstream::ok();
+    let line = Line::before(&upstream, "5s");
+    let mut old = line.start();
+    let address = old.address("inbound");
+    let before = ready_pid(old.directory()).unwrap();
+    old.process().signal(Signal::USR2);
+    eventually("the next process", || ready_pid(old.directory()).is_some_and(|pid| pid != before));
+    let pid = ready_pid(old.directory()).unwrap();
+    let _end = Ended(pid);
+    assert_eq!(old.process().exit_code_within(Duration::from_secs(20)), Some(0));
+    assert_eq!(Client::connect(address).get("/").status, 200);
+    assert_eq!(old.admin_get("/readyz").status, 200);
+}
+
+#[test]
+fn without_a_place_to_take_over_at_the_signal_changes_nothing() {
+    let upstream = Upstream::ok();
+    let mut proxy = Proxy::before(upstream.address());
+    proxy.process().signal(Signal::USR2);
+    eventually("the log", || proxy.process().stderr().contains("started without --take-over"));
+    assert_eq!(proxy.client().get("/").status, 200);
+    proxy.stop();
+}
+
+/// A process that is no child of ours; ended with this.
+struct Ended(u32);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(self.0.cast_signed()).unwrap();
+        let _ = kill_process(pid, Signal::INT);
+        let gone = |stat: std::io::Result<String>| stat.map_or(true, |stat| stat.contains(") Z "));
+        eventually("its end", || gone(std::fs::read_to_string(format!("/proc/{}/stat", self.0))));
+    }
+}
+
+fn ready_pid(directory: &Path) -> Option<u32> {
+    let ready = std::fs::read(directory.join("ready.json")).ok()?;
+    let ready: Value = serde_json::from_slice(&ready).ok()?;
+    u32::try_from(ready["pid"].as_u64()?).ok()
+}
+
+/// One that will not become ready.
+fn start_alone(line: &Line, config: &str) -> Process {
+    let file = line.directory.write("outrigger.yaml", line.setup(config).text());
+    let mut command = Command::new(binary());
+    command.arg("run").arg(file).arg("--take-over").arg(line.place());
+    Process::start("outrigger", &mut command, &line.directory)
+}
