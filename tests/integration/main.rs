@@ -28,6 +28,7 @@ mod doctor;
 mod drain;
 mod ejection;
 mod events;
+mod faulty_endpoint;
 mod grpc;
 mod hashing;
 mod headers;
