@@ -150,23 +150,31 @@ async fn attempts(
             }
         };
         let (mut endpoint, mut began) = (endpoint, began);
+        let mut number = record.attempts - 1;
         if let Some(hedged) = hedged {
             retrying.hedged();
             record.attempts += 1;
             let counter = if hedged.won { UpstreamCounter::HedgeWon } else { UpstreamCounter::HedgeLost };
             worker.metrics.count_upstream(upstream.id, counter, 1);
+            let mut other = Racer { endpoint: hedged.endpoint, began: hedged.began, checkpoints: hedged.checkpoints };
+            let mut other_number = number + 1;
             if hedged.won {
-                (endpoint, began, checkpoints) = (hedged.endpoint, hedged.began, hedged.checkpoints);
+                let first = Racer { endpoint, began, checkpoints };
+                Racer { endpoint, began, checkpoints } = std::mem::replace(&mut other, first);
+                std::mem::swap(&mut number, &mut other_number);
                 record.endpoint = Some(endpoint.clone());
             }
+            tell_of_loser(record, &sending.head, &other, other_number, hedged.lost);
         }
         let took = began.elapsed();
-        record.note_attempt(checkpoints);
+        record.note_attempt(&checkpoints);
         let ended = match &outcome {
             Ok(response) => {
                 record.first_byte = Some(began + took);
                 record.attempt_answered(response, took, began + took);
                 record.span(&AttemptEnd {
+                    id: checkpoints.span_id,
+                    number,
                     endpoint: &endpoint,
                     head: &sending.head,
                     began,
@@ -196,6 +204,8 @@ async fn attempts(
                     record.judge(failed, took, began + took);
                 }
                 record.span(&AttemptEnd {
+                    id: checkpoints.span_id,
+                    number,
                     endpoint: &endpoint,
                     head: &sending.head,
                     began,
@@ -294,6 +304,40 @@ async fn first_endpoint(
             Nobody::Down => Reason::NoHealthyEndpoint,
         })
     })
+}
+
+/// One of two attempts that race.
+struct Racer {
+    endpoint: Arc<EndpointState>,
+    began: Instant,
+    checkpoints: Checkpoints,
+}
+
+/// The attempt that lost a race is judged by how it ended. One that was still out has failed nobody; but that it took at
+/// least so long is known.
+fn tell_of_loser(
+    record: &mut Record,
+    head: &request::Parts,
+    loser: &Racer,
+    number: u32,
+    lost: Option<(Outcome, Instant)>,
+) {
+    let (outcome, ended) = lost.unwrap_or_else(|| (Outcome::Failed(Reason::ClientCancelled), Instant::now()));
+    let took = ended - loser.began;
+    record.judge_endpoint(&loser.endpoint, outcome, took, ended);
+    if lost.is_none() {
+        loser.endpoint.observe_at_least(took, ended.into());
+    }
+    record.span(&AttemptEnd {
+        id: loser.checkpoints.span_id,
+        number,
+        endpoint: &loser.endpoint,
+        head,
+        began: loser.began,
+        ended,
+        outcome,
+        version: None,
+    });
 }
 
 /// True where the answer is bad news, so that it is worth a closer look.

@@ -9,8 +9,10 @@ use tokio::time::Instant;
 
 use super::attempt::{self, Checkpoints, Plan};
 use super::forward::may_be_retried;
+use super::record::grpc_status;
 use crate::body::Body;
 use crate::config::model::Hedge;
+use crate::outcome::Outcome;
 use crate::transport::{Deadlines, Failure};
 use crate::upstream::quantile::Latencies;
 use crate::upstream::state::EndpointState;
@@ -34,8 +36,10 @@ pub(super) struct Hedged {
     pub(super) endpoint: Arc<EndpointState>,
     pub(super) began: Instant,
     pub(super) checkpoints: Checkpoints,
-    /// The outcome is its own.
+    /// The race's outcome is its own, and not the first attempt's.
     pub(super) won: bool,
+    /// How the one that lost ended, and when; `None` where it was still out, and was cancelled.
+    pub(super) lost: Option<(Outcome, Instant)>,
 }
 
 /// How long the first attempt is given; `None` where nothing is known yet of how long answers take.
@@ -66,16 +70,32 @@ pub(super) async fn race(
     let deadlines = Deadlines { per_try, ..plan.deadlines };
     let plan = Plan { endpoint: &endpoint, began, deadlines, ..*plan };
     let mut checkpoints = Checkpoints::default();
-    let (outcome, won) = {
+    let (outcome, won, lost) = {
         let mut other = pin!(attempt::send(&plan, &mut head, &mut body, &mut checkpoints));
         let good = |outcome: &Result<Response<Body>, Failure>| {
             outcome.as_ref().is_ok_and(|response| !may_be_retried(response, plan.grpc))
         };
-        tokio::select! {
+        let (outcome, won) = tokio::select! {
             biased;
-            outcome = &mut first => if good(&outcome) { (outcome, false) } else { (other.await, true) },
-            outcome = &mut other => if good(&outcome) { (outcome, true) } else { (first.await, false) },
+            outcome = &mut first => (outcome, false),
+            outcome = &mut other => (outcome, true),
+        };
+        if good(&outcome) {
+            (outcome, won, None)
+        } else {
+            let lost = Some((ended(&outcome), Instant::now()));
+            drop(outcome);
+            if won { (first.await, false, lost) } else { (other.await, true, lost) }
         }
     };
-    Raced { outcome, second: Some(Hedged { endpoint, began, checkpoints, won }) }
+    Raced { outcome, second: Some(Hedged { endpoint, began, checkpoints, won, lost }) }
+}
+
+fn ended(outcome: &Result<Response<Body>, Failure>) -> Outcome {
+    match outcome {
+        Ok(response) => {
+            Outcome::Answered { status: response.status().as_u16(), grpc: grpc_status(response.headers()) }
+        }
+        Err(failure) => Outcome::Failed(failure.error.reason),
+    }
 }

@@ -56,8 +56,6 @@ pub(crate) struct Record {
     host: Option<HeaderValue>,
     version: Version,
     pub(crate) trace: TraceContext,
-    /// The id that the attempt under way has as a span.
-    pub(crate) attempt_id: [u8; 16],
     spans: Option<Box<Spans>>,
     peek: Option<Box<Peek>>,
     /// Where it is traced and inbound: it is with the app.
@@ -128,7 +126,6 @@ impl Record {
             peek: worker.tap.is_on().then(|| Peek::begin(headers, worker.tap.body_bytes())),
             _visit: visit(worker, &trace, direction),
             trace,
-            attempt_id: [b'0'; 16],
             request_id: RequestId::receive(headers, edge, ids),
             host: headers.get(http::header::HOST).cloned(),
             method,
@@ -232,10 +229,9 @@ impl Record {
     }
 
     /// What an attempt took to have its connection.
-    pub(super) fn note_attempt(&mut self, checkpoints: Checkpoints) {
+    pub(super) fn note_attempt(&mut self, checkpoints: &Checkpoints) {
         self.queued = checkpoints.queued.or(self.queued);
         self.connect = checkpoints.connect.or(self.connect);
-        self.attempt_id = checkpoints.span_id;
     }
 
     /// An attempt's response has begun, `took` after the attempt did.
@@ -254,11 +250,16 @@ impl Record {
 
     /// It is known how the latest attempt ended.
     pub(crate) fn judge(&self, outcome: Outcome, took: Duration, now: Instant) {
+        if let Some(endpoint) = &self.endpoint {
+            self.judge_endpoint(endpoint, outcome, took, now);
+        }
+    }
+
+    /// It is known how an attempt at this endpoint ended.
+    pub(super) fn judge_endpoint(&self, endpoint: &EndpointState, outcome: Outcome, took: Duration, now: Instant) {
         let Some(upstream) = self.upstream() else { return };
         self.worker.metrics.attempt(upstream.id, outcome, took);
-        if let Some(endpoint) = &self.endpoint {
-            upstream.judge().attempt_ended(endpoint, outcome.class(), took, now.into());
-        }
+        upstream.judge().attempt_ended(endpoint, outcome.class(), took, now.into());
     }
 
     /// It is known how the request ended, with its retries; or, with gRPC, that its trailers will say so.
@@ -302,7 +303,7 @@ impl Record {
             self.spans.get_or_insert_with(|| Spans::late(&mut self.worker.ids.borrow_mut()));
         }
         if let Some(spans) = &mut self.spans {
-            spans.attempt(self.attempt_id, self.attempts.saturating_sub(1), attempt, &self.worker.clock);
+            spans.attempt(attempt, &self.worker.clock);
         }
     }
 

@@ -27,6 +27,10 @@ pub(super) struct Spans {
 
 /// An attempt that has ended: there is an answer's head, or none will come.
 pub(crate) struct AttemptEnd<'a> {
+    /// What the endpoint got as its parent.
+    pub(crate) id: [u8; 16],
+    /// Counted from 0.
+    pub(crate) number: u32,
     pub(crate) endpoint: &'a EndpointState,
     pub(crate) head: &'a request::Parts,
     pub(crate) began: Instant,
@@ -53,11 +57,10 @@ impl Spans {
         Self::begin(&HeaderMap::new(), ids)
     }
 
-    /// `id` is what the endpoint got as its parent, `number` is counted from 0.
-    pub(super) fn attempt(&mut self, id: [u8; 16], number: u32, attempt: &AttemptEnd<'_>, clock: &Clock) {
+    pub(super) fn attempt(&mut self, attempt: &AttemptEnd<'_>, clock: &Clock) {
         self.attempts.push(AttemptSpan {
-            id,
-            number,
+            id: attempt.id,
+            number: attempt.number,
             began: clock.unix(attempt.began.into_std()),
             ended: clock.unix(attempt.ended.into_std()),
             endpoint: attempt.endpoint.label.clone(),

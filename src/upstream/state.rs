@@ -169,6 +169,13 @@ impl EndpointState {
         self.latency.observe(if failed { took.max(FAILURE_TAKES) } else { took }, now);
     }
 
+    /// An attempt was given up while it was still out: it would have taken longer than this.
+    pub(crate) fn observe_at_least(&self, took: Duration, now: Moment) {
+        if self.latency.last().is_none_or(|average| took > average) {
+            self.latency.observe(took, now);
+        }
+    }
+
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crate::support::client::{get, once};
 use crate::support::rng::own_loopback_ip;
 use crate::support::upstream::OK;
-use crate::support::wait::eventually_some;
-use crate::support::{Client, Proxy, Response, Upstream};
+use crate::support::wait::{eventually, eventually_some};
+use crate::support::{Client, Gate, Proxy, Response, Upstream};
 
 const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy";
 const EVERYTHING: &str = "[connect_failure, refused_stream, upstream_reset, per_try_timeout, gateway_error]";
@@ -311,12 +311,45 @@ fn a_hedge_answers_where_the_first_attempt_is_late() {
         proxy.log_lines().into_iter().find(|line| line["attempts"] == 2)
     });
     assert_eq!(line["endpoint"], live.address().to_string());
+    // That it takes at least so long is known of it now.
+    let all: serde_json::Value = serde_json::from_str(&proxy.admin_get("/upstreams").text()).unwrap();
+    let latency = all["upstreams"][0]["endpoints"][0]["latency_ms"].as_f64();
+    assert!(latency.is_some_and(|latency| latency >= 100.0), "{latency:?}");
     // A POST is never sent twice for being late.
     let before = slow.count("/post") + live.count("/post");
     std::thread::scope(|scope| {
         let _posts: Vec<_> = (0..2).map(|_| scope.spawn(|| send(&proxy, "POST", "/post", "", "x"))).collect();
     });
     assert_eq!(slow.count("/post") + live.count("/post") - before, 2);
+}
+
+#[test]
+fn a_hedge_that_fails_first_is_judged_and_the_first_attempt_answers() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let late = Upstream::scripted(move |served| {
+        while served.request().is_some() {
+            held.wait("the other attempt to fail");
+            if served.try_send(OK).is_err() {
+                return;
+            }
+        }
+    });
+    let broken = Upstream::answering("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n");
+    let proxy = before(&[&late, &broken], "max: 1, hedge: 50ms", "");
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            // Of two in a row one begins at the late endpoint.
+            [once(proxy.address("inbound"), get("/")).status, once(proxy.address("inbound"), get("/")).status]
+        });
+        eventually("both to have been asked", || broken.count("/") >= 1 && late.count("/") >= 1);
+        gate.open();
+        let statuses = asked.join().unwrap();
+        assert!(statuses.contains(&200), "{statuses:?}");
+    });
+    let lost = proxy.metric("outrigger_hedges_total", &[("outcome", "lost")]);
+    let failed = proxy.metric("outrigger_attempt_duration_seconds_count", &[("outcome", "5xx")]);
+    assert!(lost >= 1.0 && failed >= lost, "{lost} lost, {failed} failed");
 }
 
 #[test]
