@@ -93,9 +93,7 @@ pub(super) async fn race(
 
 fn ended(outcome: &Result<Response<Body>, Failure>) -> Outcome {
     match outcome {
-        Ok(response) => {
-            Outcome::Answered { status: response.status().as_u16(), grpc: grpc_status(response.headers()) }
-        }
+        Ok(response) => Outcome::Answered { status: response.status().as_u16(), grpc: grpc_status(response.headers()) },
         Err(failure) => Outcome::Failed(failure.error.reason),
     }
 }

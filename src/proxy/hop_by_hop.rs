@@ -1,24 +1,14 @@
 //! Fields that are meant for the next hop only, and so end here: RFC 9110 §7.6.1.
 
-use std::time::Duration;
-
 use http::header::{CONNECTION, TE, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use super::list_field::members;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-
 /// What the removed fields said.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct HopByHop {
-    /// `Connection: close`.
-    pub close: bool,
-    /// `Connection: keep-alive`.
-    pub keep_alive: bool,
-    /// `Keep-Alive: timeout=5`, in whole seconds: how long the sender lets a connection idle.
-    pub keep_alive_timeout: Option<Duration>,
     /// The value of `Upgrade` where `Connection: upgrade` backs it (RFC 9110 §7.8 asks for both). Of several lines the
     /// first: an upgrade may be ignored, so one of the wishes is enough.
     pub upgrade: Option<HeaderValue>,
@@ -49,17 +39,13 @@ pub fn strip(headers: &mut HeaderMap) -> HopByHop {
             TE => found.trailers = headers.get_all(TE).iter().flat_map(members).any(is_trailers),
             CONNECTION => connection.extend(headers.get_all(CONNECTION).iter().cloned()),
             UPGRADE => upgrade = headers.get(UPGRADE).cloned(),
-            _ if name == KEEP_ALIVE => {
-                found.keep_alive_timeout = headers.get_all(KEEP_ALIVE).iter().flat_map(members).find_map(timeout);
-            }
             _ => {}
         }
         headers.remove(name);
     }
     for option in connection.iter().flat_map(members) {
         match option {
-            _ if option.eq_ignore_ascii_case(b"close") => found.close = true,
-            _ if option.eq_ignore_ascii_case(b"keep-alive") => found.keep_alive = true,
+            _ if option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive") => {}
             _ if option.eq_ignore_ascii_case(b"upgrade") => found.upgrade = upgrade.clone(),
             _ => remove_named(headers, option),
         }
@@ -106,13 +92,6 @@ fn is_end_to_end(name: &str) -> bool {
     }
 }
 
-/// `timeout=N` of a `Keep-Alive` field (RFC 2068 §19.7.1.1 in its only living use).
-fn timeout(parameter: &[u8]) -> Option<Duration> {
-    let (name, value) = str::from_utf8(parameter).ok()?.split_once('=')?;
-    let seconds = name.trim().eq_ignore_ascii_case("timeout").then(|| value.trim().trim_matches('"').parse::<u32>())?;
-    seconds.ok().map(|seconds| Duration::from_secs(seconds.into()))
-}
-
 /// `trailers`, of which a weight would make no sense (RFC 9110 §10.1.4), but is passed over.
 fn is_trailers(coding: &[u8]) -> bool {
     let name = coding.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -153,8 +132,7 @@ mod tests {
             ("proxy-authorization", "Basic x"),
         ]);
         let found = strip(&mut headers);
-        let keep_alive_timeout = Some(Duration::from_secs(5));
-        assert_eq!(found, HopByHop { close: true, trailers: true, keep_alive_timeout, ..HopByHop::default() });
+        assert_eq!(found, HopByHop { trailers: true, ..HopByHop::default() });
         assert_eq!(
             headers,
             map(&[("x-a", "1"), ("x-a", "2"), ("trailer", "x-checksum"), ("proxy-authorization", "Basic x")])
@@ -179,15 +157,8 @@ mod tests {
         assert!(headers.is_empty());
         assert_eq!(strip(&mut map(&[("upgrade", "websocket")])).upgrade, None);
         assert_eq!(strip(&mut map(&[("connection", "upgrade")])).upgrade, None);
-        assert!(strip(&mut map(&[("connection", "Keep-Alive")])).keep_alive);
         assert!(!strip(&mut map(&[("te", "x-trailers")])).trailers);
         assert!(strip(&mut map(&[("te", "Trailers;q=1")])).trailers);
-        for (value, seconds) in
-            [("max=5, Timeout = 7", Some(7)), ("timeout=-1", None), ("timeout=x", None), ("timeout", None)]
-        {
-            let found = strip(&mut map(&[("keep-alive", value)]));
-            assert_eq!(found.keep_alive_timeout, seconds.map(Duration::from_secs), "{value}");
-        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Fields whose value is a comma-separated list, over one line or several (RFC 9110 §5.6.1).
 
 use bytes::Bytes;
+use http::header::Entry;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Members of a list field's line, as long as none of them is a quoted string.
@@ -11,13 +12,16 @@ pub(super) fn members(line: &HeaderValue) -> impl DoubleEndedIterator<Item = &[u
 /// Adds a member at the end. Several lines become one, which is the same to HTTP, and not to the many programs that
 /// read the first line only.
 pub(super) fn append(headers: &mut HeaderMap, name: &HeaderName, member: &HeaderValue) {
-    if !headers.contains_key(name) {
-        headers.insert(name, member.clone());
-        return;
+    match headers.entry(name) {
+        Entry::Vacant(vacant) => {
+            vacant.insert(member.clone());
+        }
+        Entry::Occupied(mut there) => {
+            let lines = there.iter().chain([member]);
+            let joined = join(lines.map(HeaderValue::as_bytes).filter(|line| !line.is_empty()));
+            there.insert(joined.unwrap_or_else(|| member.clone()));
+        }
     }
-    let lines = headers.get_all(name).iter().chain([member]);
-    let joined = join(lines.map(HeaderValue::as_bytes).filter(|line| !line.is_empty()));
-    headers.insert(name, joined.unwrap_or_else(|| member.clone()));
 }
 
 /// One line of these members.

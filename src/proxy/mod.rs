@@ -301,8 +301,12 @@ impl Connection {
                 if listener.edge {
                     drop_own_fields(response.headers_mut());
                 }
-                let version = response.version();
-                self.worker.via.append(response.headers_mut(), version);
+                // A gateway need not say on responses that they came through it (RFC 9110, section 7.6.3), and inbound
+                // that is what we are; outbound, the app's proxy has to.
+                if listener.direction == Direction::Outbound {
+                    let version = response.version();
+                    self.worker.via.append(response.headers_mut(), version);
+                }
                 response
             }
         };

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Response, StatusCode, header, request};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header, request};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -29,6 +29,7 @@ const READ_SMALL: usize = 8 * 1024;
 const READ_LARGE: usize = 256 * 1024;
 /// `Keep-Alive: timeout` is honoured less this, for the answer's way here and the next request's way there.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// A connection that was idle for less is taken at the runtime's word; the kernel is asked after longer.
 const FRESHLY_IDLE: Duration = Duration::from_millis(100);
 
@@ -342,12 +343,12 @@ fn request_framing(method: &Method, body: &Body) -> Framing {
     }
 }
 
-/// `Keep-Alive: timeout=N`, less the margin.
+/// `Keep-Alive: timeout=N` (RFC 2068, section 19.7.1.1, in its only living use), less the margin.
 fn keep_alive_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get("keep-alive")?.to_str().ok()?;
+    let value = headers.get(KEEP_ALIVE)?.to_str().ok()?;
     let seconds = value.split(',').find_map(|item| {
         let (name, seconds) = item.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("timeout").then(|| seconds.trim().parse::<u32>().ok())?
+        name.trim().eq_ignore_ascii_case("timeout").then(|| seconds.trim().trim_matches('"').parse::<u32>().ok())?
     })?;
     Some(Duration::from_secs(seconds.into()).saturating_sub(KEEP_ALIVE_MARGIN))
 }
@@ -495,6 +496,26 @@ impl http_body::Body for Http1Body {
         match self.decoder.remaining() {
             Some(exact) => SizeHint::with_exact(exact),
             None => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_says_how_long_it_keeps_a_connection() {
+        for (value, seconds) in [
+            ("timeout=5", Some(4)),
+            ("max=5, Timeout = \"7\"", Some(6)),
+            ("timeout=0", Some(0)),
+            ("timeout=-1", None),
+            ("timeout=x", None),
+            ("timeout", None),
+        ] {
+            let headers = HeaderMap::from_iter([(KEEP_ALIVE, value.parse().unwrap())]);
+            assert_eq!(keep_alive_timeout(&headers), seconds.map(Duration::from_secs), "{value}");
         }
     }
 }

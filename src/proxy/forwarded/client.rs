@@ -16,7 +16,7 @@ pub struct Client {
     pub address: Option<IpAddr>,
     /// The peer itself is a trusted proxy.
     pub(super) peer_trusted: bool,
-    /// Which field was read.
+    /// Which field was read, where one was.
     pub(super) field: Field,
     /// How many of its members, counted from the right, were written by trusted proxies.
     pub(super) believed: usize,
@@ -41,13 +41,14 @@ impl Client {
             Trust::Hops(hops) => *hops > 0,
             Trust::Networks(networks) => peer.is_some_and(|peer| contains(networks, peer)),
         };
-        let field = match headers.contains_key(&X_FORWARDED_FOR) || !headers.contains_key(FORWARDED) {
-            true => Field::XForwardedFor,
-            false => Field::Forwarded,
-        };
-        let mut client = Client { address: peer, peer_trusted, field, believed: 0 };
-        match field {
-            _ if !peer_trusted => {}
+        let mut client = Client { address: peer, peer_trusted, field: Field::XForwardedFor, believed: 0 };
+        if !peer_trusted {
+            return client;
+        }
+        if !headers.contains_key(&X_FORWARDED_FOR) && headers.contains_key(FORWARDED) {
+            client.field = Field::Forwarded;
+        }
+        match client.field {
             Field::XForwardedFor => client.walk(
                 trust,
                 headers.get_all(&X_FORWARDED_FOR).iter().rev().flat_map(|line| members(line).rev()).map(node_address),

@@ -78,13 +78,9 @@ pub fn write(
     {
         append(headers, &FORWARDED, &element);
     }
-    if !headers.contains_key(&X_FORWARDED_PROTO) {
-        headers.insert(X_FORWARDED_PROTO, scheme.clone());
-    }
-    if let Some(host) = host
-        && !headers.contains_key(&X_FORWARDED_HOST)
-    {
-        headers.insert(X_FORWARDED_HOST, host.clone());
+    headers.entry(X_FORWARDED_PROTO).or_insert_with(|| scheme.clone());
+    if let Some(host) = host {
+        headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
     }
 }
 
