@@ -48,10 +48,17 @@ pub(crate) struct Shadow {
     pub(crate) concurrency_limited: bool,
 }
 
+impl Terms {
+    /// True where nothing is limited.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rate_limit.is_none() && self.concurrency.is_none()
+    }
+}
+
 impl Admission {
     /// `None` where there are no limits.
     pub(crate) fn new(terms: Terms, now: Instant) -> Option<Self> {
-        if terms.rate_limit.is_none() && terms.concurrency.is_none() {
+        if terms.is_empty() {
             return None;
         }
         let adaptive = terms.concurrency.is_some_and(|concurrency| concurrency.max.is_none());

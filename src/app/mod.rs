@@ -263,6 +263,7 @@ impl Builder {
         let own = Arc::new(OwnAddresses::default());
         let identities = Arc::<identity::Store>::default();
         let snapshot = Arc::new(Snapshot::compile(&config, 1, &registry, &identities, &names)?);
+        snapshot.put_in_force(&config, &registry);
         let opened = doors.turn(plan, &config.listeners, &snapshot).opened;
         own.set(doors.open().iter().map(|door| &door.bound).chain(&admin.addresses()));
         report_unclaimed(&doors, &admin.addresses());

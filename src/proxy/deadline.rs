@@ -31,17 +31,15 @@ pub(super) fn of_request(target: &Target, record: &Record, headers: &HeaderMap) 
     let grpc = record.grpc;
     let mut deadlines = Deadlines {
         connect: timeouts.connect,
-        response: timeouts.response.filter(|_| !grpc || timeouts.response_written),
+        response: target.timeouts.response(grpc),
         per_try: None,
-        idle: if grpc { target.timeouts.stream_idle } else { timeouts.idle },
+        idle: target.timeouts.idle(grpc),
         stream_idle: target.timeouts.stream_idle,
         request: timeouts.request.map(|bound| record.received + bound),
         request_reason: Reason::RequestTimeout,
         tunnel_idle: timeouts.tunnel_idle,
     };
-    let said = if grpc { receive(headers) } else { None };
-    let said = said.or_else(|| receive_millis(headers, target.deadline_header.as_ref()?));
-    if let Some(timeout) = said {
+    if let Some(timeout) = of_client(target, headers, grpc) {
         let deadline = record.received + timeout;
         if deadline <= Instant::now() {
             return Err(Error::local(Reason::DeadlineExceeded));
@@ -52,6 +50,12 @@ pub(super) fn of_request(target: &Target, record: &Record, headers: &HeaderMap) 
         }
     }
     Ok(deadlines)
+}
+
+/// How long the client says that it waits.
+pub(crate) fn of_client(target: &Target, headers: &HeaderMap, grpc: bool) -> Option<Duration> {
+    let said = if grpc { receive(headers) } else { None };
+    said.or_else(|| receive_millis(headers, target.deadline_header.as_ref()?))
 }
 
 /// What the client says; `None` where it says nothing, or nothing that can be understood.
@@ -78,7 +82,7 @@ pub(super) fn of_copy(target: &Target, grpc: bool, began: Instant, longest: Dura
     let timeouts = target.timeouts.timeouts;
     Deadlines {
         connect: timeouts.connect,
-        response: timeouts.response.filter(|_| !grpc || timeouts.response_written),
+        response: target.timeouts.response(grpc),
         per_try: timeouts.per_try.map(|bound| began + bound),
         idle: timeouts.idle,
         stream_idle: target.timeouts.stream_idle,

@@ -89,6 +89,7 @@ impl Stage {
         let access_log = access_log.transpose().map_err(Refusal::AccessLog)?;
         let snapshot = self.compile(config).await?;
         // From here on, nothing can go wrong.
+        snapshot.put_in_force(config, &self.parts.registry);
         let turned = self.parts.control.doors().turn(plan, &config.listeners, &snapshot);
         self.publish(snapshot.clone());
         self.follow_sources(config, &snapshot);

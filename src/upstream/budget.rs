@@ -81,6 +81,13 @@ impl Budget {
         self.window_millis.store(millis.max(PARTS), Ordering::Relaxed);
     }
 
+    /// Ratio, retries a second besides, and milliseconds of the window.
+    #[cfg(test)]
+    pub(crate) fn terms(&self) -> (f64, u64, u64) {
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        (f64::from_bits(read(&self.ratio)), read(&self.min_per_second), read(&self.window_millis))
+    }
+
     /// A request begins.
     pub(crate) fn deposit(&self, now: Instant) {
         let part = self.part(now);

@@ -88,6 +88,9 @@ pub(crate) struct Endpoints {
     followed: AtomicBool,
     /// What an answer without endpoints is worth; a swap may change it.
     on_empty: Mutex<OnEmpty>,
+    /// What another source named before this one, until this one has answered: nobody is sent there, but whoever is named
+    /// again still has its connections.
+    before: Mutex<Option<Arc<EndpointSet>>>,
 }
 
 impl Endpoints {
@@ -102,12 +105,18 @@ impl Endpoints {
             answered: watch::Sender::new(false),
             followed: AtomicBool::new(false),
             on_empty: Mutex::new(on_empty),
+            before: Mutex::default(),
         }
     }
 
     /// True the first time: whoever asks follows its source from now on.
     pub(crate) fn begin_following(&self) -> bool {
         !self.followed.swap(true, Ordering::Relaxed)
+    }
+
+    /// This takes the place of another source's.
+    pub(super) fn succeed(&self, other: &Endpoints) {
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(other.load().clone());
     }
 
     /// The upstream's name.
@@ -149,6 +158,7 @@ impl Endpoints {
         status.kept_until = None;
         status.updates += u64::from(changed);
         drop(status);
+        self.before.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.answered.send_replace(true);
         changed
     }

@@ -47,57 +47,62 @@ impl Registry {
         Registry { upstreams, admissions, services, found }
     }
 
-    /// The upstream's memory, new where it has none, under these limits; and its endpoints. Those are the same as long
-    /// as their source is; a new source's are followed from then on, unless the file itself names them.
+    /// The upstream's memory, new where it has none; and its endpoints. Those are the same as long as their source is.
+    /// Nothing changes by this: until a generation is put in force, another may be, or it may be refused.
     pub(crate) fn upstream(&self, upstream: &Upstream) -> (Arc<UpstreamState>, Arc<Endpoints>) {
-        let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        let upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
         let known = upstreams.get(&upstream.name);
-        let state = match known.and_then(|known| known.state.upgrade()) {
-            Some(state) => {
-                state.set_limits(upstream.limits);
-                state
-            }
-            None => Arc::new(UpstreamState::new(&upstream.name, upstream.limits)),
-        };
-        state.set_slow_start(upstream.balancing.slow_start);
-        state.budget.set(upstream.retry_budget);
-        state.set_initially_down(upstream.health.as_ref().is_some_and(|health| !health.initially_up));
+        let state = known.and_then(|known| known.state.upgrade());
+        let state = state.unwrap_or_else(|| Arc::new(UpstreamState::new(&upstream.name, upstream.limits)));
         let same = known.filter(|known| known.source == upstream.source);
-        if let Some(endpoints) = same.and_then(|known| known.endpoints.upgrade()) {
-            endpoints.set_on_empty(upstream.on_empty);
-            return (state, endpoints);
-        }
-        let endpoints = Arc::new(Endpoints::awaited(state.clone(), upstream.on_empty));
-        if let EndpointSource::Static(written) = &upstream.source {
-            endpoints.publish(written.iter().map(discovered).collect(), Instant::now());
-        }
-        upstreams.retain(|_, known| known.state.strong_count() > 0);
-        let known = Known {
-            state: Arc::downgrade(&state),
-            source: upstream.source.clone(),
-            endpoints: Arc::downgrade(&endpoints),
-        };
-        upstreams.insert(upstream.name.clone(), known);
+        let endpoints = same.and_then(|known| known.endpoints.upgrade());
+        let endpoints = endpoints.unwrap_or_else(|| Arc::new(Endpoints::awaited(state.clone(), upstream.on_empty)));
         (state, endpoints)
     }
-}
 
-impl Registry {
-    /// The services that the upstream of this template has found, as long as the same registry knows them. Each goes on
-    /// under what the template says now.
+    /// The services that the upstream of this name has found, as long as the same registry knows them. Changes nothing.
     pub(crate) fn services(&self, template: &Upstream, from: &DiscoverFrom) -> Arc<Services> {
-        let mut all = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         let same = all.get(&template.name).filter(|(known, _)| known == from);
-        if let Some(services) = same.and_then(|(_, services)| services.upgrade()) {
-            for service in services.known() {
-                self.upstream(&of_service(template, &service.name, service.source.clone()));
-            }
-            return services;
+        same.and_then(|(_, services)| services.upgrade()).unwrap_or_default()
+    }
+
+    /// The limits of a listener or route, with what they remember where the terms are the same. Changes nothing.
+    pub(crate) fn admission(&self, listener: &str, route: Option<&str>, terms: Terms) -> Option<Arc<Admission>> {
+        if terms.is_empty() {
+            return None;
         }
+        let admissions = self.admissions.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = admissions.get(&place(listener, route)).and_then(Weak::upgrade);
+        known.filter(|known| *known.terms() == terms).or_else(|| Admission::new(terms, Instant::now()).map(Arc::new))
+    }
+
+    /// A generation with these is in force from now on: they are held to its terms, and the next one finds them. What
+    /// the file itself names as endpoints is there at once; what a registry names is followed by whoever asks it.
+    pub(crate) fn put_in_force<'a>(
+        &self,
+        upstreams: impl Iterator<Item = (&'a Upstream, &'a Arc<UpstreamState>, &'a Arc<Endpoints>)>,
+        services: impl Iterator<Item = (&'a Upstream, &'a DiscoverFrom, &'a Arc<Services>)>,
+        admissions: impl Iterator<Item = (&'a str, Option<&'a str>, &'a Arc<Admission>)>,
+    ) {
+        let mut known = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, known| known.state.strong_count() > 0);
+        upstreams.for_each(|(upstream, state, endpoints)| remember(&mut known, upstream, state, endpoints));
+        let mut all = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, (_, services)| services.strong_count() > 0);
-        let services = Arc::new(Services::default());
-        all.insert(template.name.clone(), (from.clone(), Arc::downgrade(&services)));
-        services
+        for (template, from, services) in services {
+            // Each goes on under what the template says now.
+            for service in services.known() {
+                let upstream = of_service(template, &service.name, service.source.clone());
+                remember(&mut known, &upstream, &service.state, &service.endpoints);
+            }
+            all.insert(template.name.clone(), (from.clone(), Arc::downgrade(services)));
+        }
+        drop((known, all));
+        let mut known = self.admissions.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, known| known.strong_count() > 0);
+        known
+            .extend(admissions.map(|(listener, route, admission)| (place(listener, route), Arc::downgrade(admission))));
     }
 
     /// The service of this name, followed from now on where it is new. `None` where there are too many.
@@ -111,27 +116,56 @@ impl Registry {
         now: Moment,
     ) -> Option<Arc<Service>> {
         services.find(name, rules.max, now, || {
-            let (state, endpoints) = self.upstream(&of_service(template, name, source.clone()));
+            let upstream = of_service(template, name, source.clone());
+            let (state, endpoints) = self.upstream(&upstream);
+            let mut known = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+            known.retain(|_, known| known.state.strong_count() > 0);
+            remember(&mut known, &upstream, &state, &endpoints);
             // Nobody hears of it only where the proxy ends.
             let _ = self.found.send(Found { source: source.clone(), endpoints: endpoints.clone() });
             (source, state, endpoints)
         })
     }
+}
 
-    /// The limits of a listener or route, with what they remember where the terms are the same.
-    pub(crate) fn admission(&self, listener: &str, route: Option<&str>, terms: Terms) -> Option<Arc<Admission>> {
-        let mut admissions = self.admissions.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (listener.to_owned(), route.map(str::to_owned));
-        if let Some(known) = admissions.get(&key).and_then(Weak::upgrade)
-            && *known.terms() == terms
-        {
-            return Some(known);
-        }
-        let admission = Arc::new(Admission::new(terms, Instant::now())?);
-        admissions.retain(|_, known| known.strong_count() > 0);
-        admissions.insert(key, Arc::downgrade(&admission));
-        Some(admission)
+/// Holds an upstream to its terms, and lets it be found again.
+fn remember(
+    all: &mut HashMap<String, Known>,
+    upstream: &Upstream,
+    state: &Arc<UpstreamState>,
+    endpoints: &Arc<Endpoints>,
+) {
+    hold_to_terms(upstream, state, endpoints);
+    let before = all.get(&upstream.name).and_then(|known| known.endpoints.upgrade());
+    if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, endpoints)) {
+        return;
     }
+    if let Some(before) = before.filter(|_| !endpoints.is_answered()) {
+        endpoints.succeed(&before);
+    }
+    let (state, source) = (Arc::downgrade(state), upstream.source.clone());
+    all.insert(upstream.name.clone(), Known { state, source, endpoints: Arc::downgrade(endpoints) });
+}
+
+fn hold_to_terms(upstream: &Upstream, state: &UpstreamState, endpoints: &Endpoints) {
+    state.set_limits(upstream.limits);
+    state.set_slow_start(upstream.balancing.slow_start);
+    state.budget.set(upstream.retry_budget);
+    let initially_down = upstream.health.as_ref().is_some_and(|health| !health.initially_up);
+    if state.set_initially_down(initially_down) && upstream.health.is_none() {
+        // Who waits for its first check would wait for ever.
+        endpoints.load().members.iter().for_each(|member| state.unchecked(&member.state));
+    }
+    endpoints.set_on_empty(upstream.on_empty);
+    if let EndpointSource::Static(written) = &upstream.source
+        && !endpoints.is_answered()
+    {
+        endpoints.publish(written.iter().map(discovered).collect(), Instant::now());
+    }
+}
+
+fn place(listener: &str, route: Option<&str>) -> Place {
+    (listener.to_owned(), route.map(str::to_owned))
 }
 
 /// A service as an upstream of its own. The name cannot be that of another: no written one holds a slash.
@@ -147,7 +181,7 @@ fn discovered(written: &Endpoint) -> Discovered {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::model::OnEmpty;
+    use crate::config::model::{Concurrency, EndpointAddress, HealthCheck, OnEmpty, Probe};
     use crate::config::{Document, LoadOptions, load};
 
     fn registry() -> Registry {
@@ -162,11 +196,19 @@ mod tests {
         load(document, &|_: &str| None, &LoadOptions::default()).unwrap().config.upstreams.remove(0)
     }
 
+    /// As a generation that has nothing but this upstream.
+    fn put_in_force(registry: &Registry, upstream: &Upstream) -> (Arc<UpstreamState>, Arc<Endpoints>) {
+        let (state, endpoints) = registry.upstream(upstream);
+        let upstreams = [(upstream, &state, &endpoints)].into_iter();
+        registry.put_in_force(upstreams, std::iter::empty(), std::iter::empty());
+        (state, endpoints)
+    }
+
     #[tokio::test]
     async fn the_same_source_has_the_same_endpoints() {
         let registry = registry();
-        let (state, endpoints) = registry.upstream(&upstream("\"127.0.0.1:1\""));
-        let (same_state, same_endpoints) = registry.upstream(&upstream("\"127.0.0.1:1\""));
+        let (state, endpoints) = put_in_force(&registry, &upstream("\"127.0.0.1:1\""));
+        let (same_state, same_endpoints) = put_in_force(&registry, &upstream("\"127.0.0.1:1\""));
         assert!(Arc::ptr_eq(&state, &same_state) && Arc::ptr_eq(&endpoints, &same_endpoints));
     }
 
@@ -174,10 +216,10 @@ mod tests {
     async fn what_an_empty_answer_is_worth_may_change() {
         let registry = registry();
         let mut upstream = upstream("\"127.0.0.1:1\"");
-        let (_state, endpoints) = registry.upstream(&upstream);
+        let (_state, endpoints) = put_in_force(&registry, &upstream);
         assert_ne!(endpoints.on_empty(), OnEmpty::Drop);
         upstream.on_empty = OnEmpty::Drop;
-        let (_state, same) = registry.upstream(&upstream);
+        let (_state, same) = put_in_force(&registry, &upstream);
         assert!(Arc::ptr_eq(&endpoints, &same));
         assert_eq!(endpoints.on_empty(), OnEmpty::Drop);
     }
@@ -185,8 +227,8 @@ mod tests {
     #[tokio::test]
     async fn another_source_keeps_the_upstreams_and_the_endpoints_memory() {
         let registry = registry();
-        let (state, endpoints) = registry.upstream(&upstream("\"127.0.0.1:1\""));
-        let (same_state, others) = registry.upstream(&upstream("\"127.0.0.1:2\", \"127.0.0.1:1\""));
+        let (state, endpoints) = put_in_force(&registry, &upstream("\"127.0.0.1:1\""));
+        let (same_state, others) = put_in_force(&registry, &upstream("\"127.0.0.1:2\", \"127.0.0.1:1\""));
         assert!(Arc::ptr_eq(&state, &same_state) && !Arc::ptr_eq(&endpoints, &others));
         assert!(Arc::ptr_eq(&endpoints.load().members[0].state, &others.load().members[1].state));
         assert_eq!(endpoints.load().members.len(), 1, "the earlier generation has what it had");
@@ -195,7 +237,92 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_uses_is_forgotten() {
         let registry = registry();
-        let endpoint = registry.upstream(&upstream("\"127.0.0.1:1\"")).1.load().members[0].state.id;
-        assert_ne!(registry.upstream(&upstream("\"127.0.0.1:1\"")).1.load().members[0].state.id, endpoint);
+        let endpoint = put_in_force(&registry, &upstream("\"127.0.0.1:1\"")).1.load().members[0].state.id;
+        assert_ne!(put_in_force(&registry, &upstream("\"127.0.0.1:1\"")).1.load().members[0].state.id, endpoint);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_put_in_force_changes_nothing() {
+        let registry = registry();
+        let mut upstream = upstream("\"127.0.0.1:1\"");
+        let (state, endpoints) = put_in_force(&registry, &upstream);
+        let before = (state.requests.max(), state.slow_start(), endpoints.on_empty());
+        let written = upstream.clone();
+        upstream.limits.requests = 7;
+        upstream.balancing.slow_start = Some(std::time::Duration::from_secs(7));
+        upstream.on_empty = OnEmpty::Drop;
+        let (refused, same) = registry.upstream(&upstream);
+        assert!(Arc::ptr_eq(&refused, &state) && Arc::ptr_eq(&same, &endpoints));
+        assert_eq!((state.requests.max(), state.slow_start(), endpoints.on_empty()), before);
+        // Another source that was refused does not cost the one in force its endpoints.
+        upstream.source = EndpointSource::Static(Vec::new());
+        assert!(!Arc::ptr_eq(&registry.upstream(&upstream).1, &endpoints));
+        assert!(Arc::ptr_eq(&put_in_force(&registry, &written).1, &endpoints));
+    }
+
+    #[tokio::test]
+    async fn refused_limits_do_not_cost_those_in_force_their_memory() {
+        let registry = registry();
+        let terms = |max| Terms { rate_limit: None, concurrency: Some(Concurrency { max: Some(max), shadow: false }) };
+        let first = registry.admission("a", None, terms(1)).unwrap();
+        let admissions = [("a", None, &first)].into_iter();
+        registry.put_in_force(std::iter::empty(), std::iter::empty(), admissions);
+        drop(registry.admission("a", None, terms(2)).unwrap());
+        assert!(Arc::ptr_eq(&registry.admission("a", None, terms(1)).unwrap(), &first));
+        assert!(registry.admission("a", None, Terms { rate_limit: None, concurrency: None }).is_none());
+    }
+
+    /// As a registry names them.
+    fn looked_up(tag: &str) -> Upstream {
+        let text = format!(
+            "listeners: {{ a: {{ address: \"127.0.0.1:1\", upstream: a }} }}\nupstreams: {{ a: \"consul://web?tag={tag}\" }}"
+        );
+        let document = Document { name: "test", bytes: text.as_bytes() };
+        load(document, &|_: &str| None, &LoadOptions::default()).unwrap().config.upstreams.remove(0)
+    }
+
+    #[tokio::test]
+    async fn whom_another_look_up_names_again_is_remembered_although_the_first_is_gone() {
+        let registry = registry();
+        let named = || {
+            vec![discovered(&Endpoint {
+                address: "127.0.0.1:1".parse().map(EndpointAddress::Tcp).unwrap(),
+                weight: 1,
+                zone: None,
+            })]
+        };
+        let (_state, endpoints) = put_in_force(&registry, &looked_up("v1"));
+        endpoints.publish(named(), Instant::now());
+        let id = endpoints.load().members[0].state.id;
+        let (_state, others) = put_in_force(&registry, &looked_up("v2"));
+        assert!(!Arc::ptr_eq(&endpoints, &others));
+        drop(endpoints);
+        assert!(others.load().members.is_empty(), "nobody is sent where only the other look-up led");
+        others.publish(named(), Instant::now());
+        assert_eq!(others.load().members[0].state.id, id);
+        // Whom it does not name is let go.
+        others.publish(Vec::new(), Instant::now());
+        others.publish(named(), Instant::now());
+        assert_ne!(others.load().members[0].state.id, id);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_check_that_will_not_come() {
+        let registry = registry();
+        let mut upstream = upstream("\"127.0.0.1:1\"");
+        upstream.health = Some(HealthCheck {
+            probe: Probe::Tcp,
+            port: None,
+            every: std::time::Duration::from_secs(5),
+            timeout: std::time::Duration::from_secs(1),
+            up: 1,
+            down: 1,
+            initially_up: false,
+        });
+        let (_state, endpoints) = put_in_force(&registry, &upstream);
+        assert_eq!(endpoints.load().members[0].state.word(), "down");
+        upstream.health = None;
+        let (_state, same) = put_in_force(&registry, &upstream);
+        assert_eq!(same.load().members[0].state.word(), "ready");
     }
 }

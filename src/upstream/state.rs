@@ -253,9 +253,9 @@ impl UpstreamState {
         self.retries.set_max(limits.retries);
     }
 
-    /// What new endpoints are until their first check has ended.
-    pub(super) fn set_initially_down(&self, down: bool) {
-        self.initially_down.store(down, Relaxed);
+    /// What new endpoints are until their first check has ended. Gives what they were before.
+    pub(super) fn set_initially_down(&self, down: bool) -> bool {
+        self.initially_down.swap(down, Relaxed)
     }
 
     /// From now on this speaks against the endpoint. True where it did not before.

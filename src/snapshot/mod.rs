@@ -118,6 +118,19 @@ pub(crate) struct Patience {
     pub(crate) stream_idle: Option<Duration>,
 }
 
+impl Patience {
+    /// From the request's last byte to the response's headers. gRPC servers may hold these back until their first
+    /// message, so that there it only holds where somebody has written it.
+    pub(crate) fn response(&self, grpc: bool) -> Option<Duration> {
+        self.timeouts.response.filter(|_| !grpc || self.timeouts.response_written)
+    }
+
+    /// Silence in both directions.
+    pub(crate) fn idle(&self, grpc: bool) -> Option<Duration> {
+        if grpc { self.stream_idle } else { self.timeouts.idle }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Upstream {
     pub(crate) id: UpstreamId,
@@ -203,7 +216,8 @@ impl Upstream {
 }
 
 impl Snapshot {
-    /// Compiles `config`; what it shares with earlier generations is taken from `registry`, `identities` and `names`.
+    /// Compiles `config`; what it shares with earlier generations is found in `registry`, `identities` and `names`, and
+    /// stays as it is until this one is [put in force](Self::put_in_force).
     ///
     /// # Errors
     /// Where a certificate, key or bundle of authorities cannot be used.
@@ -233,6 +247,22 @@ impl Snapshot {
             listeners,
             upstreams,
         })
+    }
+
+    /// Holds what generations share to the terms of `config`, which this was compiled from: once nothing can go wrong any
+    /// more, and before a worker sees it.
+    pub(crate) fn put_in_force(&self, config: &model::Config, registry: &Registry) {
+        let upstreams = config.upstreams.iter().zip(&self.upstreams);
+        let listeners = self.listeners.iter().flat_map(|listener| {
+            let routes = listener.routes.iter().map(|route| (Some(&*route.name), &route.admission));
+            let all = std::iter::once((None, &listener.admission)).chain(routes);
+            all.filter_map(|(route, admission)| Some((&*listener.name, route, admission.as_ref()?)))
+        });
+        registry.put_in_force(
+            upstreams.map(|(upstream, compiled)| (upstream, &compiled.state, &compiled.endpoints)),
+            self.on_demand().map(|found| (&found.template, &found.rules.from, &found.services)),
+            listeners,
+        );
     }
 
     /// Where the listener of this name stands, if it is there. Numbers of metrics are shared beyond their bound.
@@ -412,3 +442,6 @@ fn patience(upstream: Timeouts, route: TimeoutOverrides) -> Patience {
     let stream_idle = if timeouts.idle_written { timeouts.idle } else { Some(STREAM_IDLE) };
     Patience { timeouts, stream_idle }
 }
+
+#[cfg(test)]
+mod swap_properties;
