@@ -10,6 +10,8 @@ use super::Part;
 pub enum Effect {
     /// Holds from the next request on; everything is kept.
     InPlace,
+    /// Endpoints are looked up anew; who is named again keeps its connections and what is remembered of it.
+    LooksUp,
     /// Holds for new connections; open ones go on as they began.
     NewConnections,
     /// What the proxy remembers of this begins anew.
@@ -25,6 +27,7 @@ impl Effect {
     pub fn as_str(self) -> &'static str {
         match self {
             Effect::InPlace => "in place",
+            Effect::LooksUp => "looked up anew",
             Effect::NewConnections => "for new connections",
             Effect::Resets => "begins anew",
             Effect::Drains => "drains",
@@ -36,11 +39,13 @@ impl Effect {
 /// Keys with another effect than what their part has by default. A key covers those below it.
 const OF_PROCESS: &[(&str, Effect)] = &[
     ("service", Effect::InPlace),
-    // Endpoints are looked up anew; whoever stays registered stays where it was.
-    ("consul", Effect::Resets),
+    // It is a part of the balancers that prefer it.
+    ("zone", Effect::Resets),
+    // Of each upstream that is found there they are a part of its source. A registration stays where it was made.
+    ("consul", Effect::LooksUp),
+    ("dns", Effect::LooksUp),
     ("drain", Effect::InPlace),
-    // Of each upstream that is found there it is a part of its source.
-    ("consul", Effect::InPlace),
+    ("metrics.probes", Effect::InPlace),
     ("telemetry.log.level", Effect::InPlace),
     ("telemetry.access_log", Effect::InPlace),
 ];
@@ -53,6 +58,9 @@ const OF_LISTENER: &[(&str, Effect)] = &[
 ];
 const OF_ROUTE: &[(&str, Effect)] = &[("discover.from", Effect::Resets)];
 const OF_UPSTREAM: &[(&str, Effect)] = &[
+    ("consul", Effect::LooksUp),
+    ("dns", Effect::LooksUp),
+    ("srv", Effect::LooksUp),
     ("load_balancer", Effect::Resets),
     ("health", Effect::Resets),
     ("protocol", Effect::NewConnections),

@@ -165,10 +165,10 @@ impl Diff {
 
     /// The first match wins, so that an order is a change of its own.
     fn order(&mut self, listener: &str, before: &[(String, Value)], after: &[(String, Value)]) {
-        let common = |these: &[(String, Value)], others: &[(String, Value)]| -> Vec<String> {
-            let there = |name: &String| others.iter().any(|(other, _)| other == name);
-            these.iter().map(|(name, _)| name).filter(|name| there(name)).cloned().collect()
-        };
+        fn common<'v>(these: &'v [(String, Value)], others: &[(String, Value)]) -> Vec<&'v str> {
+            let others: std::collections::HashSet<&str> = others.iter().map(|(name, _)| name.as_str()).collect();
+            these.iter().map(|(name, _)| name.as_str()).filter(|name| others.contains(name)).collect()
+        }
         let (old, new) = (common(before, after), common(after, before));
         if old != new {
             let field = Field {
@@ -327,5 +327,42 @@ upstreams:
         let changed: Vec<_> =
             diff.changes.iter().map(|change| (change.name.as_str(), change.fields[0].key.as_str())).collect();
         assert_eq!(changed, [("a", "timeouts.connect"), ("b", "timeouts.connect")]);
+    }
+
+    #[test]
+    fn each_key_of_the_process_says_what_becomes_of_it() {
+        let looked_up = "
+consul: { address: \"http://127.0.0.1:8500\" }
+listeners: { inbound: { address: \":15006\", upstream: a } }
+upstreams: { a: { consul: web }, b: { dns: { name: b.example, port: 80 } } }
+";
+        for (added, effect) in [
+            ("service: orders", Effect::InPlace),
+            ("zone: a", Effect::Resets),
+            ("workers: 3", Effect::Restart),
+            ("admin: { address: \"127.0.0.1:1\" }", Effect::Restart),
+            ("metrics: { address: \":9902\" }", Effect::Restart),
+            ("register: { name: orders, port: 15006 }", Effect::Restart),
+            ("wait_for_discovery: 7s", Effect::Restart),
+            ("dns: { servers: [\"127.0.0.1:53\"] }", Effect::LooksUp),
+            ("dns: { stale: 7s }", Effect::LooksUp),
+            ("drain: { delay: 7s }", Effect::InPlace),
+            ("telemetry: { log: { level: debug } }", Effect::InPlace),
+            ("telemetry: { log: { format: text } }", Effect::Restart),
+            ("telemetry: { access_log: { only: all } }", Effect::InPlace),
+        ] {
+            let diff = compare(looked_up, &format!("{looked_up}{added}\n"));
+            let process = diff.changes.iter().find(|change| change.part == Part::Process).unwrap();
+            assert_eq!(process.effect, effect, "{added}: {process:?}");
+        }
+        for (old, new, part) in [
+            ("127.0.0.1:8500", "127.0.0.1:8501", Part::Process),
+            ("consul: web", "consul: { service: web, tags: [v1] }", Part::Upstream),
+            ("port: 80", "port: 81", Part::Upstream),
+        ] {
+            let diff = compare(looked_up, &looked_up.replace(old, new));
+            let effects: Vec<_> = diff.changes.iter().map(|change| (change.part, change.effect)).collect();
+            assert_eq!(effects, [(part, Effect::LooksUp)], "{new}");
+        }
     }
 }

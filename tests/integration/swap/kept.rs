@@ -1,7 +1,8 @@
 //! What a swap does not touch is kept.
 
-use super::{start, swap, text};
-use crate::support::{Upstream, eventually};
+use super::{put, start, swap, text};
+use crate::support::nameserver::{Nameserver, Reply};
+use crate::support::{Proxy, Upstream, eventually};
 
 #[test]
 fn connections_to_endpoints_outlive_what_does_not_concern_them() {
@@ -70,4 +71,48 @@ fn old_generations_go_although_connections_stay() {
     }
     eventually("the generations to be let go", || proxy.metric("outrigger_config_generations_alive", &[]) == 1.0);
     assert_eq!(clients[0].get("/4").status, 200);
+}
+
+#[test]
+fn whom_another_look_up_finds_again_keeps_its_connections() {
+    let (upstream, nameserver) = (Upstream::ok(), Nameserver::start());
+    nameserver.say("app.test. A", Reply::records(&["app.test. 60 A 127.0.0.1"]));
+    nameserver.say("app.test. AAAA", Reply::no_data(60));
+    let config = "
+dns: { servers: [\"@nameserver\"], stale: 1h }
+listeners: { inbound: { address: 127.0.0.1:0, upstream: app } }
+upstreams: { app: { dns: { name: app.test, port: @port } } }
+";
+    let values: [(&str, &dyn std::fmt::Display); 2] =
+        [("@nameserver", &nameserver.address()), ("@port", &upstream.address().port())];
+    let proxy = Proxy::start(config, &values);
+    let mut client = proxy.client();
+    assert_eq!(client.get("/").status, 200);
+    for stale in ["2h", "3h"] {
+        let asked = nameserver.asked("app.test. A");
+        let answer = put(&proxy, "", &text(&proxy).replace("stale: 1h", &format!("stale: {stale}")));
+        assert!(answer.text().contains("looked up anew") && !answer.text().contains("start"), "{}", answer.text());
+        assert_eq!(client.get("/").status, 200);
+        assert!(nameserver.asked("app.test. A") > asked, "it was not looked up anew");
+    }
+    assert_eq!(upstream.connections(), 1, "a connection was made to an endpoint that has stayed");
+}
+
+#[test]
+fn a_swap_that_is_refused_late_leaves_limits_as_they_were() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    let garbage = proxy.directory().join("garbage.pem");
+    std::fs::write(&garbage, "no certificate").unwrap();
+    let path = garbage.display();
+    let tls = format!(
+        "  late: {{ address: \"127.0.0.1:0\", upstream: app, tls: {{ cert_file: {path}, key_file: {path} }} }}\n"
+    );
+    let changed = text(&proxy)
+        .replace("upstreams:", &format!("{tls}upstreams:"))
+        .replace("static:", "limits: { requests: 7 }, static:");
+    let answer = put(&proxy, "", &changed);
+    assert_eq!(answer.status, 409, "{}", answer.text());
+    let upstreams: serde_json::Value = serde_json::from_slice(&proxy.admin_get("/upstreams").body.data).unwrap();
+    assert_eq!(upstreams["upstreams"][0]["limits"]["requests"]["max"], 1024);
 }
