@@ -13,7 +13,8 @@
 //!
 //! The second wing feeds it and never the other way round: [`config`] makes a model of a file, [`app`] builds everything
 //! from that, `discovery` follows the registries that name endpoints, of which `consul` is a client, `control` asks the
-//! workers and ends them, `admin` shows what they answer, `succession` lets one process take another's place. The hinge is `snapshot`: a configuration compiled for the
+//! workers and ends them, `admin` shows what they answer, `explain` says what would become of a request, `succession` lets
+//! one process take another's place. The hinge is `snapshot`: a configuration compiled for the
 //! requests' way, and published with one atomic store. `runtime`, [`error`] and [`outcome`] are the ground that both stand on;
 //! [`kubernetes`] stands beside: what puts the proxy into pods.
 //!
@@ -49,6 +50,7 @@ pub mod cli;
 mod consul;
 mod control;
 mod discovery;
+mod explain;
 mod health;
 mod registration;
 mod reload;

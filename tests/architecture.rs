@@ -21,7 +21,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     // cli → runtime: the sample services of `demo` run on a worker of their own.
     // cli → reload: `run` reads its source as it is read again later.
     // cli → succession: `run` alone asks the environment what it was started with.
-    ("cli", &["app", "body", "config", "control", "kubernetes", "reload", "runtime", "succession", "telemetry"]),
+    // cli → explain: `explain` of a file asks nobody.
+    (
+        "cli",
+        &["app", "body", "config", "control", "explain", "kubernetes", "reload", "runtime", "succession", "telemetry"],
+    ),
     (
         "app",
         &[
@@ -56,6 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "control",
             "error",
+            "explain",
             "listener",
             "reload",
             "runtime",
@@ -84,6 +89,9 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
+    // explain → proxy, route: it asks what requests go by. explain → identity, telemetry, upstream: a configuration that
+    // is in force nowhere is compiled beside empty stores.
+    ("explain", &["config", "identity", "proxy", "route", "snapshot", "telemetry", "upstream"]),
     // What feeds the request's way.
     ("discovery", &["config", "consul", "upstream"]),
     // health → identity, transport: a check goes the way that requests go, TLS included.

@@ -16,6 +16,7 @@ mod content;
 mod dashboard;
 mod door;
 mod events;
+mod explain;
 mod pages;
 mod probe;
 mod tap;

@@ -16,6 +16,7 @@ use super::answer::{Answer, data, failure, parameter, stream, text, wants_json};
 use super::configuration;
 use super::dashboard::{self, Asset};
 use super::events::Events;
+use super::explain;
 use super::probe;
 use super::tap::Taps;
 use super::token::Token;
@@ -26,7 +27,7 @@ use crate::reload::Reload;
 use crate::telemetry::metrics::{CONTENT_TYPE as METRICS_TYPE, open_metrics};
 
 /// Where nothing needs a body, clients may send a little one all the same.
-const BODY_BYTES: u64 = 64 << 10;
+pub(super) const BODY_BYTES: u64 = 64 << 10;
 /// For any answer but that of a drain that is waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -63,6 +64,7 @@ enum What {
     Rollback,
     Listeners,
     Upstreams,
+    Explain,
     Events,
     Tap,
     Drain,
@@ -96,6 +98,8 @@ const PAGES: &[Page] = &[
     page!(POST "/config/rollback" Private, everywhere: false, Rollback, "goes back to the generation before; ?to=NUMBER"),
     page!(GET "/listeners" Private, everywhere: false, Listeners, "listeners, where they are bound, and their connections"),
     page!(GET "/upstreams" Private, everywhere: false, Upstreams, "upstreams, their endpoints, limits and connections"),
+    page!(GET "/explain" Private, everywhere: false, Explain, "what would become of a request; ?method=GET&url=…&header=…&listener=…"),
+    page!(POST "/explain" Private, everywhere: false, Explain, "the same, asked by a form in the body"),
     page!(GET "/events" Private, everywhere: false, Events, "how the proxy stands, once a second, as server-sent events"),
     page!(GET "/tap" Private, everywhere: false, Tap, "requests as they pass, as server-sent events; ?errors, ?route=…, and more"),
     page!(GET "/probe/*" Numbers, everywhere: true, Probe, "asks the app, as metrics.probes says under this name"),
@@ -188,6 +192,7 @@ impl Pages {
                 What::Rollback => configuration::roll_back(&self.reload, &request).await,
                 What::Listeners => data(StatusCode::OK, &Listeners::of(&self.control)),
                 What::Upstreams => data(StatusCode::OK, &Upstreams::of(&self.control).await),
+                What::Explain => explain::answer(&self.control, &self.reload, request).await,
                 What::Events => self.events(),
                 What::Tap => self.tap(&request),
                 What::Drain => self.drain(&request).await,

@@ -4,6 +4,8 @@
 pub const DONE: u8 = 0;
 /// The input or the environment is at fault.
 pub const FAULT: u8 = 1;
+/// The command line cannot be understood.
+pub const USAGE: u8 = 2;
 /// A drain had to be forced.
 pub const FORCED: u8 = 3;
 /// A mistake in this program.

@@ -10,6 +10,7 @@ pub mod diff;
 pub mod drain;
 pub mod eject;
 pub mod exit;
+pub mod explain;
 pub mod inject;
 mod manifests;
 pub mod ready;
@@ -43,6 +44,7 @@ pub enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
     Schema(schema::SchemaArgs),
+    Explain(explain::ExplainArgs),
     Diff(diff::DiffArgs),
     Demo(demo::DemoArgs),
     Ready(ready::ReadyArgs),
@@ -75,6 +77,7 @@ pub fn main(cli: &Cli) -> u8 {
             check::check(args, &mut streams, &environment)
         }
         Command::Schema(args) => schema::schema(args, &mut io::stdout()),
+        Command::Explain(args) => explain::command(args, &mut io::stdout()),
         Command::Diff(args) => diff::command(args, &mut io::stdout()),
         Command::Demo(args) => demo::demo(args, &mut io::stdout()),
         Command::Ready(args) => ready::ready(args, &mut io::stdout()),

@@ -48,11 +48,19 @@ use source::{Place, Source};
 use tree::Tree;
 
 pub(crate) use agent_address::parse_agent_address;
+pub(crate) use raw::retries::grpc_word;
+pub(crate) use text::listed;
 pub use tree::MAX_BYTES;
+pub(crate) use units::write_size;
 
 /// Reads a duration as it is written in the file, such as `1m30s`.
 pub fn read_duration(text: &str) -> Option<std::time::Duration> {
     <units::Period as scalar::Scalar>::parse(text).ok().map(|period| period.0)
+}
+
+/// Writes a duration as it is read.
+pub(crate) fn write_duration(duration: std::time::Duration) -> String {
+    units::write_period(duration)
 }
 
 /// A file's name and bytes.

@@ -10,7 +10,7 @@ use crate::config::model::{HashKey, LoadBalancer};
 use crate::upstream::hashing::hash;
 
 /// The hash that decides where the request goes; `None` where that is open. Headers are as they go out.
-pub(super) fn key(load_balancer: &LoadBalancer, headers: &HeaderMap, client: &Client) -> Option<u64> {
+pub(crate) fn key(load_balancer: &LoadBalancer, headers: &HeaderMap, client: &Client) -> Option<u64> {
     let (LoadBalancer::RingHash(key) | LoadBalancer::Maglev(key)) = load_balancer else { return None };
     match key {
         HashKey::Header(name) => headers.get(name).map(|value| hash(value.as_bytes())),

@@ -9,9 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::Request;
-use http::header::HOST;
 use tokio::time::Instant;
 
+use super::decisions::host;
 use super::record::Record;
 use super::worker::Generation;
 use crate::body::Body;
@@ -61,12 +61,6 @@ impl Destination {
         record.send_to(&found);
         Ok(found)
     }
-}
-
-/// The host that a request is for.
-pub(super) fn host(request: &Request<Body>) -> &str {
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    host.or_else(|| request.uri().authority().map(|authority| authority.as_str())).unwrap_or_default()
 }
 
 impl Hosts {

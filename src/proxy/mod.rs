@@ -2,10 +2,11 @@
 //!
 //! `Connection::handle` is the whole way, top to bottom; each step is a file beside this one.
 
-mod affinity;
+pub(crate) mod affinity;
 mod attempt;
 mod breaker;
-mod deadline;
+pub(crate) mod deadline;
+pub(crate) mod decisions;
 mod destination;
 pub(crate) mod entry;
 mod fault;
@@ -18,10 +19,10 @@ mod list_field;
 mod mirror;
 mod original;
 mod peek;
-mod record;
+pub(crate) mod record;
 mod replay;
 mod reply;
-mod retry;
+pub(crate) mod retry;
 mod spans;
 pub(crate) mod tunnel;
 mod upgrade;
@@ -33,10 +34,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{HOST, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 
+use self::decisions::{HTTP_PORT, HTTPS_PORT, drop_own_fields};
 use self::destination::Destination;
 use self::entry::Entry;
 use self::forward::Order;
@@ -47,19 +49,15 @@ use self::reply::Audience;
 use self::variables::RequestVariables;
 use self::worker::{Generation, Worker};
 use crate::body::{Body, Downstream, Tunnel};
-use crate::config::model::{Direction, ListenerLimits, Mode, PathRewrite, TlsVersion};
+use crate::config::model::{ListenerLimits, Mode, TlsVersion};
 use crate::error::{Error, Reason};
 use crate::identity::{self, ServerTls};
-use crate::route::Target;
-use crate::route::rewrite::{redirect_location, rewrite_path};
-use crate::snapshot::{self, Action, Listener, Route};
+use crate::route::rewrite::redirect_location;
+use crate::snapshot::{self, Action, Route};
 
 const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 const HTTPS: HeaderValue = HeaderValue::from_static("https");
-/// Ports of a Host that names none.
-const HTTP_PORT: u16 = 80;
-const HTTPS_PORT: u16 = 443;
 
 /// One client's connection, as its requests see it.
 pub(crate) struct Connection {
@@ -259,14 +257,13 @@ impl Connection {
         }
         let port = if self.secured.is_some() { HTTPS_PORT } else { HTTP_PORT };
         record.asked_by(&client, self.peer.address().map(|ip| SocketAddr::new(ip, self.peer_port.unwrap_or_default())));
-        let position = find_route(listener, request, port, self.original.as_deref().map(Original::port));
+        let target = decisions::target(request, port, self.original.as_deref().map(Original::port));
+        let position = listener.table.find(&target, request.headers());
         record.route = position;
         let route = position.map(|position| &listener.routes[position]);
         let connect =
             request.method() == Method::CONNECT && request.extensions().get::<hyper::ext::Protocol>().is_none();
-        // CONNECT is for the app beside us, and for nobody else.
-        let connect_allowed = self.entry.local && listener.direction == Direction::Outbound;
-        if connect && listener.mode == Mode::Http && !(connect_allowed && route.is_some_and(|route| route.names_host)) {
+        if connect && !decisions::takes_connect(listener, self.entry.local, route) {
             return Err(Error::local(Reason::ConnectNotAllowed));
         }
         let route = route.ok_or_else(|| Error::local(Reason::NoRoute))?;
@@ -328,15 +325,7 @@ impl Connection {
         let version = request.version();
         let listener = record.listener();
         let edge = listener.edge;
-        if !matches!(route.rewrite.path, PathRewrite::Keep)
-            && let Some(target) = request.uri().path_and_query()
-        {
-            let rewritten = rewrite_path(&route.rewrite.path, &route.path, target)
-                .map_err(|error| Error::downstream(Reason::BadRequest).because(error))?;
-            if let Some(target) = rewritten {
-                *request.uri_mut() = Uri::from(target);
-            }
-        }
+        decisions::rewrite(route, request)?;
         let headers = request.headers_mut();
         if edge {
             drop_own_fields(headers);
@@ -348,12 +337,7 @@ impl Connection {
         }
         self.worker.via.append(headers, version);
         record.request_id.send(headers);
-        if let Some(host) = &route.rewrite.host {
-            headers.insert(HOST, host.clone());
-        } else if !headers.contains_key(HOST) {
-            // An HTTP/1.0 client need not send one; an HTTP/1.1 endpoint insists on it.
-            headers.insert(HOST, HeaderValue::from_static("localhost"));
-        }
+        decisions::set_host(route, headers);
         if !route.request_headers.is_empty() {
             let variables = self.variables(record, *client);
             route.request_headers.apply_to_request(request.headers_mut(), &variables);
@@ -405,19 +389,4 @@ fn decide<'a>(
             Decision::Answer(Box::new(reply::fixed(answer.status, &answer.body, &answer.content_type)))
         }
     })
-}
-
-fn find_route(listener: &Listener, request: &Request<Body>, default_port: u16, port: Option<u16>) -> Option<usize> {
-    let (uri, host) = (request.uri(), destination::host(request));
-    let target = Target { host, default_port, path: uri.path(), query: uri.query(), port, method: request.method() };
-    listener.table.find(&target, request.headers())
-}
-
-/// Fields that proxies of this kind tell each other, and strangers neither say nor see.
-fn drop_own_fields(headers: &mut HeaderMap) {
-    let own: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with("x-outrigger-")).cloned().collect();
-    for name in own {
-        headers.remove(name);
-    }
 }

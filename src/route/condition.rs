@@ -17,6 +17,20 @@ pub(super) struct Conditions {
     query: Box<[(String, ValueMatch)]>,
 }
 
+/// What a route asks for, and a request is not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Mismatch<'c> {
+    /// Of a route that names hosts, none is the request's.
+    Host,
+    Path,
+    /// Any of these.
+    Port(&'c [u16]),
+    /// Any of these.
+    Method(&'c [Method]),
+    Header(&'c HeaderName, &'c ValueMatch),
+    Query(&'c str, &'c ValueMatch),
+}
+
 impl Conditions {
     /// `None` where the route asks for nothing more.
     pub(super) fn compile(matcher: &Match) -> Option<Self> {
@@ -31,10 +45,24 @@ impl Conditions {
     }
 
     pub(super) fn hold(&self, target: &Target<'_>, headers: &HeaderMap) -> bool {
-        (self.ports.is_empty() || target.port.is_some_and(|port| self.ports.contains(&port)))
-            && (self.methods.is_empty() || self.methods.contains(target.method))
-            && self.headers.iter().all(|(name, wanted)| header_matches(headers, name, wanted))
-            && self.query.iter().all(|(name, wanted)| query_matches(target.query, name, wanted))
+        self.unmet(target, headers).next().is_none()
+    }
+
+    /// Those that do not hold, each looked at only when it is asked for.
+    pub(super) fn unmet<'c>(
+        &'c self,
+        target: &'c Target<'_>,
+        headers: &'c HeaderMap,
+    ) -> impl Iterator<Item = Mismatch<'c>> {
+        let port = self.ports.is_empty() || target.port.is_some_and(|port| self.ports.contains(&port));
+        let method = self.methods.is_empty() || self.methods.contains(target.method);
+        let headers = self.headers.iter().filter(|(name, wanted)| !header_matches(headers, name, wanted));
+        let query = self.query.iter().filter(|(name, wanted)| !query_matches(target.query, name, wanted));
+        let plain = (!port).then_some(Mismatch::Port(&self.ports)).into_iter();
+        plain
+            .chain((!method).then_some(Mismatch::Method(&self.methods)))
+            .chain(headers.map(|(name, wanted)| Mismatch::Header(name, wanted)))
+            .chain(query.map(|(name, wanted)| Mismatch::Query(name, wanted)))
     }
 }
 
@@ -52,14 +80,19 @@ pub(crate) fn header_matches(headers: &HeaderMap, name: &HeaderName, wanted: &Va
 
 /// As [`header_matches`], over the parameters of the query.
 fn query_matches(query: Option<&str>, name: &str, wanted: &ValueMatch) -> bool {
-    let mut values =
-        parameters(query.unwrap_or_default()).filter(|(key, _)| decode(key) == name).map(|(_, value)| value);
+    let mut values = query_values(query, name);
     let found = match &wanted.test {
         ValueTest::Present => values.next().is_some(),
-        ValueTest::Exact(expected) => values.any(|value| decode(value) == expected.as_str()),
-        ValueTest::Regex(regex) => values.any(|value| regex.is_match(&decode(value))),
+        ValueTest::Exact(expected) => values.any(|value| value == expected.as_str()),
+        ValueTest::Regex(regex) => values.any(|value| regex.is_match(&value)),
     };
     found != wanted.invert
+}
+
+/// The values of a parameter, decoded.
+pub(crate) fn query_values<'q>(query: Option<&'q str>, name: &str) -> impl Iterator<Item = Cow<'q, str>> {
+    let all = parameters(query.unwrap_or_default());
+    all.filter(move |(key, _)| decode(key) == name).map(|(_, value)| decode(value))
 }
 
 /// Raw names and values, split as WHATWG's form encoding says (URL Standard §5.1): by `&`, and at the first `=`.

@@ -5,7 +5,7 @@
 
 pub(crate) mod condition;
 mod host;
-mod normal;
+pub(crate) mod normal;
 mod path;
 pub mod rewrite;
 pub(crate) mod service;

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 
 /// The path's normal form; the path itself, at no cost, where it is in that form already. Paths that do not begin with
 /// a slash (`*`) have no other form.
-pub(super) fn normalise(path: &str) -> Cow<'_, str> {
+pub(crate) fn normalise(path: &str) -> Cow<'_, str> {
     if !suspicious(path.as_bytes()) || !path.starts_with('/') {
         return Cow::Borrowed(path);
     }

@@ -50,6 +50,12 @@ impl Paths {
         }
     }
 
+    /// All of its routes, in no order.
+    pub(super) fn positions(&self) -> impl Iterator<Item = u32> {
+        let indexed = self.nodes.iter().flat_map(|node| node.prefix.iter().chain(&node.exact));
+        self.any.iter().chain(indexed).copied().chain(self.scanned.iter().map(|(position, _)| *position))
+    }
+
     /// Offers every list of routes that match this path (in normal form); each list is in written order.
     pub(super) fn candidates(&self, path: &str, mut offer: impl FnMut(&Positions)) {
         offer(&self.any);

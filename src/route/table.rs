@@ -3,7 +3,7 @@
 use http::HeaderMap;
 
 use super::Target;
-use super::condition::Conditions;
+use super::condition::{Conditions, Mismatch};
 use super::host::Hosts;
 use super::normal::normalise;
 use crate::config::model;
@@ -65,6 +65,26 @@ impl Table {
             best = paths.scan(&path, best).find(|position| holds(*position)).unwrap_or(best);
         });
         (best != u32::MAX).then_some(best as usize)
+    }
+
+    /// For people who ask why: of each route up to the one that matches, what the request is not; of that one, nothing.
+    /// Where the host is another, nothing else is looked at, and where the path is, no other condition.
+    pub(crate) fn judge<'t>(&'t self, target: &'t Target<'_>, headers: &'t HeaderMap) -> Vec<Vec<Mismatch<'t>>> {
+        let path = normalise(target.path);
+        let (mut by_host, mut by_path) = (vec![false; self.conditions.len()], vec![false; self.conditions.len()]);
+        let mark = |marks: &mut Vec<bool>, position: u32| marks[position as usize] = true;
+        self.hosts.matching(target.host, target.default_port, |paths| {
+            paths.positions().for_each(|position| mark(&mut by_host, position));
+            paths.candidates(&path, |list| list.iter().for_each(|position| mark(&mut by_path, *position)));
+            paths.scan(&path, u32::MAX).for_each(|position| mark(&mut by_path, position));
+        });
+        let end = self.find(target, headers).map_or(self.conditions.len(), |found| found + 1);
+        let judged = (0..end).map(|position| match (by_host[position], by_path[position]) {
+            (false, _) => vec![Mismatch::Host],
+            (true, false) => vec![Mismatch::Path],
+            (true, true) => self.conditions[position].iter().flat_map(|asked| asked.unmet(target, headers)).collect(),
+        });
+        judged.collect()
     }
 }
 
@@ -274,7 +294,11 @@ mod tests {
                     port: None,
                     method: if get { &Method::GET } else { &Method::POST },
                 };
-                prop_assert_eq!(table.find(&target, &headers), first_match(&routes, &target, &headers), "{:?} {:?}", target, headers);
+                let found = table.find(&target, &headers);
+                prop_assert_eq!(found, first_match(&routes, &target, &headers), "{:?} {:?}", target, headers);
+                let judged = table.judge(&target, &headers);
+                prop_assert_eq!(judged.iter().position(Vec::is_empty), found);
+                prop_assert_eq!(judged.len(), found.map_or(routes.len(), |found| found + 1));
             }
         }
     }

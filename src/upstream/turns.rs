@@ -165,6 +165,21 @@ impl Turns {
     }
 }
 
+/// Who gets a request, where that does not depend on who got others before it: the place of its key, or the only one
+/// there is. Disturbs nobody's turns.
+pub(crate) fn foreseen(
+    endpoints: &Arc<Endpoints>,
+    balancing: &Balancing,
+    key: Option<u64>,
+    now: Moment,
+) -> Option<Arc<EndpointState>> {
+    let only = endpoints.load().members.iter().filter(|member| member.weight > 0).count() == 1;
+    if key.is_none() && !only {
+        return None;
+    }
+    Turns::new(endpoints.clone(), balancing, 0).pick(Wish { key, failed: &[], now }).ok()
+}
+
 fn balancers(set: &EndpointSet, balancing: &Balancing, random: &mut fastrand::Rng) -> (Option<Balancer>, Balancer) {
     let mut balancer = |part| Balancer::new(&balancing.load_balancer, part, set, random.u64(..));
     match balancing.zone.as_deref() {
@@ -394,6 +409,26 @@ mod tests {
         state(&endpoints, 1).observe(Duration::from_millis(10), false, now());
         let mut turns = Turns::new(endpoints, &balancing(&LoadBalancer::PeakEwma, None), 7);
         about(&shares(&mut turns, &[], now()), &[0.0, 1.0], &LoadBalancer::PeakEwma);
+    }
+
+    #[test]
+    fn a_keys_place_is_foreseen_and_a_turn_is_not() {
+        let endpoints = endpoints(&[(1, None); 3]);
+        for kind in &KINDS[3..] {
+            let balancing = balancing(kind, None);
+            let mut turns = Turns::new(endpoints.clone(), &balancing, 7);
+            for key in 0..100 {
+                let picked = turns.pick(Wish { key: Some(mix(key)), failed: &[], now: now() }).unwrap();
+                let foreseen = foreseen(&endpoints, &balancing, Some(mix(key)), now()).unwrap();
+                assert!(Arc::ptr_eq(&picked, &foreseen));
+            }
+        }
+        assert!(foreseen(&endpoints, &balancing(&KINDS[0], None), None, now()).is_none());
+        publish(&endpoints, &[(1, None), (0, None)]);
+        let only = foreseen(&endpoints, &balancing(&KINDS[0], None), None, now()).unwrap();
+        assert!(Arc::ptr_eq(&only, &state(&endpoints, 0)));
+        set_down(&endpoints, 0);
+        assert!(foreseen(&endpoints, &balancing(&KINDS[0], None), None, now()).is_none());
     }
 
     #[test]

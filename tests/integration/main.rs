@@ -29,6 +29,7 @@ mod drain;
 mod ejection;
 mod events;
 mod faulty_endpoint;
+mod explain;
 mod grpc;
 mod hashing;
 mod headers;

@@ -63,6 +63,8 @@ pub struct Config {
     pub drain: Drain,
     /// What is written about requests and about the proxy itself.
     pub telemetry: Telemetry,
+    /// Timeouts of an upstream that says nothing of them.
+    pub timeouts: Timeouts,
     /// Bound addresses, in written order. Names are unique.
     pub listeners: Vec<Listener>,
     /// Groups of endpoints, in written order; short-form addresses of routes follow. Names are unique.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::grpc_word;
+
 /// What is sent again, how often and when: route over upstream over defaults over built-in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retries {
@@ -51,6 +53,30 @@ pub struct RetryConditions {
     pub statuses: Vec<u16>,
     /// A gRPC client would get one of these; bit N stands for the status N.
     pub grpc: u32,
+}
+
+impl RetryConditions {
+    /// As the file says it.
+    pub fn words(&self) -> Vec<String> {
+        let flags = [
+            (self.connect_failure, "connect_failure"),
+            (self.refused_stream, "refused_stream"),
+            (self.upstream_reset, "upstream_reset"),
+            (self.per_try_timeout, "per_try_timeout"),
+            (self.response_timeout, "response_timeout"),
+            (self.gateway_error, "gateway_error"),
+            (self.server_error, "5xx"),
+        ];
+        let words = flags.into_iter().filter(|(said, _)| *said).map(|(_, word)| word.to_owned());
+        let statuses = self.statuses.iter().map(u16::to_string);
+        let grpc = (0..32).filter(|code| self.grpc & (1 << code) != 0).filter_map(grpc_word);
+        words.chain(statuses).chain(grpc.map(|word| format!("grpc {word}"))).collect()
+    }
+
+    /// True where an attempt that the endpoint's application has not seen is among them.
+    pub fn asks_for_unsent(&self) -> bool {
+        self.connect_failure || self.refused_stream
+    }
 }
 
 /// The pause before a retry doubles with each.

@@ -96,6 +96,8 @@ pub(crate) enum ConditionWord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GrpcStatus(pub(crate) u8);
 
+pub(crate) use words::grpc_word;
+
 /// The pause before a retry doubles with each, and varies by a fifth.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -157,6 +159,11 @@ mod words {
         "data_loss",
         "unauthenticated",
     ];
+
+    /// A gRPC status as it is written.
+    pub(crate) fn grpc_word(status: u8) -> Option<&'static str> {
+        GRPC.get(usize::from(status)).copied()
+    }
 
     impl Scalar for ConditionWord {
         const EXPECTED: &'static str = "a reason to send a request again";

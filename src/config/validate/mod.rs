@@ -43,6 +43,7 @@ use super::tree::{NodeId, Tree};
 use addresses::Addresses;
 use judging::WrittenFallback;
 use patterns::Patterns;
+use upstreams::merged_timeouts;
 
 pub(crate) use listeners::default_direction;
 pub(crate) use names::route_names;
@@ -104,6 +105,7 @@ pub(crate) fn validate(
         dns: validator.dns.clone(),
         drain: validator.drain(),
         telemetry: validator.telemetry(),
+        timeouts: merged_timeouts(None, raw.defaults.get().and_then(|defaults| defaults.timeouts.get())),
         listeners,
         upstreams: validator.upstreams,
     };

@@ -404,7 +404,7 @@ fn endpoint(address: &Spanned<EndpointAddress>, weight: u32, zone: Option<&Text>
 }
 
 /// An upstream's timeouts over the defaults over the built-in ones.
-fn merged_timeouts(own: Option<&raw::Timeouts>, defaults: Option<&raw::Timeouts>) -> Timeouts {
+pub(super) fn merged_timeouts(own: Option<&raw::Timeouts>, defaults: Option<&raw::Timeouts>) -> Timeouts {
     let pick = |key: fn(&raw::Timeouts) -> &Given<OrNone<Period>>, otherwise: Option<Duration>| {
         own.into_iter()
             .chain(defaults)

@@ -130,7 +130,7 @@ impl Ended {
 
 /// A request between its attempts.
 #[derive(Debug)]
-pub(super) struct Retrying<'a> {
+pub(crate) struct Retrying<'a> {
     terms: &'a Retries,
     /// May be processed twice.
     repeatable: bool,
@@ -141,23 +141,23 @@ pub(super) struct Retrying<'a> {
 }
 
 impl<'a> Retrying<'a> {
-    pub(super) fn new(terms: &'a Retries, method: &Method, headers: &HeaderMap, grpc: bool, edge: bool) -> Self {
+    pub(crate) fn new(terms: &'a Retries, method: &Method, headers: &HeaderMap, grpc: bool, edge: bool) -> Self {
         let repeatable = terms.idempotent || method.is_idempotent() || headers.contains_key(IDEMPOTENCY_KEY);
         let before = if edge { 0 } else { said::attempts_before(headers, grpc) };
         Retrying { terms, repeatable, before, retries: 0 }
     }
 
     /// True where a second attempt can come to pass at all.
-    pub(super) fn is_possible(&self) -> bool {
+    pub(crate) fn is_possible(&self) -> bool {
         self.terms.max > 0 && (self.before == 0 || self.terms.nested)
     }
 
-    pub(super) fn may_repeat(&self) -> bool {
+    pub(crate) fn may_repeat(&self) -> bool {
         self.repeatable
     }
 
     /// True where one more attempt may run beside this one.
-    pub(super) fn may_hedge(&self) -> bool {
+    pub(crate) fn may_hedge(&self) -> bool {
         self.is_possible() && self.repeatable && self.retries < self.terms.max
     }
 
@@ -167,7 +167,7 @@ impl<'a> Retrying<'a> {
     }
 
     /// True where somebody else says that it has sent this request before.
-    pub(super) fn is_somebodys_retry(&self) -> bool {
+    pub(crate) fn is_somebodys_retry(&self) -> bool {
         self.before > 0
     }
 

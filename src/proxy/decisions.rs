@@ -1,0 +1,69 @@
+//! What is decided by a request and its listener or route alone: requests go by it, and whoever asks beforehand what
+//! would become of one is told by the same lines.
+
+use http::header::{HOST, HeaderName};
+use http::{HeaderMap, HeaderValue, Request, Uri};
+
+use crate::config::model::{Direction, Mode, PathRewrite};
+use crate::error::{Error, Reason};
+use crate::route::Target;
+use crate::route::rewrite::rewrite_path;
+use crate::snapshot::{Listener, Route};
+
+/// Ports of a Host that names none.
+pub(crate) const HTTP_PORT: u16 = 80;
+pub(crate) const HTTPS_PORT: u16 = 443;
+
+/// The host that a request is for.
+pub(crate) fn host<B>(request: &Request<B>) -> &str {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+    host.or_else(|| request.uri().authority().map(|authority| authority.as_str())).unwrap_or_default()
+}
+
+/// What routes look at. `port`: that the connection was going to, where it was redirected here.
+pub(crate) fn target<B>(request: &Request<B>, default_port: u16, port: Option<u16>) -> Target<'_> {
+    let (uri, host) = (request.uri(), host(request));
+    Target { host, default_port, path: uri.path(), query: uri.query(), port, method: request.method() }
+}
+
+/// CONNECT is for the app beside us, and for nobody else. `local`: only this machine can call.
+pub(crate) fn takes_connect(listener: &Listener, local: bool, route: Option<&Route>) -> bool {
+    let beside_us = local && listener.direction == Direction::Outbound;
+    listener.mode != Mode::Http || beside_us && route.is_some_and(|route| route.names_host)
+}
+
+/// The path as the endpoint gets it.
+///
+/// # Errors
+/// Where the client's path and the route's rewrite make none.
+pub(crate) fn rewrite<B>(route: &Route, request: &mut Request<B>) -> Result<(), Error> {
+    if !matches!(route.rewrite.path, PathRewrite::Keep)
+        && let Some(target) = request.uri().path_and_query()
+    {
+        let rewritten = rewrite_path(&route.rewrite.path, &route.path, target)
+            .map_err(|error| Error::downstream(Reason::BadRequest).because(error))?;
+        if let Some(target) = rewritten {
+            *request.uri_mut() = Uri::from(target);
+        }
+    }
+    Ok(())
+}
+
+/// The Host that the endpoint gets.
+pub(crate) fn set_host(route: &Route, headers: &mut HeaderMap) {
+    if let Some(host) = &route.rewrite.host {
+        headers.insert(HOST, host.clone());
+    } else if !headers.contains_key(HOST) {
+        // An HTTP/1.0 client need not send one; an HTTP/1.1 endpoint insists on it.
+        headers.insert(HOST, HeaderValue::from_static("localhost"));
+    }
+}
+
+/// Fields that proxies of this kind tell each other, and strangers neither say nor see.
+pub(crate) fn drop_own_fields(headers: &mut HeaderMap) {
+    let own: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("x-outrigger-")).cloned().collect();
+    for name in own {
+        headers.remove(name);
+    }
+}
