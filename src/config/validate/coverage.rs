@@ -1,24 +1,27 @@
 //! Routes that can never match, because an earlier one takes all that they would.
 //!
-//! Each route is compared with each earlier one. A route that only several earlier ones together cover is not found.
+//! Each route is compared with each earlier one whose host and path could cover its own. A route that only several earlier
+//! ones together cover is not found.
+
+use std::collections::HashMap;
 
 use super::Validator;
 use crate::config::findings::Finding;
 use crate::config::model::{HostMatch, HostName, Match, PathMatch, Route, ValueMatch, ValueTest};
 use crate::config::tree::NodeId;
 
-/// Comparisons of conditions for one file: all pairs of 2,000 routes with a host and a path each. Beyond, the rest is
-/// not looked at; this is advice, and must not stall a start.
+/// Comparisons of conditions for one file. Hardly a file comes to so many, for hosts and paths are looked up; beyond, the
+/// rest is not looked at: this is advice, and must not stall a start.
 const MOST_COMPARISONS: usize = 8_000_000;
 
 impl Validator<'_> {
     pub(super) fn unreachable(&mut self, routes: &[Route], places: &[(NodeId, bool)]) {
-        let mut earlier: Vec<(&Match, NodeId)> = Vec::with_capacity(routes.len());
+        let mut earlier = Earlier::default();
         for (route, (node, sound)) in routes.iter().zip(places) {
             if !sound {
                 continue;
             }
-            for (other, other_node) in &earlier {
+            for (other, other_node) in earlier.candidates(&route.matcher) {
                 self.comparisons += cost(other, &route.matcher);
                 if self.comparisons > MOST_COMPARISONS {
                     return;
@@ -26,12 +29,59 @@ impl Validator<'_> {
                 if covers(other, &route.matcher) {
                     let reason = "this route can never match: an earlier one takes all that it would";
                     let finding = Finding::error("unreachable-route", *node, reason);
-                    self.push(finding.related(*other_node, "the earlier route").hint("move it up, or remove it"));
+                    self.push(finding.related(other_node, "the earlier route").hint("move it up, or remove it"));
                     break;
                 }
             }
-            earlier.push((&route.matcher, *node));
+            earlier.add(&route.matcher, *node);
         }
+    }
+}
+
+/// Earlier routes by what they ask for, so that one that asks for something else need not be looked at.
+#[derive(Default)]
+struct Earlier<'m> {
+    all: Vec<(&'m Match, NodeId)>,
+    /// By host, `None` where it is no single name; then by path, `None` where it is no text.
+    places: HashMap<(Option<&'m str>, Option<&'m str>), Vec<usize>>,
+}
+
+impl<'m> Earlier<'m> {
+    fn add(&mut self, route: &'m Match, node: NodeId) {
+        let path = match &route.path {
+            PathMatch::Exact(path) | PathMatch::Prefix(path) => Some(path.as_str()),
+            PathMatch::Any | PathMatch::Regex(_) => None,
+        };
+        let position = self.all.len();
+        self.all.push((route, node));
+        let names = route.hosts.iter().map(exact_name);
+        for host in names.chain(route.hosts.is_empty().then_some(None)) {
+            self.places.entry((host, path)).or_default().push(position);
+        }
+    }
+
+    /// Those that may cover this one, in written order. Whoever does covers its first host, and the path up to some slash.
+    fn candidates(&self, later: &'m Match) -> Vec<(&'m Match, NodeId)> {
+        let mut paths = vec![None];
+        if let PathMatch::Exact(path) | PathMatch::Prefix(path) = &later.path {
+            let slashes = path.match_indices('/').map(|(end, _)| &path[..end]);
+            paths.extend(slashes.chain([path.as_str()]).map(Some));
+        }
+        let name = later.hosts.first().and_then(exact_name);
+        let hosts = [None, name];
+        let hosts = if name.is_some() { &hosts[..] } else { &hosts[..1] };
+        let places = hosts.iter().flat_map(|host| paths.iter().map(|path| (*host, *path)));
+        let mut positions: Vec<usize> = places.filter_map(|place| self.places.get(&place)).flatten().copied().collect();
+        positions.sort_unstable();
+        positions.dedup();
+        positions.into_iter().map(|position| self.all[position]).collect()
+    }
+}
+
+fn exact_name(host: &HostMatch) -> Option<&str> {
+    match &host.name {
+        HostName::Exact(name) => Some(name),
+        HostName::Suffix(_) => None,
     }
 }
 
@@ -114,6 +164,9 @@ fn implies(given: &ValueMatch, test: &ValueMatch) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use regex::Regex;
+
     use super::*;
 
     fn host(name: &str) -> HostMatch {
@@ -169,5 +222,32 @@ mod tests {
         assert!(!implies(&exact("a", true), &present(false)));
         assert!(!implies(&present(false), &exact("a", false)));
         assert!(!implies(&exact("a", false), &exact("a", true)));
+    }
+
+    fn matchers() -> impl Strategy<Value = Match> {
+        let host = "(\\*\\.)?[ab](\\.[ab]){0,2}".prop_map(|name| host(&name));
+        let path = prop_oneof![
+            Just(PathMatch::Any),
+            "(/[ab]){0,3}".prop_map(PathMatch::Prefix),
+            "(/[ab]){1,3}".prop_map(PathMatch::Exact),
+            "(/[ab]){1,2}".prop_map(|path| PathMatch::Regex(Regex::new(&format!(r"\A(?:{path})\z")).unwrap())),
+        ];
+        let hosts = prop::collection::vec(host, 0..3);
+        (hosts, path).prop_map(|(hosts, path)| Match { hosts, path, ..Match::default() })
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_covers_a_route_is_among_those_that_are_looked_at(
+            routes in prop::collection::vec(matchers(), 0..20), later in matchers(),
+        ) {
+            let mut earlier = Earlier::default();
+            routes.iter().for_each(|route| earlier.add(route, NodeId(0)));
+            let covering = |other: &&Match| covers(other, &later);
+            let looked_at: Vec<*const Match> =
+                earlier.candidates(&later).into_iter().map(|(route, _)| route).filter(covering).map(std::ptr::from_ref).collect();
+            let all: Vec<*const Match> = routes.iter().filter(covering).map(std::ptr::from_ref).collect();
+            prop_assert_eq!(looked_at, all);
+        }
     }
 }
