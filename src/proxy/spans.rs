@@ -32,6 +32,7 @@ pub(crate) struct AttemptEnd<'a> {
     /// Counted from 0.
     pub(crate) number: u32,
     pub(crate) endpoint: &'a EndpointState,
+    pub(crate) scheme: &'static str,
     pub(crate) head: &'a request::Parts,
     pub(crate) began: Instant,
     pub(crate) ended: Instant,
@@ -68,6 +69,7 @@ impl Spans {
                 EndpointAddress::Tcp(address) => Some(address),
                 EndpointAddress::Unix(_) => None,
             },
+            scheme: attempt.scheme,
             uri: attempt.head.uri.clone(),
             host: attempt.head.headers.get(HOST).cloned(),
             version: attempt.version,
