@@ -51,6 +51,7 @@ mod overload;
 mod peers;
 mod pool;
 mod pool_limits;
+mod readme;
 mod reasons;
 mod retries;
 mod routes;
