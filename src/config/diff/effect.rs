@@ -41,9 +41,11 @@ const OF_PROCESS: &[(&str, Effect)] = &[
     ("service", Effect::InPlace),
     // It is a part of the balancers that prefer it.
     ("zone", Effect::Resets),
-    // Of each upstream that is found there they are a part of its source. A registration stays where it was made.
+    // Of each upstream that is found there they are a part of its source; and the proxy registers itself at the agent that
+    // is named now.
     ("consul", Effect::LooksUp),
     ("dns", Effect::LooksUp),
+    ("register", Effect::InPlace),
     ("drain", Effect::InPlace),
     ("metrics.probes", Effect::InPlace),
     ("telemetry.log.level", Effect::InPlace),
