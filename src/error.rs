@@ -83,6 +83,19 @@ impl Reason {
         Reason::Internal,
     ];
 
+    /// True where neither a configuration nor an endpoint is to blame: the client did it, or it was meant to be.
+    pub(crate) const fn is_no_ones_fault(self) -> bool {
+        matches!(
+            self,
+            Reason::BadRequest
+                | Reason::HeaderTimeout
+                | Reason::BodyIncomplete
+                | Reason::ClientCancelled
+                | Reason::FaultInjected
+                | Reason::Draining
+        )
+    }
+
     /// The word, the HTTP status, the gRPC status and the sentence for a person.
     const fn row(self) -> (&'static str, u16, u8, &'static str) {
         match self {

@@ -34,6 +34,10 @@ struct InForce<'r> {
     /// Why what was wanted last is not in force.
     refused: Option<Refused>,
     generations_alive: usize,
+    /// Until it is no longer on probation; `null` where it is not.
+    probation_seconds_left: Option<f64>,
+    /// Why the proxy went back to it by itself.
+    gone_back: Option<String>,
     effective: &'r str,
 }
 
@@ -71,6 +75,8 @@ pub(super) fn show(reload: &Reload, request: &Request<Incoming>) -> Answer {
             pending: shown.pending,
             refused,
             generations_alive: shown.generations_alive,
+            probation_seconds_left: shown.probation_left.map(|left| left.as_secs_f64()),
+            gone_back: shown.gone_back,
             effective: &shown.in_force.effective,
         };
         data(StatusCode::OK, &in_force)
@@ -114,7 +120,7 @@ pub(super) async fn roll_back(reload: &Rc<Reload>, request: &Request<Incoming>) 
             return failure(StatusCode::BAD_REQUEST, "to is the number of a generation; GET /config/history has them");
         }
     };
-    outcome(reload.roll_back(to, "rollback").await, false, wants_json(request))
+    outcome(reload.roll_back(to).await, false, wants_json(request))
 }
 
 pub(super) fn history(reload: &Reload) -> Answer {
@@ -131,6 +137,7 @@ pub(super) fn history(reload: &Reload) -> Answer {
                 "hash": generation.accepted.hash.to_string(),
                 "changes": generation.summary,
                 "rejected": generation.rejected,
+                "probation": generation.probation,
             })
         })
         .collect();

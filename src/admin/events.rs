@@ -54,6 +54,8 @@ struct Config {
     #[serde(rename = "override")]
     overridden: String,
     last_reload_successful: bool,
+    /// Until it is no longer on probation; `null` where it is not.
+    probation_seconds_left: Option<f64>,
 }
 
 impl Events {
@@ -104,6 +106,7 @@ async fn event(control: &Control, reload: &Reload, live: &mut Live, elapsed: Dur
             source: facts.source,
             overridden: facts.overridden,
             last_reload_successful: facts.last_reload_successful,
+            probation_seconds_left: reload.shown().probation_left.map(|left| left.as_secs_f64()),
         },
         interval: live.look(shards, control.exporter.names(), control.exporter.bounds(), elapsed),
         upstreams,

@@ -91,6 +91,10 @@ pub(super) async fn conduct(
         let reload = reload.clone();
         async move { reload.tidy().await }
     });
+    tokio::task::spawn_local({
+        let reload = reload.clone();
+        async move { reload.watch_over().await }
+    });
     let mut draining = false;
     let mut ending = false;
     let mut relieved = false;

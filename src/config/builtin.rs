@@ -4,14 +4,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::model::{
-    Backoff, CircuitBreaker, Dns, Drain, Ejection, Fallback, HealthCheck, ListenerLimits, Probe, Retries, RetryBudget,
-    RetryConditions, Timeouts, UpstreamLimits,
+    Backoff, CircuitBreaker, Dns, Drain, Ejection, Fallback, HealthCheck, ListenerLimits, Probation, Probe, Retries,
+    RetryBudget, RetryConditions, Timeouts, UpstreamLimits,
 };
 
 /// Loopback: whoever can reach it is already in the pod.
 pub(crate) const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
 
 /// 5 s let endpoint lists all over the cluster forget a pod; with the rest it stays below Kubernetes' 30 s.
+/// Where `probation` is written: half a minute shows what breaks at once; 50 requests of which 3 fail are no accident.
+pub(crate) const PROBATION: Probation =
+    Probation { lasts: Duration::from_secs(30), max_error_ratio: 0.05, min_requests: 50 };
 pub(crate) const DRAIN: Drain = Drain { delay: Duration::from_secs(5), timeout: Duration::from_secs(20) };
 
 pub(crate) const LISTENER_LIMITS: ListenerLimits = ListenerLimits {

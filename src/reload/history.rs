@@ -11,6 +11,12 @@ use crate::telemetry::clock;
 /// So many generations are remembered. A configuration of a thousand routes takes about a megabyte.
 const REMEMBERED: usize = 10;
 
+/// Standings of a probation.
+pub(super) const WATCHED: &str = "watched";
+pub(super) const PASSED: &str = "passed";
+pub(super) const FAILED: &str = "failed";
+pub(super) const SUPERSEDED: &str = "superseded";
+
 /// One accepted configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct Generation {
@@ -22,12 +28,14 @@ pub(crate) struct Generation {
     pub(crate) summary: String,
     /// Somebody went back from it.
     pub(crate) rejected: bool,
+    /// How its probation stands: `watched`, `passed`, `failed`, `superseded`; `None` where it had none.
+    pub(crate) probation: Option<&'static str>,
     pub(crate) accepted: Arc<Accepted>,
 }
 
 impl Generation {
     pub(crate) fn new(number: u64, source: String, summary: String, accepted: Arc<Accepted>) -> Self {
-        Generation { number, at: clock::now(), source, summary, rejected: false, accepted }
+        Generation { number, at: clock::now(), source, summary, rejected: false, probation: None, accepted }
     }
 }
 
@@ -49,14 +57,31 @@ impl History {
         }
     }
 
+    /// How the probation of this generation stands.
+    pub(super) fn set_probation(&mut self, number: u64, standing: &'static str) {
+        if let Some(generation) = self.0.iter_mut().find(|generation| generation.number == number) {
+            generation.probation = Some(standing);
+        }
+    }
+
     /// The generation of this number, or the newest that differs from `in_force` and that nobody went back from.
     pub(super) fn target(&self, number: Option<u64>, in_force: ContentHash) -> Option<Arc<Accepted>> {
-        let mut newest_first = self.0.iter().rev();
         let target = match number {
-            Some(number) => newest_first.find(|generation| generation.number == number),
-            None => newest_first.find(|generation| generation.accepted.hash != in_force && !generation.rejected),
+            Some(number) => self.0.iter().rev().find(|generation| generation.number == number),
+            None => self.earlier(in_force).next(),
         };
         target.map(|generation| generation.accepted.clone())
+    }
+
+    /// The same as without a number, but rather one whose probation was not cut short: that one may be as bad.
+    pub(super) fn proven(&self, in_force: ContentHash) -> Option<Arc<Accepted>> {
+        let proven = self.earlier(in_force).find(|generation| generation.probation != Some(SUPERSEDED));
+        proven.or_else(|| self.earlier(in_force).next()).map(|generation| generation.accepted.clone())
+    }
+
+    fn earlier(&self, in_force: ContentHash) -> impl Iterator<Item = &Generation> {
+        let earlier = move |generation: &&Generation| generation.accepted.hash != in_force && !generation.rejected;
+        self.0.iter().rev().filter(earlier)
     }
 
     pub(super) fn newest_first(&self) -> impl Iterator<Item = &Generation> {
@@ -93,6 +118,19 @@ mod tests {
         assert_eq!(history.target(None, accepted(2).hash).unwrap().hash, accepted(1).hash);
         history.reject(accepted(1).hash);
         assert!(history.target(None, accepted(1).hash).is_none());
+    }
+
+    #[test]
+    fn the_guard_goes_back_to_what_was_proven() {
+        let mut history = history([1, 2, 3, 4]);
+        history.set_probation(2, PASSED);
+        history.set_probation(3, SUPERSEDED);
+        assert_eq!(history.proven(accepted(4).hash).unwrap().hash, accepted(2).hash);
+        assert_eq!(history.target(None, accepted(4).hash).unwrap().hash, accepted(3).hash);
+        for port in [1, 2] {
+            history.reject(accepted(port).hash);
+        }
+        assert_eq!(history.proven(accepted(4).hash).unwrap().hash, accepted(3).hash, "rather that than nothing");
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! | `swap` | how a configuration becomes the one that the workers serve: bind, compile, publish, drain |
 //! | `override_` | what lies over the source, and until when |
 //! | `history` | the last generations |
+//! | `guard` | how what was put in force last does, and when to go back by itself |
+//! | `probation` | when that is: the rules alone |
 //! | `source` | where the truth is: a file, a key in Consul, or nothing that changes |
 //! | `kv` | how that key is read and followed |
 //! | `last_good` | the file that the last accepted one is kept in |
@@ -17,11 +19,13 @@
 //! Everything here runs on the control thread. Reading and compiling are done beside it.
 
 pub(crate) mod document;
+mod guard;
 pub(crate) mod history;
 pub(crate) mod kv;
 mod last_good;
 mod outcome;
 mod override_;
+mod probation;
 pub(crate) mod source;
 pub(crate) mod swap;
 
@@ -40,6 +44,7 @@ use crate::telemetry::clock;
 use crate::telemetry::metrics::ConfigFacts;
 use crate::upstream::registry::Found;
 use document::{Accepted, Reading, Trust};
+use guard::Guard;
 use history::{Generation, History};
 pub(crate) use outcome::{Adopted, Refusal};
 use override_::{Kind, Override};
@@ -55,6 +60,7 @@ pub(crate) struct Reload {
     trust: Trust,
     last_good: Option<PathBuf>,
     state: RefCell<State>,
+    guard: Guard,
     /// One swap at a time.
     turn: tokio::sync::Mutex<()>,
     overrides: Cell<u64>,
@@ -70,6 +76,8 @@ struct State {
     /// Why what the source, or somebody, last wanted is not in force.
     failure: Option<Failure>,
     history: History,
+    /// Why the proxy went back by itself, where nothing was put in force since.
+    gone_back: Option<String>,
     accepted: u64,
     refused: u64,
 }
@@ -104,6 +112,10 @@ pub(crate) struct Shown {
     pub(crate) pending: Option<String>,
     pub(crate) failure: Option<Failure>,
     pub(crate) generations_alive: usize,
+    /// Until what is in force is no longer watched.
+    pub(crate) probation_left: Option<Duration>,
+    /// Why the proxy went back by itself, as long as it has done nothing since.
+    pub(crate) gone_back: Option<String>,
 }
 
 /// What lies over the source, as people see it.
@@ -143,6 +155,7 @@ impl Reload {
             refused: u64::from(failure.is_some()),
             failure,
             history,
+            gone_back: None,
             accepted: 1,
         };
         let reload = Reload {
@@ -152,6 +165,7 @@ impl Reload {
             trust,
             last_good,
             state: RefCell::new(state),
+            guard: Guard::default(),
             turn: tokio::sync::Mutex::new(()),
             overrides: Cell::new(0),
         };
@@ -192,7 +206,7 @@ impl Reload {
             self.keep_last_good();
             return Ok(Adopted::same(self.stage.generation()));
         }
-        let adopted = self.adopt(accepted.clone(), self.source.clone()).await?;
+        let adopted = self.adopt(accepted.clone(), self.source.clone(), true).await?;
         let mut state = self.state.borrow_mut();
         state.truth = accepted;
         state.over = None;
@@ -216,7 +230,7 @@ impl Reload {
             return Ok(Adopted { generation, diff, warnings: accepted.warnings.clone() });
         }
         let outcome = match accepted {
-            Ok(accepted) => self.adopt(Arc::new(accepted), "PUT /config".to_owned()).await,
+            Ok(accepted) => self.adopt(Arc::new(accepted), "PUT /config".to_owned(), true).await,
             Err(refusal) => Err(refusal),
         };
         self.note("PUT /config", &outcome);
@@ -231,12 +245,12 @@ impl Reload {
         if self.state.borrow().over.is_none() {
             return Err(Refusal::NoOverride);
         }
-        self.return_to_truth().await
+        self.return_to_truth(true).await
     }
 
-    async fn return_to_truth(&self) -> Result<Adopted, Refusal> {
+    async fn return_to_truth(&self, watched: bool) -> Result<Adopted, Refusal> {
         let truth = self.state.borrow().truth.clone();
-        let outcome = self.adopt(truth, self.source.clone()).await;
+        let outcome = self.adopt(truth, self.source.clone(), watched).await;
         self.note(&self.source, &outcome);
         if outcome.is_ok() {
             self.state.borrow_mut().over = None;
@@ -245,35 +259,47 @@ impl Reload {
     }
 
     /// Goes back to an earlier generation: this one, or the last that was not gone back from. Holds until the source's
-    /// hash changes. `by` says why, for people.
-    pub(crate) async fn roll_back(self: &Rc<Self>, to: Option<u64>, by: &str) -> Result<Adopted, Refusal> {
+    /// hash changes.
+    pub(crate) async fn roll_back(self: &Rc<Self>, to: Option<u64>) -> Result<Adopted, Refusal> {
         let _turn = self.turn.lock().await;
+        self.go_back("rollback", |history, rejected| {
+            history.target(to, rejected).ok_or(match to {
+                Some(generation) => Refusal::NotRemembered { generation },
+                None => Refusal::NothingBefore,
+            })
+        })
+        .await
+    }
+
+    /// Rejects what is in force, for `target`.
+    async fn go_back(
+        self: &Rc<Self>,
+        by: &str,
+        target: impl FnOnce(&History, ContentHash) -> Result<Arc<Accepted>, Refusal>,
+    ) -> Result<Adopted, Refusal> {
         let (target, of_truth) = {
             let mut state = self.state.borrow_mut();
             let rejected = state.in_force.hash;
             state.history.reject(rejected);
-            let target = state.history.target(to, rejected).ok_or(match to {
-                Some(generation) => Refusal::NotRemembered { generation },
-                None => Refusal::NothingBefore,
-            })?;
+            let target = target(&state.history, rejected)?;
             let of_truth = target.hash == state.truth.hash && state.over.is_some();
             (target, of_truth)
         };
         if of_truth {
             // An override was what is gone back from.
-            return self.return_to_truth().await;
+            return self.return_to_truth(false).await;
         }
         let rejected = self.state.borrow().truth.hash;
         let origin = format!("{by} from generation {}", self.stage.generation());
-        let outcome = self.adopt(target, origin.clone()).await;
+        let outcome = self.adopt(target, origin.clone(), false).await;
         self.note(&origin, &outcome);
         let adopted = outcome?;
         self.lay(Override::new(self.number(), Kind::Rollback { rejected, by: by.to_owned() }, None));
         Ok(adopted)
     }
 
-    /// All or nothing.
-    async fn adopt(&self, accepted: Arc<Accepted>, origin: String) -> Result<Adopted, Refusal> {
+    /// All or nothing. `watched`: where it says so, on probation.
+    async fn adopt(&self, accepted: Arc<Accepted>, origin: String, watched: bool) -> Result<Adopted, Refusal> {
         if self.stage.phase() != Phase::Serving {
             return Err(Refusal::Draining);
         }
@@ -286,12 +312,24 @@ impl Reload {
         }
         // Before the swap: from then on until it is written down, nobody may be able to give up waiting.
         let diff = compare_beside(before.clone(), accepted.clone()).await?;
+        let watch = match accepted.config.probation.filter(|_| watched) {
+            Some(policy) => Some(self.guard.prepare(policy, &self.stage).await),
+            None => None,
+        };
         self.stage.swap(&before.config, &accepted.config).await?;
-        let generation = self.stage.generation();
+        let (bygone, generation) = (generation, self.stage.generation());
+        let cut_short = self.guard.begin(watch);
         let entry = Generation::new(generation, origin.clone(), diff.summary(), accepted.clone());
         let mut state = self.state.borrow_mut();
         state.in_force = accepted;
         state.history.add(entry);
+        state.gone_back = None;
+        if cut_short {
+            state.history.set_probation(bygone, history::SUPERSEDED);
+        }
+        if self.guard.is_watching() {
+            state.history.set_probation(generation, history::WATCHED);
+        }
         drop(state);
         tracing::info!(generation, source = origin, changes = diff.summary(), "configuration swapped");
         for key in diff.needs_restart() {
@@ -316,7 +354,7 @@ impl Reload {
                 let stands = reload.state.borrow().over.as_ref().is_some_and(|over| over.number() == number);
                 if stands {
                     tracing::info!("the override's time is over");
-                    let _ = reload.return_to_truth().await;
+                    let _ = reload.return_to_truth(true).await;
                 }
             });
         }
@@ -362,6 +400,8 @@ impl Reload {
             override_,
             failure: state.failure.clone(),
             generations_alive: self.stage.generations_alive(),
+            probation_left: self.guard.left(),
+            gone_back: state.gone_back.clone(),
         }
     }
 
@@ -397,6 +437,7 @@ impl Reload {
             let first = failure.error.lines().next().unwrap_or_default();
             warnings.push(format!("the configuration of {} was refused: {first}", failure.source));
         }
+        warnings.extend(shown.gone_back);
         if let Some(override_) = &shown.override_ {
             warnings.push(format!("an override is in force ({})", override_.by));
         }
@@ -419,6 +460,7 @@ impl Reload {
             generations_alive: shown.generations_alive as u64,
             accepted: state.accepted,
             refused: state.refused,
+            probations: self.guard.counts(),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::runtime::drain::Phase;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log::LogHandle;
-use crate::telemetry::metrics::Names;
+use crate::telemetry::metrics::{Names, ShardSnapshot};
 use crate::transport::OwnAddresses;
 use crate::upstream::registry::{Found, Registry};
 
@@ -67,6 +67,11 @@ impl Stage {
     pub(crate) fn generations_alive(&self) -> usize {
         self.let_go();
         1 + self.bygone.borrow().len()
+    }
+
+    /// How requests have ended until now, of each worker that answers in time.
+    pub(crate) async fn shards(&self) -> Vec<ShardSnapshot> {
+        self.parts.control.reports().await.into_iter().map(|report| report.metrics).collect()
     }
 
     pub(crate) fn phase(&self) -> Phase {

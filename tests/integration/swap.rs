@@ -5,6 +5,7 @@ mod kept;
 mod listeners;
 mod load;
 mod overrides;
+mod probation;
 mod sources;
 
 use std::net::SocketAddr;

@@ -22,7 +22,7 @@ export function Configuration({ config }) {
       <tbody>${generations.map((generation) => html`<tr data-generation=${generation.generation}>
         <td class="n">${generation.generation}</td>
         <td>${new Date(generation.time).toLocaleTimeString()}</td>
-        <td>${generation.changes}${generation.rejected ? " (gone back from)" : ""}<div class="sub">${generation.source}</div></td>
+        <td>${generation.changes}${generation.rejected ? " (gone back from)" : ""}${generation.probation ? ` (probation: ${generation.probation})` : ""}<div class="sub">${generation.source}</div></td>
       </tr>`)}</tbody>
     </table></div>`}
   </section>`;

@@ -48,6 +48,7 @@ const OF_PROCESS: &[(&str, Effect)] = &[
     ("register", Effect::InPlace),
     ("drain", Effect::InPlace),
     ("metrics.probes", Effect::InPlace),
+    ("probation", Effect::InPlace),
     ("telemetry.log.level", Effect::InPlace),
     ("telemetry.access_log", Effect::InPlace),
 ];

@@ -22,7 +22,7 @@ use super::raw::listener::{Listener, ListenerLimits};
 use super::raw::route::Route;
 use super::raw::tls::{ListenerTls, UpstreamTls};
 use super::raw::upstream::{Defaults, Endpoint, Timeouts, Upstream, UpstreamLimits};
-use super::raw::{Configuration, MetricsForm};
+use super::raw::{Configuration, MetricsForm, ProbationForm};
 use super::scalar::{OrNone, Scalar};
 use super::short_form::ShortUpstream;
 use super::tree::{Kind, NodeId, Tree};
@@ -78,6 +78,15 @@ impl Long<'_> {
                 ("timeout", self.of(drain.map(|drain| &drain.timeout), write_period(builtin::DRAIN.timeout))),
             ]),
         ));
+        if let Some(ProbationForm::On(probation)) = raw.probation.get() {
+            let builtin = builtin::PROBATION;
+            let said = [
+                ("for", self.said(&probation.lasts, write_period(builtin.lasts))),
+                ("max_error_ratio", self.said(&probation.max_error_ratio, builtin.max_error_ratio.to_string())),
+                ("min_requests", self.said(&probation.min_requests, builtin.min_requests.to_string())),
+            ];
+            entries.push(("probation", map(said)));
+        }
         entries.push(("telemetry", self.telemetry(raw)));
         let listeners = named(&raw.listeners).iter().map(|(name, listener)| {
             let long = listener.get().map_or(Yaml::Map(Vec::new()), |listener| self.listener(&name.value, listener));

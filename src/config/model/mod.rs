@@ -61,6 +61,8 @@ pub struct Config {
     pub wait_for_discovery: Duration,
     /// How the proxy ends.
     pub drain: Drain,
+    /// A swap to this configuration is watched, and gone back from where too much fails; `None` unless written.
+    pub probation: Option<Probation>,
     /// What is written about requests and about the proxy itself.
     pub telemetry: Telemetry,
     /// Timeouts of an upstream that says nothing of them.
@@ -147,6 +149,17 @@ pub struct Drain {
     pub delay: Duration,
     /// Then at most this long for requests in flight. Default 20 s.
     pub timeout: Duration,
+}
+
+/// The `probation:` section.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Probation {
+    /// After the swap. Default 30 s.
+    pub lasts: Duration,
+    /// More than this share of failing requests is too much. Default 0.05.
+    pub max_error_ratio: f64,
+    /// Fewer requests tell nothing. Default 50.
+    pub min_requests: u32,
 }
 
 /// A bound address and its routes.

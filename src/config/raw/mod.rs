@@ -25,7 +25,7 @@ use serde::Deserialize;
 use super::given::{Given, Named};
 use super::model;
 use super::scalar::OrNone;
-use super::units::{Name, Number, Period, Seconds, Text};
+use super::units::{Name, Number, Period, Ratio, Seconds, Text};
 use consul::{Consul, Register};
 use dns::Dns;
 use listener::Listener;
@@ -59,6 +59,8 @@ pub(crate) struct Configuration {
     pub(crate) wait_for_discovery: Given<Period>,
     /// How the proxy ends.
     pub(crate) drain: Given<Drain>,
+    /// Watch a swap to this configuration, and go back by itself where too many requests fail. Off unless written.
+    pub(crate) probation: Given<ProbationForm>,
     /// What is written about requests and about the proxy itself.
     pub(crate) telemetry: Given<Telemetry>,
     /// The addresses that the proxy listens on, by name.
@@ -123,6 +125,32 @@ pub(crate) struct Drain {
     pub(crate) delay: Given<Period>,
     /// Then at most this long for requests in flight. Default 20s.
     pub(crate) timeout: Given<Period>,
+}
+
+/// How a swap is watched; `none` for not at all.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename = "$by_form")]
+#[schemars(rename = "ProbationForm", untagged)]
+pub(crate) enum ProbationForm {
+    /// Not at all.
+    #[serde(rename = "scalar")]
+    Off(judging::Off),
+    /// By these rules.
+    #[serde(rename = "mapping")]
+    On(Probation),
+}
+
+/// How a swap is watched.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Probation {
+    /// For how long after the swap. Default 30s.
+    #[serde(rename = "for")]
+    pub(crate) lasts: Given<Period>,
+    /// More than this share of failing requests is too much. Default 0.05.
+    pub(crate) max_error_ratio: Given<Ratio>,
+    /// Requests below which nothing is judged. Default 50.
+    pub(crate) min_requests: Given<Number<1, 1_000_000>>,
 }
 
 mod words {

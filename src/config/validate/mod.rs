@@ -104,6 +104,7 @@ pub(crate) fn validate(
         consul: validator.consul.clone(),
         dns: validator.dns.clone(),
         drain: validator.drain(),
+        probation: validator.probation(),
         telemetry: validator.telemetry(),
         timeouts: merged_timeouts(None, raw.defaults.get().and_then(|defaults| defaults.timeouts.get())),
         listeners,

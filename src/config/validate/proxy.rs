@@ -7,7 +7,7 @@ use super::{NamedFile, Validator};
 use crate::config::builtin;
 use crate::config::findings::Finding;
 use crate::config::given::{Given, Named, Spanned};
-use crate::config::model::{Admin, BindAddress, Buckets, Drain, Metrics, ProbeTarget, Workers};
+use crate::config::model::{Admin, BindAddress, Buckets, Drain, Metrics, Probation, ProbeTarget, Workers};
 use crate::config::raw;
 use crate::config::text::quote;
 use crate::config::units::{Seconds, Text};
@@ -118,6 +118,22 @@ impl Validator<'_> {
             delay: drain.delay.get().map_or(builtin::DRAIN.delay, |delay| delay.0),
             timeout: drain.timeout.get().map_or(builtin::DRAIN.timeout, |timeout| timeout.0),
         }
+    }
+
+    pub(super) fn probation(&mut self) -> Option<Probation> {
+        let raw = self.raw;
+        let raw::ProbationForm::On(probation) = raw.probation.get()? else { return None };
+        let lasts = probation.lasts.spanned();
+        if let Some(lasts) = lasts.filter(|lasts| lasts.value.0.is_zero()) {
+            let reason = format!("{} is no time at all", self.shown(lasts.node));
+            self.error("impossible-number", lasts.node, reason, "write it as in `30s`; `probation: none` is off");
+        }
+        let builtin = builtin::PROBATION;
+        Some(Probation {
+            lasts: lasts.map_or(builtin.lasts, |lasts| lasts.value.0),
+            max_error_ratio: probation.max_error_ratio.get().map_or(builtin.max_error_ratio, |ratio| ratio.0),
+            min_requests: probation.min_requests.get().map_or(builtin.min_requests, |number| number.0),
+        })
     }
 
     pub(super) fn file(&mut self, file: &Spanned<Text>) -> PathBuf {

@@ -157,6 +157,8 @@ pub struct ConfigFacts {
     pub accepted: u64,
     /// And how often refused.
     pub refused: u64,
+    /// How often a probation came to this.
+    pub probations: [(&'static str, u64); 3],
 }
 
 /// The registry with the proxy's collectors, and the text that it makes.
@@ -291,6 +293,10 @@ impl Collector for Proxy {
             let reloads = [("accepted", config.accepted), ("refused", config.refused)];
             let reloads = reloads.map(|(result, count)| family::CONFIG_RELOADS.sample(&[result], count as f64));
             families.push(family::CONFIG_RELOADS.of(reloads.to_vec()));
+            let probations = config.probations;
+            let probations =
+                probations.map(|(result, count)| family::CONFIG_PROBATIONS.sample(&[result], count as f64));
+            families.push(family::CONFIG_PROBATIONS.of(probations.to_vec()));
         }
         families
     }
@@ -411,6 +417,7 @@ mod tests {
             generations_alive: 2,
             accepted: 3,
             refused: 1,
+            probations: [("passed", 2), ("failed", 1), ("superseded", 0)],
         };
         let scrape = Scrape {
             shards: vec![shard.snapshot()],

@@ -130,6 +130,8 @@ families! {
         "1 when the configuration read last was accepted, 0 when it was refused.";
     CONFIG_RELOADS = Counter "outrigger_config_reloads_total" ["result"]
         "Configurations that were read to be put in force; result is accepted or refused.";
+    CONFIG_PROBATIONS = Counter "outrigger_config_probations_total" ["result"]
+        "Configurations that were put on probation; result is passed, failed (it was gone back from) or superseded.";
     CONFIG_GENERATIONS_ALIVE = Gauge "outrigger_config_generations_alive" []
         "The configuration in force, and those that requests and streams still run under.";
     BUILD_INFO = Gauge "outrigger_build_info" ["version"]

@@ -98,6 +98,19 @@ impl PackedKey {
         self != Self::OTHER && (self.reason().is_some() || self.code() >= 500 || self.0 >> 6 & 0x1f > 1)
     }
 
+    pub(super) fn is_other(self) -> bool {
+        self == Self::OTHER
+    }
+
+    /// A reason that is not the client's; where there is none, a status of 500 or more, or a gRPC status that stands for
+    /// one: unknown, deadline exceeded, internal, unavailable, data loss.
+    pub(super) fn is_failure(self) -> bool {
+        match self.reason() {
+            Some(reason) => !reason.is_no_ones_fault(),
+            None => self.code() >= 500 || [2, 4, 13, 14, 15].map(|code| code + 1).contains(&(self.0 >> 6 & 0x1f)),
+        }
+    }
+
     pub(super) fn reason(self) -> Option<Reason> {
         if self == Self::OTHER {
             return None;

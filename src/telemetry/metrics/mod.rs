@@ -21,6 +21,7 @@ mod names;
 pub mod open_metrics;
 mod process;
 mod shard;
+mod tally;
 
 pub use cells::{ListenerCounter, ListenerGauge, UpstreamCounter};
 pub use exemplar::Exemplar;
@@ -34,6 +35,7 @@ pub use key::{MethodLabel, RequestKey};
 pub use live::{Flow, Interval, ListenerFlow, Live, Percentiles, RouteFlow, UpstreamFlow};
 pub use names::{ListenerId, Names, RouteId, UpstreamId};
 pub use shard::{Held, Shard, ShardSnapshot};
+pub use tally::{Tallies, Tally, Tallying};
 
 #[cfg(test)]
 mod tests {
