@@ -15,7 +15,7 @@ use super::provider;
 use crate::config::model::CertificateFiles;
 
 /// Largest file that is read: the bundle of all public authorities has 220 KiB.
-const MAX_BYTES: u64 = 4 << 20;
+pub(super) const MAX_BYTES: u64 = 4 << 20;
 
 /// Why a certificate, key or bundle cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! Everything that TLS was set up with, kept for as long as some configuration in use names it, and kept up to date.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::hash::Hash;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,19 +8,27 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
 use super::client::ClientTls;
-use super::files::FileError;
+use super::files::{FileError, MAX_BYTES};
 use super::server::ServerTls;
 use crate::config::model::{ListenerTls, UpstreamTls};
+use crate::runtime::file_watch::FileWatch;
 
-/// How often files are looked at. A look is one system call a file; kubelet itself takes up to a minute.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A certificate and its key are two files: where one does not fit the other, the other gets this long to follow.
+const PAIRED_WITHIN: Duration = Duration::from_secs(1);
+/// How often what no configuration uses any more is let go.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 
 /// What TLS of listeners and upstreams stands on.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     servers: Table<ServerTls>,
     clients: Table<ClientTls>,
+    /// There are others than before.
+    more: Notify,
 }
 
 /// A certificate's end.
@@ -53,7 +61,9 @@ impl Store {
     /// # Errors
     /// Where a file cannot be read or used.
     pub(crate) fn server(&self, definition: &ListenerTls) -> Result<Arc<ServerTls>, FileError> {
-        self.servers.get_or_load(definition)
+        let server = self.servers.get_or_load(definition);
+        self.more.notify_one();
+        server
     }
 
     /// An upstream's side of TLS, as [`Store::server`].
@@ -61,25 +71,65 @@ impl Store {
     /// # Errors
     /// Where a file cannot be read or used.
     pub(crate) fn client(&self, definition: &UpstreamTls) -> Result<Arc<ClientTls>, FileError> {
-        self.clients.get_or_load(definition)
+        let client = self.clients.get_or_load(definition);
+        self.more.notify_one();
+        client
     }
 
-    /// Reads files again when they change, for ever; on a thread of its own, for a file system may hang.
+    /// Reads files again when they change, for ever; beside the thread, for a file system may hang.
     pub(crate) async fn keep_current(self: Arc<Self>) {
-        let mut looks = tokio::time::interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut watched: Option<(BTreeSet<PathBuf>, FileWatch)> = None;
+        let mut unpaired: Option<Instant> = None;
         loop {
-            looks.tick().await;
-            if self.servers.is_empty() && self.clients.is_empty() {
-                continue;
+            let wanted = self.files();
+            if watched.as_ref().is_none_or(|(files, _)| *files != wanted) {
+                watched = watch(wanted).await;
+                // They may have changed since they were read.
+                let fits = self.clone().refresh(true).await;
+                unpaired = (!fits).then(|| Instant::now() + PAIRED_WITHIN);
             }
-            let store = self.clone();
-            let looking = tokio::task::spawn_blocking(move || {
-                store.servers.refresh();
-                store.clients.refresh();
-            });
-            let _ = looking.await;
+            let changed = async {
+                match &mut watched {
+                    Some((_, watch)) => drop(watch.changed().await),
+                    None => std::future::pending().await,
+                }
+            };
+            let patience = async {
+                match unpaired {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = changed => {
+                    let fits = self.clone().refresh(true).await;
+                    unpaired = (!fits).then(|| Instant::now() + PAIRED_WITHIN);
+                }
+                () = patience => {
+                    unpaired = None;
+                    self.clone().refresh(false).await;
+                }
+                () = self.more.notified() => {}
+                () = tokio::time::sleep(TIDY_EVERY) => {}
+            }
         }
+    }
+
+    /// Every file that something in use is made of.
+    fn files(&self) -> BTreeSet<PathBuf> {
+        let mut files = self.servers.files();
+        files.append(&mut self.clients.files());
+        files
+    }
+
+    /// False where something does not fit. Where it is `early`, nothing is said of that, for the rest may follow.
+    async fn refresh(self: Arc<Self>, early: bool) -> bool {
+        let refreshing = tokio::task::spawn_blocking(move || {
+            let servers = self.servers.refresh(early);
+            let clients = self.clients.refresh(early);
+            servers && clients
+        });
+        refreshing.await.unwrap_or(true)
     }
 
     /// What was refused when it was read again, in sentences.
@@ -102,16 +152,31 @@ impl Store {
     }
 }
 
+async fn watch(files: BTreeSet<PathBuf>) -> Option<(BTreeSet<PathBuf>, FileWatch)> {
+    if files.is_empty() {
+        return None;
+    }
+    let paths = files.clone();
+    let largest = usize::try_from(MAX_BYTES).unwrap_or(usize::MAX);
+    let starting = tokio::task::spawn_blocking(move || FileWatch::start(paths, largest));
+    match starting.await {
+        Ok(Ok(watch)) => Some((files, watch)),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "cannot watch TLS files; they are read again with the next configuration");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
 #[derive(Debug)]
 struct Table<T: FromFiles>(Mutex<HashMap<T::Definition, Entry<T>>>);
 
 #[derive(Debug)]
 struct Entry<T> {
     made: Weak<T>,
-    /// How the files looked when they were read last.
+    /// How the files looked when they were used last.
     read: Vec<Look>,
-    /// How they looked a moment ago, where that differs: whoever writes them may not have finished.
-    seen: Option<Vec<Look>>,
     refused: Option<String>,
 }
 
@@ -127,36 +192,41 @@ impl<T: FromFiles> Table<T> {
         // Looked at first: what changes while it is read is read again.
         let read = looks::<T>(definition);
         let made = Arc::new(T::load(definition)?);
-        let entry = Entry { made: Arc::downgrade(&made), read, seen: None, refused: None };
+        let entry = Entry { made: Arc::downgrade(&made), read, refused: None };
         entries.insert(definition.clone(), entry);
         Ok(made)
     }
 
-    fn refresh(&self) {
+    fn refresh(&self, early: bool) -> bool {
+        let mut fits = true;
         self.entries().retain(|definition, entry| {
             let Some(made) = entry.made.upgrade() else { return false };
             let now = looks::<T>(definition);
             if now == entry.read {
-                entry.seen = None;
-            } else if entry.seen.as_ref() != Some(&now) {
-                entry.seen = Some(now);
-            } else {
-                entry.read = now;
-                entry.seen = None;
-                entry.refused = made.reload().err().map(|error| format!("changed TLS files cannot be used: {error}"));
-                let files: Vec<String> = T::files(definition).iter().map(|file| file.display().to_string()).collect();
-                let files = files.join(", ");
-                match &entry.refused {
-                    None => tracing::info!(files, "TLS files have changed and are in use"),
-                    Some(refused) => tracing::error!(files, "{refused}; what was read before stays"),
-                }
+                return true;
+            }
+            let refused = made.reload().err().map(|error| format!("changed TLS files cannot be used: {error}"));
+            if refused.is_some() && early {
+                fits = false;
+                return true;
+            }
+            entry.read = now;
+            entry.refused = refused;
+            let files: Vec<String> = T::files(definition).iter().map(|file| file.display().to_string()).collect();
+            let files = files.join(", ");
+            match &entry.refused {
+                None => tracing::info!(files, "TLS files have changed and are in use"),
+                Some(refused) => tracing::error!(files, "{refused}; what was read before stays"),
             }
             true
         });
+        fits
     }
 
-    fn is_empty(&self) -> bool {
-        self.entries().is_empty()
+    fn files(&self) -> BTreeSet<PathBuf> {
+        let entries = self.entries();
+        let in_use = entries.iter().filter(|(_, entry)| entry.made.strong_count() > 0);
+        in_use.flat_map(|(definition, _)| T::files(definition)).collect()
     }
 
     fn warnings(&self) -> Vec<String> {
