@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -45,6 +45,9 @@ pub(crate) trait Observer {
     fn received(&mut self, bytes: u64);
     /// The response's trailers, where gRPC puts its status.
     fn trailers(&mut self, trailers: &HeaderMap);
+    /// True where the response is to end although it is not over. Asked where nothing is to be passed on; the waker
+    /// belongs to whoever waits then.
+    fn is_cut(&mut self, waker: &Waker) -> bool;
     /// The response is over.
     fn end(self: Box<Self>, outcome: Result<(), Reason>);
 }
@@ -243,7 +246,14 @@ impl http_body::Body for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
-        let frame = ready!(this.poll_kind(cx));
+        let frame = match this.poll_kind(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending if this.observer.as_mut().is_some_and(|observer| observer.is_cut(cx.waker())) => {
+                this.kind = Kind::Empty;
+                Some(Err(Error::local(Reason::Draining)))
+            }
+            Poll::Pending => return Poll::Pending,
+        };
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(observer) = &mut this.observer {

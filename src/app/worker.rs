@@ -78,6 +78,7 @@ impl Duty {
                         let _ = answer.send(report(&worker));
                     }
                     Some(Command::Open { entrance, socket, snapshot }) => open(entrance, socket, snapshot),
+                    Some(Command::Cut { routes, generation }) => worker.cut(&routes, generation),
                     Some(Command::Log(log)) => {
                         worker.access_log.replace(log);
                     }

@@ -22,7 +22,7 @@ use crate::runtime::drain::Phase;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::{AccessLog, WorkerLog};
 use crate::telemetry::doctor::Doctor;
-use crate::telemetry::metrics::{CertificateEnd, ConfigFacts, Exporter, Scrape, ShardSnapshot};
+use crate::telemetry::metrics::{CertificateEnd, ConfigFacts, Exporter, RouteId, Scrape, ShardSnapshot};
 use crate::telemetry::traces::TraceCounts;
 use crate::transport::PoolCounts;
 
@@ -53,6 +53,11 @@ pub(crate) enum Command {
         socket: Socket,
         /// That has the entrance's listener.
         snapshot: Arc<Snapshot>,
+    },
+    /// End what still streams by these routes and began under this generation or an earlier one.
+    Cut {
+        routes: Arc<[RouteId]>,
+        generation: u64,
     },
     /// Write access log lines here from now on.
     Log(WorkerLog),

@@ -1,7 +1,7 @@
 //! A body on its way out: framed, gathered into few system calls, paced by the peer.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
@@ -76,6 +76,11 @@ impl BodySender {
     /// True while a piece waits for the peer to take it.
     pub(crate) fn is_stuck(&self) -> bool {
         !self.tail.is_empty() || self.held_back
+    }
+
+    /// True where the body is to end although it is not over.
+    pub(crate) fn is_cut(&mut self, waker: &Waker) -> bool {
+        self.observer.as_mut().is_some_and(|observer| observer.is_cut(waker))
     }
 
     /// Tells whoever observes the body how it ended.

@@ -405,7 +405,7 @@ async fn respond(
         if poll_client(shared, cx).is_ready() {
             return Poll::Ready(Err(Reason::ClientCancelled));
         }
-        if ticket.watch(cx.waker()) == Phase::Forced {
+        if ticket.watch(cx.waker()) == Phase::Forced || sender.is_cut(cx.waker()) {
             return Poll::Ready(Err(Reason::Draining));
         }
         // Silence of the endpoint is the body's to notice; that of a client which takes nothing is noticed here.

@@ -5,6 +5,7 @@
 pub(crate) mod affinity;
 mod attempt;
 mod breaker;
+mod cut;
 pub(crate) mod deadline;
 pub(crate) mod decisions;
 mod destination;

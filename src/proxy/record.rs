@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -26,7 +27,7 @@ use crate::config::model::{Direction, RateLimitKey};
 use crate::error::{Error, Reason};
 use crate::identity::Peer;
 use crate::outcome::Outcome;
-use crate::runtime::drain::Phase;
+use crate::runtime::drain::{Phase, Ticket};
 use crate::snapshot::{Listener, Upstream};
 use crate::telemetry::access_log;
 use crate::telemetry::doctor::Visit;
@@ -88,6 +89,8 @@ pub(crate) struct Record {
     bytes_in: u64,
     bytes_out: u64,
     ended: bool,
+    /// Wakes whoever waits for more of the response, where its connection does not.
+    ticket: Option<Ticket>,
     /// What the listener and the route let in.
     admitted: SmallVec<[Admitted; 1]>,
     /// The upstream's permit for this request.
@@ -150,6 +153,7 @@ impl Record {
             bytes_in: 0,
             bytes_out: 0,
             ended: false,
+            ticket: None,
             admitted: SmallVec::new(),
             permit: None,
             retry_permit: None,
@@ -534,6 +538,15 @@ impl Observer for Record {
 
     fn trailers(&mut self, trailers: &HeaderMap) {
         self.grpc_code = grpc_status(trailers).or(self.grpc_code);
+    }
+
+    fn is_cut(&mut self, waker: &Waker) -> bool {
+        // A connection of HTTP/1 is one task, which has left its waker already; streams of HTTP/2 have their own.
+        if self.version == Version::HTTP_2 {
+            self.ticket.get_or_insert_with(|| self.entry.drain.join()).watch(waker);
+        }
+        let route = || Some(self.generation.snapshot.listeners[self.listener].routes[self.route?].id);
+        self.worker.cuts.has(route, self.generation.snapshot.generation)
     }
 
     fn end(mut self: Box<Self>, outcome: Result<(), Reason>) {

@@ -51,7 +51,8 @@ pub(crate) async fn join(
         if down.moved + up.moved > moved {
             progress = Instant::now();
         }
-        if ticket.watch(cx.waker()) == Phase::Forced {
+        let cut = observer.as_mut().is_some_and(|observer| observer.is_cut(cx.waker()));
+        if ticket.watch(cx.waker()) == Phase::Forced || cut {
             return Poll::Ready(Err(Reason::Draining));
         }
         // RFC 9110, section 9.3.6: with one side gone, the tunnel ends once the rest has been delivered.

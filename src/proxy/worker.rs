@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::cut::Cuts;
 use super::destination::{Destination, Found, Hosts};
 use super::entry::Entry;
 use super::via::Pseudonym;
@@ -20,7 +21,7 @@ use crate::telemetry::clock::Clock;
 use crate::telemetry::doctor::Doctor;
 use crate::telemetry::ids::Ids;
 use crate::telemetry::log::throttle::Throttle;
-use crate::telemetry::metrics::Shard;
+use crate::telemetry::metrics::{RouteId, Shard};
 use crate::telemetry::tap::WorkerTap;
 use crate::telemetry::traces::WorkerTracer;
 use crate::transport::Pools;
@@ -42,6 +43,7 @@ pub(crate) struct Worker {
     pub(crate) doctor: Arc<Doctor>,
     pub(crate) ids: RefCell<Ids>,
     pub(crate) clock: Clock,
+    pub(super) cuts: Cuts,
     /// Where its connections came in, by number.
     entries: RefCell<HashMap<u64, Weak<Entry>>>,
     pub(crate) via: Pseudonym,
@@ -177,6 +179,7 @@ impl Worker {
             doctor,
             ids: RefCell::new(Ids::new()),
             clock: Clock::new(),
+            cuts: Cuts::default(),
             entries: RefCell::default(),
             via,
             in_flight: Cell::new(0),
@@ -212,6 +215,16 @@ impl Worker {
         });
         // What was found goes on in the new one; the old one need not keep it for its last request.
         self.current.replace(generation).found.iter().for_each(Hosts::clear);
+    }
+
+    /// Ends what still streams by these routes and began under `generation` or an earlier one.
+    pub(crate) fn cut(&self, routes: &[RouteId], generation: u64) {
+        for route in routes {
+            self.cuts.add(*route, generation);
+        }
+        for entry in self.entries.borrow().values().filter_map(Weak::upgrade) {
+            entry.drain.wake();
+        }
     }
 
     /// A generation that is no longer in force.

@@ -1,6 +1,7 @@
 //! A configuration takes the place of another: bind, compile, publish, then see off what is gone.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::runtime::drain::Phase;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log::LogHandle;
-use crate::telemetry::metrics::{Names, ShardSnapshot};
+use crate::telemetry::metrics::{Names, RouteId, ShardSnapshot};
 use crate::transport::OwnAddresses;
 use crate::upstream::registry::{Found, Registry};
 
@@ -100,12 +101,13 @@ impl Stage {
         // From here on, nothing can go wrong.
         snapshot.put_in_force(config, &self.parts.registry);
         let turned = self.parts.control.doors().turn(plan, &config.listeners, &snapshot);
-        self.publish(snapshot.clone());
+        let old = self.publish(snapshot.clone());
         self.follow_sources(config, &snapshot);
         self.parts.control.open(turned.opened, &snapshot);
         self.claim_addresses();
         self.register(config);
         self.see_off(turned.closed, before.drain.timeout);
+        self.cut_removed_routes(&old, before.drain.timeout);
         *self.parts.control.drain.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = config.drain;
         self.set_level(config.telemetry.log.level);
         if let Some(access_log) = access_log {
@@ -124,11 +126,13 @@ impl Stage {
         Ok(compiling.await.map_err(|_| Refusal::Internal)??)
     }
 
-    fn publish(&self, snapshot: Arc<Snapshot>) {
+    /// Returns what was in force.
+    fn publish(&self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
         self.generation.set(snapshot.generation);
         let old = self.parts.control.snapshot.swap(snapshot);
         self.let_go();
-        self.bygone.borrow_mut().push(old);
+        self.bygone.borrow_mut().push(old.clone());
+        old
     }
 
     fn let_go(&self) {
@@ -199,6 +203,32 @@ impl Stage {
                     entrance.enter(phase);
                 }
             }
+        });
+    }
+
+    /// What streams by a route that is gone, and by none of its name that has come back, is cut when the drain's time is
+    /// over.
+    fn cut_removed_routes(&self, old: &Snapshot, timeout: Duration) {
+        let control = self.parts.control.clone();
+        let missing = move |routes: &mut Vec<RouteId>| {
+            let now = control.snapshot.load();
+            let known: HashSet<RouteId> = now.route_ids().collect();
+            routes.retain(|route| !known.contains(route));
+        };
+        let (mut routes, generation): (Vec<_>, _) = (old.route_ids().collect(), old.generation);
+        missing(&mut routes);
+        if routes.is_empty() {
+            return;
+        }
+        let control = self.parts.control.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(timeout).await;
+            missing(&mut routes);
+            if routes.is_empty() {
+                return;
+            }
+            let routes: Arc<[RouteId]> = routes.into();
+            control.each_worker(|| Command::Cut { routes: routes.clone(), generation });
         });
     }
 

@@ -47,6 +47,11 @@ impl LocalDrain {
             return;
         }
         self.phase.set(phase);
+        self.wake();
+    }
+
+    /// Wakes every connection, for something else than the next phase.
+    pub(crate) fn wake(&self) {
         for waker in self.wakers.borrow().iter().flatten() {
             waker.wake_by_ref();
         }

@@ -6,6 +6,7 @@ mod listeners;
 mod load;
 mod overrides;
 mod probation;
+mod removed;
 mod sources;
 
 use std::net::SocketAddr;
