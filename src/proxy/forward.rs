@@ -164,7 +164,7 @@ async fn attempts(
                 std::mem::swap(&mut number, &mut other_number);
                 record.endpoint = Some(endpoint.clone());
             }
-            tell_of_loser(record, &sending.head, &other, other_number, hedged.lost);
+            tell_of_loser(record, upstream.scheme(), &sending.head, &other, other_number, hedged.lost);
         }
         let took = began.elapsed();
         record.note_attempt(&checkpoints);
@@ -319,6 +319,7 @@ struct Racer {
 /// least so long is known.
 fn tell_of_loser(
     record: &mut Record,
+    scheme: &'static str,
     head: &request::Parts,
     loser: &Racer,
     number: u32,
@@ -334,6 +335,7 @@ fn tell_of_loser(
         id: loser.checkpoints.span_id,
         number,
         endpoint: &loser.endpoint,
+        scheme,
         head,
         began: loser.began,
         ended,

@@ -50,7 +50,7 @@ use self::reply::Audience;
 use self::variables::RequestVariables;
 use self::worker::{Generation, Worker};
 use crate::body::{Body, Downstream, Tunnel};
-use crate::config::model::{ListenerLimits, Mode, TlsVersion};
+use crate::config::model::{Direction, ListenerLimits, Mode, TlsVersion};
 use crate::error::{Error, Reason};
 use crate::identity::{self, ServerTls};
 use crate::route::rewrite::redirect_location;

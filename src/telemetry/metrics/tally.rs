@@ -56,6 +56,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::Names;
+    use super::super::histogram::Bounds;
     use super::super::key::{MethodLabel, RequestKey};
     use super::super::shard::Shard;
     use super::*;
@@ -66,7 +67,7 @@ mod tests {
         let names = Names::new();
         let (listener, upstream) = (names.listener("inbound"), names.upstream("app"));
         let (route, method) = (names.route(listener, "main"), MethodLabel::UNKNOWN);
-        let shards = [0, 1].map(Shard::new);
+        let shards = [0, 1].map(|worker| Shard::new(worker, Bounds::default()));
         let count = |worker: usize, upstream, code, grpc, reason| {
             let key = RequestKey { route, upstream, method, code, grpc, reason };
             shards[worker].request(&key, Duration::ZERO, (0, 0), None);

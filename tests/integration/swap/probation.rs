@@ -52,7 +52,7 @@ impl Drop for Calls {
 }
 
 fn failing() -> Upstream {
-    Upstream::answering("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n".to_owned())
+    Upstream::answering("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n")
 }
 
 fn start(app: &Upstream, other: &Upstream, spare: &Upstream, probation: &str) -> Proxy {
