@@ -48,6 +48,7 @@ mod overload;
 mod peers;
 mod pool;
 mod pool_limits;
+mod readme;
 mod reasons;
 mod retries;
 mod routes;

@@ -172,7 +172,7 @@ impl Drop for Consul {
 }
 
 /// The program: what `OUTRIGGER_CONSUL` names, else Debian's last package of it, unpacked once below `target/`.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     if let Some(program) = std::env::var_os("OUTRIGGER_CONSUL") {
         return program.into();
     }
