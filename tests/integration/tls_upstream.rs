@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::peers::{port_of, script, succeeds};
 use crate::support::client::once;
+use crate::support::dnsmasq::Dnsmasq;
 use crate::support::files::Directory;
 use crate::support::pki::{Authority, Issued};
 use crate::support::process::Process;
@@ -115,6 +116,26 @@ fn an_endpoint_without_a_name_is_its_address() {
     let caller = Caller { port, protocol: "http1", trusted: &authority, own: None, keys: "" };
     let response = get(&caller.start(), "/");
     assert_eq!(serde_json::from_str::<Value>(&response.text()).unwrap()["sni"], Value::Null);
+}
+
+#[test]
+fn an_endpoint_by_dns_is_whom_dns_was_asked_for() {
+    let directory = Directory::new();
+    let authority = Authority::new("all");
+    let (_server, port) = python(&directory, &authority.issue(&["web.test"]), None);
+    let dnsmasq = Dnsmasq::start(
+        "127.0.0.1 web.test\n127.0.0.1 one.test\n",
+        &format!("srv-host=_https._tcp.web.test,one.test,{port},1,1\n"),
+    );
+    for source in [format!("dns: \"web.test.:{port}\""), "srv: _https._tcp.web.test".to_owned()] {
+        let config = CONFIG.replace("static: [\"127.0.0.1:@port\"]", &source) + "dns: { servers: \"@server\" }\n";
+        let values: [(&str, &dyn std::fmt::Display); 3] =
+            [("@server", &dnsmasq.address()), ("@protocol", &"http1"), ("@keys", &"ca_file: @directory/ca.pem")];
+        let proxy = Setup::new(&config, &values).file("ca.pem", &authority.pem()).start();
+        let response = get(&proxy, "/");
+        let seen: Value = serde_json::from_str(&response.text()).unwrap_or_else(|_| panic!("{source}: {response:?}"));
+        assert_eq!(seen["sni"], "web.test", "{source}");
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ impl Long<'_> {
             self.optional(&mut entries, "namespace", &consul.namespace);
             self.optional(&mut entries, "partition", &consul.partition);
             if let Some(tls) = consul.tls.get() {
-                entries.push(("tls", self.upstream_tls(tls)));
+                entries.push(("tls", self.upstream_tls(tls, "the host of the address")));
             }
         }
         map(entries)

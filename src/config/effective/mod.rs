@@ -196,10 +196,12 @@ impl Long<'_> {
         map(entries)
     }
 
-    fn upstream_tls(&self, tls: &UpstreamTls) -> Yaml {
+    /// `whom` endpoints have to be where no `server_name` is written.
+    fn upstream_tls(&self, tls: &UpstreamTls, whom: &str) -> Yaml {
         let mut entries = Vec::new();
         self.optional(&mut entries, "ca_file", &tls.ca_file);
-        self.optional(&mut entries, "server_name", &tls.server_name);
+        let name = tls.server_name.node().map(|node| self.copy(node));
+        entries.push(("server_name", name.unwrap_or_else(|| Yaml::Comment(whom.to_owned()))));
         self.optional(&mut entries, "cert_file", &tls.cert_file);
         self.optional(&mut entries, "key_file", &tls.key_file);
         self.optional(&mut entries, "allow", &tls.allow);
@@ -402,7 +404,11 @@ impl Long<'_> {
             entries.push(("on_empty", on_empty));
         }
         if let Some(tls) = long.and_then(|long| long.tls.get()) {
-            entries.push(("tls", self.upstream_tls(tls)));
+            let whom = match source_name {
+                "dns" | "srv" => "the domain that DNS is asked for",
+                _ => "the endpoint's IP address",
+            };
+            entries.push(("tls", self.upstream_tls(tls, whom)));
         }
         map(entries)
     }

@@ -53,9 +53,33 @@ pub enum DnsTarget {
 }
 
 impl DnsTarget {
+    /// The domain that endpoints speak for: the name, without what says of it which service it is, and without its
+    /// final dot.
+    pub(crate) fn domain(&self) -> &str {
+        let (DnsTarget::Address { name, .. } | DnsTarget::Service { name }) = self;
+        let mut domain = name.strip_suffix('.').unwrap_or(name);
+        while let Some((_, parent)) = domain.split_once('.').filter(|(label, _)| label.starts_with('_')) {
+            domain = parent;
+        }
+        domain
+    }
+
     /// `None` where DNS cannot be asked for such a name, or there is no such port.
     pub(crate) fn address(name: &str, port: u16) -> Option<Self> {
         let HostName(name) = HostName::parse(name).ok().filter(|_| port > 0)?;
         Some(DnsTarget::Address { name, port })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_speak_for_the_domain_that_was_asked() {
+        let service = |name: &str| DnsTarget::Service { name: name.to_owned() };
+        assert_eq!(service("_http._tcp.bills.example.org.").domain(), "bills.example.org");
+        assert_eq!(service("_tcp").domain(), "_tcp");
+        assert_eq!(DnsTarget::Address { name: "orders.svc.".to_owned(), port: 1 }.domain(), "orders.svc");
     }
 }

@@ -48,7 +48,8 @@ pub enum ClientCertificates {
 pub struct UpstreamTls {
     /// Whom endpoints' certificates have to come from. `None`: public authorities.
     pub authorities: Option<PathBuf>,
-    /// Whom endpoints have to be, and are asked for. `None`: their IP address.
+    /// Whom endpoints have to be, and are asked for. Default: with DNS the domain that is asked for; `None`: their IP
+    /// address.
     pub server_name: Option<TlsName>,
     /// What endpoints are shown, where they ask.
     pub certificate: Option<CertificateFiles>,

@@ -49,7 +49,8 @@ pub(crate) struct UpstreamTls {
     /// The authorities, PEM, that endpoints' certificates have to come from. Default: the platform's, or where there are
     /// none, those that are built in.
     pub(crate) ca_file: Given<Text>,
-    /// Whom endpoints have to be, a host or an IP address; it is also asked for (SNI). Default: the endpoint's address.
+    /// Whom endpoints have to be, a host or an IP address; it is also asked for (SNI). Default: with DNS the domain that
+    /// is asked for, else the endpoint's address.
     pub(crate) server_name: Given<TlsName>,
     /// The certificate chain, PEM, that endpoints are shown where they ask.
     pub(crate) cert_file: Given<Text>,

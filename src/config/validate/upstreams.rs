@@ -14,8 +14,8 @@ use crate::config::findings::Finding;
 use crate::config::given::{Given, Spanned};
 use crate::config::later;
 use crate::config::model::{
-    ConsulSource, DnsSource, DnsTarget, Endpoint, EndpointAddress, EndpointSource, Timeouts, Upstream, UpstreamIndex,
-    UpstreamLimits, UpstreamProtocol,
+    ConsulSource, DnsSource, DnsTarget, Endpoint, EndpointAddress, EndpointSource, Timeouts, TlsName, Upstream,
+    UpstreamIndex, UpstreamLimits, UpstreamProtocol, UpstreamTls,
 };
 use crate::config::raw::upstream as raw;
 use crate::config::scalar::{OrNone, Scalar};
@@ -364,6 +364,10 @@ impl<'a> Validator<'a> {
         let deadline_header = long.and_then(|long| self.deadline_header(&long.timeouts));
         let (retries, retry_budget) =
             super::retries::merged(long.map(|long| &long.retries), defaults.map(|defaults| &defaults.retries), &source);
+        let tls = long.and_then(|long| self.upstream_tls(&long.tls)).map(|tls| match &source {
+            EndpointSource::Dns(dns) => named(tls, dns.target.domain()),
+            _ => tls,
+        });
         let protocol =
             long.and_then(|long| long.protocol.get()).or_else(|| defaults.and_then(|defaults| defaults.protocol.get()));
         Upstream {
@@ -379,7 +383,7 @@ impl<'a> Validator<'a> {
                 long.and_then(|long| long.timeouts.get()),
                 defaults.and_then(|defaults| defaults.timeouts.get()),
             ),
-            tls: long.and_then(|long| self.upstream_tls(&long.tls)),
+            tls,
             limits: merged_limits(
                 long.and_then(|long| long.limits.get()),
                 defaults.and_then(|defaults| defaults.limits.get()),
@@ -393,6 +397,11 @@ impl<'a> Validator<'a> {
             health,
         }
     }
+}
+
+/// Endpoints have to be whom DNS was asked for, unless it is written whom.
+fn named(tls: UpstreamTls, domain: &str) -> UpstreamTls {
+    UpstreamTls { server_name: tls.server_name.or_else(|| TlsName::parse(domain)), ..tls }
 }
 
 fn endpoint(address: &Spanned<EndpointAddress>, weight: u32, zone: Option<&Text>) -> Endpoint {
