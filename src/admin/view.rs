@@ -206,6 +206,9 @@ fn discovery_warning(upstream: &snapshot::Upstream) -> Option<String> {
             let left = until.saturating_duration_since(Instant::now()).as_secs();
             format!("its source names no endpoint; the {known} known last are kept for {left} s more")
         }
+        (Some(_), _, Some(_)) if status.partly => {
+            format!("some of its look-ups fail (/upstreams says why); its {known} endpoints rest on those that do not")
+        }
         (Some(_), _, Some(succeeded)) => {
             let age = succeeded.elapsed().as_secs();
             format!("its endpoints cannot be looked up (/upstreams says why); the {known} of {age} s ago are kept")

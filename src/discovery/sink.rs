@@ -49,7 +49,7 @@ impl Sink {
     /// These endpoints and no others, as far as could be learnt: something could not be looked up.
     pub(crate) fn publish_partly(&self, discovered: Vec<Discovered>, error: &str) {
         self.take(discovered, "");
-        self.failed(error);
+        self.failed_partly(error);
     }
 
     /// Look-ups have failed for longer than their last answer may be used.
@@ -102,15 +102,25 @@ impl Sink {
 
     /// A look-up that failed, in words that an operator understands.
     pub(crate) fn failed(&self, error: &str) {
+        self.fail(error, false);
+    }
+
+    /// A look-up that failed beside others, from which the endpoints known last are.
+    pub(crate) fn failed_partly(&self, error: &str) {
+        self.fail(error, true);
+    }
+
+    fn fail(&self, error: &str, partly: bool) {
         let Some(endpoints) = self.endpoints.upgrade() else { return };
         let now = Instant::now();
         self.patience.borrow_mut().failed();
         self.keep_no_longer();
-        endpoints.failed(error.to_owned());
+        endpoints.failed(error.to_owned(), partly);
         if self.complained.get().is_none_or(|complained| now.duration_since(complained) >= REMIND_EVERY) {
             self.complained.set(Some(now));
             let kept = endpoints.load().members.len();
-            tracing::warn!(upstream = endpoints.upstream(), kept, "its endpoints cannot be looked up: {error}");
+            let what = if partly { "some of its look-ups fail" } else { "its endpoints cannot be looked up" };
+            tracing::warn!(upstream = endpoints.upstream(), kept, "{what}: {error}");
         }
     }
 

@@ -61,12 +61,14 @@ impl EndpointSet {
 }
 
 /// What is known of a source. Ages are counted from these.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Status {
     /// The last answer that could be understood, whatever was in it.
     pub(crate) succeeded: Option<Instant>,
     /// What went wrong since.
     pub(crate) error: Option<String>,
+    /// It concerns a part only: all else is as good as ever.
+    pub(crate) partly: bool,
     /// Where that answer was that there is nobody: until when the endpoints known before are kept.
     pub(crate) kept_until: Option<Instant>,
     /// Answers that changed the set.
@@ -98,7 +100,7 @@ impl Endpoints {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             upstream,
             current: ArcSwap::from_pointee(EndpointSet::new(Vec::new())),
-            status: Mutex::new(Status { succeeded: None, error: None, kept_until: None, updates: 0, failures: 0 }),
+            status: Mutex::default(),
             answered: watch::Sender::new(false),
             followed: AtomicBool::new(false),
             on_empty: Mutex::new(on_empty),
@@ -161,12 +163,13 @@ impl Endpoints {
         status.kept_until = Some(until);
     }
 
-    /// A look-up failed; the set stays as it is.
-    pub(crate) fn failed(&self, error: String) {
+    /// A look-up failed; the set stays as it is. `partly`: what is in it could be looked up.
+    pub(crate) fn failed(&self, error: String, partly: bool) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.failures += 1;
         status.kept_until = None;
         status.error = Some(error);
+        status.partly = partly;
     }
 
     /// What is known is too old to be used. Who asks is told that look-ups fail, not that there is nobody.
@@ -246,7 +249,7 @@ mod tests {
     async fn the_first_answer_can_be_waited_for() {
         let endpoints = Arc::new(awaited());
         assert!(!endpoints.answered_within(Some(Duration::from_secs(1))).await);
-        endpoints.failed("no route to host".to_owned());
+        endpoints.failed("no route to host".to_owned(), false);
         assert!(!endpoints.is_answered());
         let waiting = tokio::spawn({
             let endpoints = endpoints.clone();

@@ -258,12 +258,12 @@ mod tests {
     #[test]
     fn what_was_counted_is_never_taken_back() {
         let services = Services::default();
-        find(&services, "a", 9, 0).unwrap().endpoints.failed("away".to_owned());
+        find(&services, "a", 9, 0).unwrap().endpoints.failed("away".to_owned(), false);
         let held = find(&services, "b", 9, 0).unwrap();
-        held.endpoints.failed("away".to_owned());
+        held.endpoints.failed("away".to_owned(), false);
         assert_eq!(services.counted().failures, 2);
         services.tidy(IDLE, at(5));
-        held.endpoints.failed("away".to_owned());
+        held.endpoints.failed("away".to_owned(), false);
         assert_eq!(services.counted().failures, 3);
         drop(held);
         services.tidy(IDLE, at(5));

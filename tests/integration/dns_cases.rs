@@ -276,6 +276,23 @@ fn a_failing_server_changes_nothing_until_the_answer_is_too_old() {
 }
 
 #[test]
+fn that_one_family_fails_is_not_told_as_if_all_did() {
+    let server = Nameserver::start();
+    server.say("web.test. A", Reply::records(&["web.test. 60 A 127.0.0.1"]));
+    server.say("web.test. AAAA", Reply::code(2));
+    let proxy = before(&server, "dns://web.test:80", "", 0);
+    let warned = |what: &str| proxy.admin_get("/readyz").text().contains(what);
+    let partly = "upstream app: some of its look-ups fail (/upstreams says why); its 1 endpoints rest on those that do not";
+    eventually("one family fails", || warned(partly));
+    // It is asked again, and fails again; the other family's answer holds still.
+    let asked = server.asked("web.test. AAAA");
+    eventually("the next question", || server.asked("web.test. AAAA") > asked + 1);
+    assert!(warned(partly), "{}", proxy.admin_get("/readyz").text());
+    server.say("web.test. AAAA", Reply::no_data(60));
+    eventually("nothing fails", || !warned("upstream app"));
+}
+
+#[test]
 fn an_empty_answer_is_taken_as_on_empty_says() {
     let server = Nameserver::start();
     let a = named("a");

@@ -32,6 +32,8 @@ pub(super) enum News {
     Endpoints(Vec<Endpoint>, Option<String>),
     /// DNS has answered, and it has none.
     Empty(String),
+    /// Something could not be had, and what was told before does not rest on it.
+    PartlyFailed(String),
     /// Something could not be had; what was told before still holds.
     Failed(String),
     /// Nor has anything been had for so long that it holds no longer.
@@ -155,7 +157,7 @@ impl<T: FnMut(News)> Follower<T> {
 
     /// Tells what is new. The answer is when to look again, if nothing happens before.
     fn conclude(&mut self, verdict: Verdict, now: Instant) -> Option<Instant> {
-        let Verdict { finding, failure, questions } = verdict;
+        let Verdict { finding, failure, stale, questions } = verdict;
         let due = questions.iter().filter_map(|question| self.book.due(question));
         let too_old =
             questions.iter().filter_map(|question| self.book.addresses_until(question)).map(|until| until + TICK);
@@ -168,7 +170,7 @@ impl<T: FnMut(News)> Follower<T> {
                     self.last = Some(endpoints.clone());
                     (self.tell)(News::Endpoints(endpoints, failure));
                 } else if let Some(failure) = failure.filter(|_| failed) {
-                    (self.tell)(News::Failed(failure));
+                    (self.tell)(if stale { News::Failed(failure) } else { News::PartlyFailed(failure) });
                 }
             }
             (Finding::Empty(why), None) => {

@@ -80,6 +80,7 @@ impl Source for Dns {
                 }
             }
             News::Empty(why) => sink.publish_none(&why),
+            News::PartlyFailed(error) => sink.failed_partly(&error),
             News::Failed(error) => sink.failed(&error),
             News::Expired => sink.expire(),
         };

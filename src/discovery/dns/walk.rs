@@ -34,6 +34,8 @@ pub(super) struct Verdict {
     pub(super) finding: Finding,
     /// What could not be had. All else is as good as ever.
     pub(super) failure: Option<String>,
+    /// Some of what was found could not be had again.
+    pub(super) stale: bool,
     /// All that it rests on.
     pub(super) questions: HashSet<Question>,
 }
@@ -56,7 +58,7 @@ pub(super) struct Endpoint {
 
 /// Goes as far as what is known leads.
 pub(super) fn walk(wanted: &Wanted, book: &Book, now: Instant) -> Step {
-    let mut walk = Walk { book, now, due: Vec::new(), until: None, questions: HashSet::new(), failure: None };
+    let mut walk = Walk { book, now, due: Vec::new(), until: None, questions: HashSet::new(), failure: None, stale: false };
     let finding = match wanted {
         Wanted::Addresses { candidates, port } => walk.addresses(candidates, *port),
         Wanted::Services { candidates } => walk.services(candidates),
@@ -66,7 +68,8 @@ pub(super) fn walk(wanted: &Wanted, book: &Book, now: Instant) -> Step {
         (None, Some(until)) => Step::Wait(until),
         (finding, _) => {
             let finding = finding.unwrap_or(Finding::Unknown);
-            Step::Done(Verdict { finding, failure: walk.failure, questions: walk.questions })
+            let Walk { failure, stale, questions, .. } = walk;
+            Step::Done(Verdict { finding, failure, stale, questions })
         }
     }
 }
@@ -79,6 +82,7 @@ struct Walk<'a> {
     questions: HashSet<Question>,
     /// The first.
     failure: Option<String>,
+    stale: bool,
 }
 
 /// What is known of one question.
@@ -201,6 +205,7 @@ impl<'a> Walk<'a> {
             }
             Known::Answer(answer) => Told::Answer(answer),
             Known::Stale(answer, failure) => {
+                self.stale |= !matches!(answer.records, Records::NoName | Records::NoData);
                 self.failure.get_or_insert_with(|| format!("{question}: {failure}"));
                 Told::Answer(answer)
             }
