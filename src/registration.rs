@@ -3,10 +3,12 @@
 //! The local agent is told again and again that the service is well, or asked whether it still knows it; one that has
 //! forgotten it is told anew.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::model::{Config, Direction, RegisterCheck};
@@ -23,22 +25,23 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
 /// What is to be in the agent.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
     settings: Settings,
     registration: Registration,
 }
 
 impl Wanted {
-    /// What the configuration wants, with the listeners' addresses as they were bound.
+    /// What the configuration wants; `bound` knows where each listener is really bound.
     ///
     /// # Errors
     /// A sentence, where the environment says something of Consul that cannot be used.
-    pub(crate) fn new(config: &Config, bound: &[BoundAddress]) -> Result<Option<Self>, String> {
+    pub(crate) fn new(config: &Config, bound: impl Fn(&str) -> Option<BoundAddress>) -> Result<Option<Self>, String> {
         let Some(register) = &config.register else { return Ok(None) };
         let settings = Settings::new(&config.consul, |name| std::env::var(name).ok())?;
-        let mut inbound = config.listeners.iter().zip(bound).filter_map(|(listener, bound)| match bound {
-            BoundAddress::Tcp(address) if listener.direction == Direction::Inbound => Some(address.port()),
+        let inbound = config.listeners.iter().filter(|listener| listener.direction == Direction::Inbound);
+        let mut inbound = inbound.filter_map(|listener| match bound(&listener.name) {
+            Some(BoundAddress::Tcp(address)) => Some(address.port()),
             _ => None,
         });
         let port = register.port.or_else(|| inbound.next()).unwrap_or_default();
@@ -63,38 +66,68 @@ impl Wanted {
     }
 }
 
-/// Keeps the service in the agent from the end of the start until a drain is announced, then takes it out, unless another
-/// process keeps it there.
-pub(crate) async fn keep(wanted: Wanted, control: &Control) {
+/// Keeps in the agent what is wanted, from the end of the start until a drain is announced, then takes it out, unless
+/// another process keeps it there.
+pub(crate) async fn keep(wanted: watch::Receiver<Option<Wanted>>, control: &Control) {
     let mut phase = control.phase.subscribe();
-    let mut discovered = control.discovered.subscribe();
     let drain = async {
         let _ = phase.wait_for(|phase| *phase > Phase::Serving).await;
     };
-    let member = Member { client: Client::new(wanted.settings), registration: wanted.registration };
+    let there = RefCell::new(None);
     tokio::select! {
         () = drain => {}
-        () = async {
-            let _ = discovered.wait_for(|discovered| *discovered).await;
-            control.registered.send_replace(true);
-            member.stay(control).await;
-        } => {}
+        () = follow(wanted, &there, control) => {}
     }
-    // What was begun may have reached the agent, confirmed or not.
     let elsewhere = control.registered_elsewhere.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if *control.registered.borrow() && elsewhere.as_deref() != Some(&*member.registration.id) {
-        member.leave().await;
+    let last = there.take().filter(|last| elsewhere.as_deref() != Some(&*last.registration.id));
+    if let Some(last) = last {
+        last.leave().await;
     }
     control.registered.send_replace(false);
 }
 
+/// Follows what is wanted. `there` is what may stand in an agent: what was begun may have reached it, confirmed or not.
+async fn follow(mut wanted: watch::Receiver<Option<Wanted>>, there: &RefCell<Option<Rc<Member>>>, control: &Control) {
+    let mut discovered = control.discovered.subscribe();
+    let _ = discovered.wait_for(|discovered| *discovered).await;
+    loop {
+        let next = wanted.borrow_and_update().clone().map(Member::new);
+        let before = there.borrow().clone();
+        // Under the same id, the agent puts the new one in its place.
+        if let Some(before) = before.filter(|before| !next.as_ref().is_some_and(|next| next.replaces(before))) {
+            before.leave().await;
+        }
+        there.replace(next.clone());
+        control.registered.send_replace(next.is_some());
+        tokio::select! {
+            changed = wanted.changed() => if changed.is_err() { return },
+            () = async {
+                match next {
+                    Some(member) => member.stay(control).await,
+                    None => std::future::pending().await,
+                }
+            } => {}
+        }
+    }
+}
+
 /// A service at its agent.
 struct Member {
+    settings: Settings,
     client: Rc<Client>,
     registration: Registration,
 }
 
 impl Member {
+    fn new(wanted: Wanted) -> Rc<Self> {
+        let Wanted { settings, registration } = wanted;
+        Rc::new(Member { client: Client::new(settings.clone()), settings, registration })
+    }
+
+    fn replaces(&self, other: &Member) -> bool {
+        self.registration.id == other.registration.id && self.settings == other.settings
+    }
+
     /// Never ends by itself.
     async fn stay(&self, control: &Control) {
         let mut pace = Watch::new();

@@ -67,7 +67,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     // What changes what is in force: it binds as listeners do, compiles into the snapshot, starts sources of endpoints,
-    // and tells the workers through control.
+    // registers the proxy as it is now, and tells the workers through control.
     (
         "reload",
         &[
@@ -77,6 +77,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "discovery",
             "identity",
             "listener",
+            "registration",
             "runtime",
             "snapshot",
             "telemetry",

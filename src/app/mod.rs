@@ -258,8 +258,8 @@ impl Builder {
         discovery::check(&config).map_err(StartError::Consul)?;
 
         let names = Arc::new(Names::new());
-        let (wanted, found) = mpsc::unbounded_channel();
-        let registry = Arc::new(Registry::new(wanted));
+        let (finding, found) = mpsc::unbounded_channel();
+        let registry = Arc::new(Registry::new(finding));
         let own = Arc::new(OwnAddresses::default());
         let identities = Arc::<identity::Store>::default();
         let snapshot = Arc::new(Snapshot::compile(&config, 1, &registry, &identities, &names)?);
@@ -269,8 +269,9 @@ impl Builder {
         let left = doors.inheritance().left(doors.open().iter().map(|door| &door.bound).chain(&admin.addresses()));
         doors.settle();
         let addresses: Vec<_> = doors.open().iter().map(|door| (door.listener.clone(), door.bound.clone())).collect();
-        let bound: Vec<_> = addresses.iter().map(|(_, address)| address.clone()).collect();
-        let registration = registration::Wanted::new(&config, &bound).map_err(StartError::Consul)?;
+        let bound = |name: &str| addresses.iter().find(|(known, _)| known == name).map(|(_, bound)| bound.clone());
+        let (registration, wanted) =
+            watch::channel(registration::Wanted::new(&config, bound).map_err(StartError::Consul)?);
         let access_log = AccessLog::start(&config.telemetry.access_log).map_err(StartError::AccessLog)?;
         let environment = |name: &str| std::env::var(name).ok();
         let traces = &config.telemetry.traces;
@@ -339,6 +340,7 @@ impl Builder {
             own,
             admin: admin.addresses(),
             reuse_port: self.reuse_port,
+            registration,
             log: self.log,
         };
         let beginning = Beginning {
@@ -375,11 +377,11 @@ impl Builder {
                     let control = control.clone();
                     async move { health::keep(&control.snapshot, addresses_of_own).await }
                 });
-                let registered = registration.as_ref().map(|wanted| wanted.id().to_owned());
-                if let Some(wanted) = registration {
+                let registered = wanted.borrow().as_ref().map(|wanted| wanted.id().to_owned());
+                tokio::task::spawn_local({
                     let control = control.clone();
-                    tokio::task::spawn_local(async move { registration::keep(wanted, &control).await });
-                }
+                    async move { registration::keep(wanted, &control).await }
+                });
                 if let Some((opened, snapshot)) = later {
                     control.discover(config.wait_for_discovery).await;
                     control.open(opened, &snapshot);

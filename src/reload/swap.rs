@@ -4,13 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::Refusal;
 use crate::config::model::{Config, LogLevel};
 use crate::control::{Command, Control, KEEP_IDLE};
 use crate::discovery::{self, Discovery};
 use crate::listener::entrance::Entrance;
+use crate::registration;
 use crate::runtime::address::BoundAddress;
 use crate::runtime::drain::Phase;
 use crate::snapshot::Snapshot;
@@ -42,6 +43,8 @@ pub(crate) struct Parts {
     /// The admin's: they are ours, and no listener's.
     pub(crate) admin: Vec<BoundAddress>,
     pub(crate) reuse_port: bool,
+    /// This proxy as it is to stand in a registry.
+    pub(crate) registration: watch::Sender<Option<registration::Wanted>>,
     pub(crate) log: Option<LogHandle>,
 }
 
@@ -84,6 +87,7 @@ impl Stage {
             self.parts.reuse_port,
         )?;
         discovery::check(config).map_err(Refusal::Consul)?;
+        registration::Wanted::new(config, |_| None).map_err(Refusal::Consul)?;
         let logs_elsewhere = before.telemetry.access_log != config.telemetry.access_log;
         let access_log = logs_elsewhere.then(|| AccessLog::start(&config.telemetry.access_log));
         let access_log = access_log.transpose().map_err(Refusal::AccessLog)?;
@@ -94,6 +98,7 @@ impl Stage {
         self.follow_sources(config, &snapshot);
         self.parts.control.open(turned.opened, &snapshot);
         self.claim_addresses();
+        self.register(config);
         self.see_off(turned.closed, before.drain.timeout);
         *self.parts.control.drain.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = config.drain;
         self.set_level(config.telemetry.log.level);
@@ -149,6 +154,21 @@ impl Stage {
         for (upstream, compiled) in config.upstreams.iter().zip(&snapshot.upstreams) {
             self.discovery.start(&upstream.source, &compiled.endpoints);
         }
+    }
+
+    /// What may be wrong was found before: the environment does not change.
+    fn register(&self, config: &Config) {
+        let wanted = {
+            let doors = self.parts.control.doors();
+            let bound =
+                |name: &str| doors.open().iter().find(|door| door.listener == name).map(|door| door.bound.clone());
+            registration::Wanted::new(config, bound).ok().flatten()
+        };
+        self.parts.registration.send_if_modified(|known| {
+            let changed = *known != wanted;
+            *known = wanted;
+            changed
+        });
     }
 
     fn claim_addresses(&self) {

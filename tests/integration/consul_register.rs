@@ -9,6 +9,7 @@ use crate::support::consul::Consul;
 use crate::support::proxy::Setup;
 use crate::support::traffic::{Traffic, named};
 use crate::support::{Proxy, Upstream, eventually};
+use crate::swap::{swap, text};
 
 /// A proxy before this upstream that registers itself as `orders`.
 fn registered(consul: &Consul, upstream: &Upstream, keys: &str) -> Proxy {
@@ -61,6 +62,27 @@ fn a_registered_proxy_comes_and_goes_without_a_failed_request() {
     assert!(passing(&consul));
     traffic.stop();
     second.stop();
+    assert_eq!(orders(&consul).len(), 0);
+}
+
+#[test]
+fn a_swap_changes_what_is_registered() {
+    let consul = Consul::start();
+    let a = named("a");
+    let proxy = registered(&consul, &a, "id: orders-1, tags: [v1]");
+    eventually("registered", || passing(&consul));
+    let tags = || orders(&consul).iter().map(|entry| entry["Service"]["Tags"][0].clone()).collect::<Vec<_>>();
+    let ids = || orders(&consul).iter().map(|entry| entry["Service"]["ID"].clone()).collect::<Vec<_>>();
+    swap(&proxy, &text(&proxy).replace("tags: [v1]", "tags: [v2]"));
+    eventually("other tags", || tags() == ["v2"] && passing(&consul));
+    swap(&proxy, &text(&proxy).replace("id: orders-1", "id: orders-2"));
+    eventually("another id, and only that", || ids() == ["orders-2"] && passing(&consul));
+    let register = text(&proxy).lines().find(|line| line.starts_with("register:")).unwrap().to_owned();
+    swap(&proxy, &text(&proxy).replace(&register, ""));
+    eventually("nobody", || orders(&consul).is_empty());
+    swap(&proxy, &(text(&proxy) + &register + "\n"));
+    eventually("again", || ids() == ["orders-2"] && passing(&consul));
+    proxy.stop();
     assert_eq!(orders(&consul).len(), 0);
 }
 

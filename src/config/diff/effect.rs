@@ -36,11 +36,10 @@ impl Effect {
 /// Keys with another effect than what their part has by default. A key covers those below it.
 const OF_PROCESS: &[(&str, Effect)] = &[
     ("service", Effect::InPlace),
-    // Endpoints are looked up anew; whoever stays registered stays where it was.
+    // Endpoints are looked up anew, and the proxy registers itself at the agent that is named now.
     ("consul", Effect::Resets),
+    ("register", Effect::InPlace),
     ("drain", Effect::InPlace),
-    // Of each upstream that is found there it is a part of its source.
-    ("consul", Effect::InPlace),
     ("telemetry.log.level", Effect::InPlace),
     ("telemetry.access_log", Effect::InPlace),
 ];
