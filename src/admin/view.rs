@@ -102,6 +102,9 @@ struct Discovery {
 struct Endpoint {
     address: String,
     weight: u32,
+    /// Of SRV records; the lowest comes first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     zone: Option<String>,
     state: &'static str,
@@ -292,6 +295,7 @@ impl Upstream {
         let endpoints = set.members.iter().map(|member| Endpoint {
             address: member.state.label.to_string(),
             weight: member.weight,
+            priority: Some(member.priority).filter(|priority| *priority > 0),
             zone: member.zone.as_deref().map(str::to_owned),
             state: member.state.word(),
             in_flight: member.state.in_flight(),

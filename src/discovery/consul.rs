@@ -113,6 +113,7 @@ impl Service {
             Some(Discovered {
                 address: instance.address,
                 weight: u32::from(weight),
+                priority: 0,
                 zone: instance.zone.map(Into::into),
                 protocol: instance.meta.get("protocol").and_then(|protocol| protocol_named(protocol)),
             })
@@ -182,7 +183,7 @@ mod tests {
 
     fn endpoint(port: u16) -> Discovered {
         let address = EndpointAddress::Tcp(([127, 0, 0, 1], port).into());
-        Discovered { address, weight: 1, zone: None, protocol: None }
+        Discovered { address, weight: 1, priority: 0, zone: None, protocol: None }
     }
 
     #[test]

@@ -23,9 +23,16 @@ pub(crate) enum Balancer {
     Maglev(Arc<Maglev>),
 }
 
-/// Some of a set's members: those in a zone, or those that are not.
+/// Some of a set's members: those of a priority, and of these those in a zone, or those that are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part<'a> {
+pub(crate) struct Part<'a> {
+    pub(crate) priority: u16,
+    pub(crate) zone: Zone<'a>,
+}
+
+/// Where members stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Zone<'a> {
     All,
     In(&'a str),
     OutOf(&'a str),
@@ -34,12 +41,12 @@ pub(crate) enum Part<'a> {
 impl Part<'_> {
     /// The member's weight, where it belongs to the part.
     pub(crate) fn weight(self, member: &Member) -> u32 {
-        let belongs = match self {
-            Part::All => true,
-            Part::In(zone) => member.zone.as_deref() == Some(zone),
-            Part::OutOf(zone) => member.zone.as_deref() != Some(zone),
+        let stands_there = match self.zone {
+            Zone::All => true,
+            Zone::In(zone) => member.zone.as_deref() == Some(zone),
+            Zone::OutOf(zone) => member.zone.as_deref() != Some(zone),
         };
-        if belongs { member.weight } else { 0 }
+        if stands_there && member.priority == self.priority { member.weight } else { 0 }
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Discovered {
     pub(crate) address: EndpointAddress,
     /// Share of the requests; 0: none.
     pub(crate) weight: u32,
+    /// Those of a higher number get requests where nobody of a lower one can take them.
+    pub(crate) priority: u16,
     /// Where it stands: a zone or a datacenter.
     pub(crate) zone: Option<Arc<str>>,
     /// What it says that it speaks.
@@ -32,6 +34,7 @@ pub(crate) struct Discovered {
 pub(crate) struct Member {
     pub(crate) state: Arc<EndpointState>,
     pub(crate) weight: u32,
+    pub(crate) priority: u16,
     pub(crate) zone: Option<Arc<str>>,
     pub(crate) protocol: Option<UpstreamProtocol>,
 }
@@ -54,6 +57,7 @@ impl EndpointSet {
             && self.members.iter().zip(discovered).all(|(member, discovered)| {
                 member.state.address == discovered.address
                     && member.weight == discovered.weight
+                    && member.priority == discovered.priority
                     && member.zone == discovered.zone
                     && member.protocol == discovered.protocol
             })
@@ -141,7 +145,8 @@ impl Endpoints {
             let states = self.upstream.endpoints(discovered.iter().map(|endpoint| &endpoint.address), now.into());
             let members = states.into_iter().zip(discovered).map(|(state, discovered)| {
                 state.speaks(discovered.protocol);
-                Member { state, weight: discovered.weight, zone: discovered.zone, protocol: discovered.protocol }
+                let Discovered { weight, priority, zone, protocol, .. } = discovered;
+                Member { state, weight, priority, zone, protocol }
             });
             self.current.store(Arc::new(EndpointSet::new(members.collect())));
         }
@@ -215,7 +220,7 @@ mod tests {
 
     fn discovered(port: u16, weight: u32) -> Discovered {
         let address = EndpointAddress::Tcp(([127, 0, 0, 1], port).into());
-        Discovered { address, weight, zone: None, protocol: None }
+        Discovered { address, weight, priority: 0, zone: None, protocol: None }
     }
 
     fn awaited() -> Endpoints {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::breaker::{Admission, Pass, Phase};
 use super::ejection::{Cause, counts_in_a_row, may_eject};
-use super::endpoints::{EndpointSet, Endpoints};
+use super::endpoints::{EndpointSet, Endpoints, Member};
 use super::moment::Moment;
 use super::outlier::outliers;
 use super::standing::Objection;
@@ -110,7 +110,13 @@ impl Judge<'_> {
             .iter()
             .filter(|member| member.weight > 0)
             .fold((0, 0), |(size, out), member| (size + 1, out + usize::from(member.state.is_out())));
-        let ejects = !endpoint.is_out() && may_eject(policy, size, out);
+        // Who is of a higher priority stands ready for just that.
+        let own = set.members.iter().find(|member| member.state.id == endpoint.id).map(|member| member.priority);
+        let stands_in = |member: &Member| {
+            member.weight > 0 && member.state.is_available() && own.is_some_and(|own| member.priority > own)
+        };
+        let spared = policy.max_ratio > 0.0 && set.members.iter().any(stands_in);
+        let ejects = !endpoint.is_out() && (spared || may_eject(policy, size, out));
         if ejects {
             let span = endpoint.ejection.eject(policy, now);
             let objection = if policy.shadow { Objection::Shadowed } else { Objection::Ejected };
@@ -213,8 +219,13 @@ mod tests {
             let upstream = Arc::new(UpstreamState::new("a", limits));
             let endpoints = Endpoints::awaited(upstream.clone(), OnEmpty::Drop);
             let address = |port| EndpointAddress::Tcp(([127, 0, 0, 1], port).into());
-            let discovered =
-                (1..=size).map(|port| Discovered { address: address(port), weight: 1, zone: None, protocol: None });
+            let discovered = (1..=size).map(|port| Discovered {
+                address: address(port),
+                weight: 1,
+                priority: 0,
+                zone: None,
+                protocol: None,
+            });
             endpoints.publish(discovered.collect(), Instant::now());
             Pool { upstream, endpoints, ejection: Some(builtin::EJECTION), breaker: Some(builtin::circuit_breaker()) }
         }

@@ -141,7 +141,13 @@ fn of_service(template: &Upstream, name: &str, source: EndpointSource) -> Upstre
 
 fn discovered(written: &Endpoint) -> Discovered {
     let zone = written.zone.as_deref().map(Arc::from);
-    Discovered { address: written.address.clone(), weight: u32::from(written.weight), zone, protocol: None }
+    Discovered {
+        address: written.address.clone(),
+        weight: u32::from(written.weight),
+        priority: 0,
+        zone,
+        protocol: None,
+    }
 }
 
 #[cfg(test)]

@@ -188,7 +188,9 @@ mod tests {
 
     fn publish(service: &Service) {
         let address = EndpointAddress::Tcp(([127, 0, 0, 1], 1).into());
-        service.endpoints.publish(vec![Discovered { address, weight: 1, zone: None, protocol: None }], Instant::now());
+        service
+            .endpoints
+            .publish(vec![Discovered { address, weight: 1, priority: 0, zone: None, protocol: None }], Instant::now());
     }
 
     fn find(services: &Services, name: &str, max: usize, seconds: u64) -> Option<Arc<Service>> {

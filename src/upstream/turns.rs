@@ -1,14 +1,15 @@
 //! Whose turn it is: one worker's balancer of one upstream, and who is passed over.
 //!
 //! The balancer knows shares; what stands against an endpoint at this moment is looked at here, and is the same for all
-//! balancers. In this order, until somebody is found: who has nothing against it; who is only warming up; who has failed
-//! this very request; and, before a request goes nowhere, who was ejected. One that its check calls down gets nothing.
+//! balancers. In this order, until somebody is found: who has nothing against it; who is only warming up; who of the next
+//! priority; who has failed this very request; and, before a request goes nowhere, who was ejected. One that its check
+//! calls down gets nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::balancer::{Balancer, Part};
-use super::endpoints::{EndpointSet, Endpoints};
+use super::balancer::{Balancer, Part, Zone};
+use super::endpoints::{EndpointSet, Endpoints, Member};
 use super::hashing::mix;
 use super::moment::Moment;
 use super::standing::Objection;
@@ -43,20 +44,32 @@ pub(crate) struct Turns {
     endpoints: Arc<Endpoints>,
     set: Arc<EndpointSet>,
     balancing: Balancing,
-    /// Of the proxy's own zone, where one is preferred.
-    near: Option<Balancer>,
-    /// Of all others.
-    far: Balancer,
+    /// Of the lowest priority, and in nearly all upstreams of all endpoints.
+    first: Tier,
+    /// Of the others, in their order.
+    beyond: Vec<Tier>,
     random: fastrand::Rng,
     outlook: Outlook,
+}
+
+/// The balancers of one priority.
+#[derive(Debug)]
+struct Tier {
+    priority: u16,
+    /// Of the proxy's own zone, where one is preferred.
+    near: Option<Balancer>,
+    /// Share of the requests that the own zone can take.
+    near_share: f64,
+    /// Of all others.
+    far: Balancer,
+    /// Somebody is neither ejected nor down; else looking through all of them can be spared.
+    available: bool,
 }
 
 /// What follows from all endpoints together; looked at anew only when something has changed.
 #[derive(Debug, Clone, Copy, Default)]
 struct Outlook {
     changes: u64,
-    /// Share of the requests that the own zone can take.
-    near: f64,
     /// So few are left that ejections are disregarded.
     panics: bool,
 }
@@ -75,15 +88,15 @@ impl Turns {
     pub(crate) fn new(endpoints: Arc<Endpoints>, balancing: &Balancing, seed: u64) -> Self {
         let set = Arc::clone(&endpoints.load());
         let mut random = fastrand::Rng::with_seed(seed);
-        let (near, far) = balancers(&set, balancing, &mut random);
+        let (first, beyond) = tiers(&set, balancing, &mut random);
         Turns {
             endpoints,
             set,
             balancing: balancing.clone(),
-            near,
-            far,
+            first,
+            beyond,
             random,
-            outlook: Outlook { changes: u64::MAX, near: 0.0, panics: false },
+            outlook: Outlook { changes: u64::MAX, panics: false },
         }
     }
 
@@ -96,31 +109,34 @@ impl Turns {
     pub(crate) fn pick(&mut self, wish: Wish<'_>) -> Result<Arc<EndpointState>, Nobody> {
         self.refresh();
         let key = wish.key.unwrap_or_else(|| self.random.u64(..));
-        let picked = match self.choose(wish, key, Leniency::None) {
+        let picked = match self.first.choose(&self.set.members, wish, key, Leniency::None, self.outlook.panics) {
             Some(position) => position,
-            None => [Leniency::Warming, Leniency::Failed, Leniency::Ejected]
-                .into_iter()
-                .find_map(|leniency| self.choose(wish, key, leniency))
-                .ok_or_else(|| self.nobody())?,
+            None => self.choose_otherwise(wish, key).ok_or_else(|| self.nobody())?,
         };
         Ok(self.set.members[picked].state.clone())
     }
 
-    fn choose(&mut self, wish: Wish<'_>, key: u64, leniency: Leniency) -> Option<usize> {
-        let members = &self.set.members;
-        let panics = self.outlook.panics;
-        let usable = |position: usize| {
-            let state = &*members[position].state;
-            (state.standing.is_plain() || is_tolerable(state, wish.now, key, leniency, panics))
-                && (leniency >= Leniency::Failed || !wish.failed.contains(&state.id))
-        };
-        let Some(near) = &mut self.near else { return self.far.pick(members, key, wish.now, usable) };
-        // By the key, so that what is kept together stays together.
-        if fraction(mix(key)) < self.outlook.near {
-            near.pick(members, key, wish.now, usable).or_else(|| self.far.pick(members, key, wish.now, usable))
-        } else {
-            self.far.pick(members, key, wish.now, usable).or_else(|| near.pick(members, key, wish.now, usable))
+    /// A lower priority's endpoints that warm up are asked before those of a higher one.
+    fn choose_otherwise(&mut self, wish: Wish<'_>, key: u64) -> Option<usize> {
+        let Turns { set, first, beyond, outlook, .. } = self;
+        let choose = |tier: &mut Tier, leniency| tier.choose(&set.members, wish, key, leniency, outlook.panics);
+        if let Some(position) = choose(first, Leniency::Warming) {
+            return Some(position);
         }
+        let usual = [Leniency::None, Leniency::Warming];
+        for tier in beyond.iter_mut() {
+            if let Some(position) = usual.into_iter().find_map(|leniency| choose(tier, leniency)) {
+                return Some(position);
+            }
+        }
+        for leniency in [Leniency::Failed, Leniency::Ejected] {
+            for tier in std::iter::once(&mut *first).chain(beyond.iter_mut()) {
+                if let Some(position) = choose(tier, leniency) {
+                    return Some(position);
+                }
+            }
+        }
+        None
     }
 
     fn nobody(&self) -> Nobody {
@@ -132,18 +148,28 @@ impl Turns {
         let set = self.endpoints.load();
         if !Arc::ptr_eq(&set, &self.set) {
             self.set = Arc::clone(&set);
-            (self.near, self.far) = balancers(&set, &self.balancing, &mut self.random);
+            (self.first, self.beyond) = tiers(&set, &self.balancing, &mut self.random);
             self.outlook.changes = u64::MAX;
         }
         let changes = self.endpoints.upstream.changes.load(Relaxed);
         if changes != self.outlook.changes {
-            self.outlook = Outlook { changes, near: self.near_share(), panics: self.panics() };
+            self.outlook = Outlook { changes, panics: self.panics() };
+            for tier in std::iter::once(&mut self.first).chain(&mut self.beyond) {
+                tier.near_share = near_share(&self.set, &self.balancing, tier.priority);
+                tier.available =
+                    self.set.members.iter().any(|member| {
+                        member.priority == tier.priority && member.weight > 0 && member.state.is_available()
+                    });
+            }
         }
     }
 
     /// Ejection is a guess. Where it and what is down leave few, the guess is given up: better that some requests fail
-    /// than that all go to the last endpoints and take them down too.
+    /// than that all go to the last endpoints and take them down too. Where there are other priorities, those take over.
     fn panics(&self) -> bool {
+        if !self.beyond.is_empty() {
+            return false;
+        }
         let (all, left) = self
             .set
             .members
@@ -152,25 +178,64 @@ impl Turns {
             .fold((0, 0), |(all, left), member| (all + 1, left + usize::from(member.state.is_available())));
         (left as f64) < f64::from(all) * self.balancing.panic_ratio
     }
+}
 
-    /// The part of its endpoints that the own zone has left, and what they can take beyond it.
-    fn near_share(&self) -> f64 {
-        let Some(zone) = &self.balancing.zone else { return 0.0 };
-        let weight = |available: bool| {
-            let members = self.set.members.iter().filter(|member| !available || member.state.is_available());
-            members.map(|member| f64::from(Part::In(zone).weight(member))).sum::<f64>()
+impl Tier {
+    fn new(priority: u16, set: &EndpointSet, balancing: &Balancing, random: &mut fastrand::Rng) -> Self {
+        let mut balancer = |zone| Balancer::new(&balancing.load_balancer, Part { priority, zone }, set, random.u64(..));
+        let (near, far) = match balancing.zone.as_deref() {
+            None => (None, balancer(Zone::All)),
+            Some(zone) => (Some(balancer(Zone::In(zone))), balancer(Zone::OutOf(zone))),
         };
-        let all = weight(false);
-        if all == 0.0 { 0.0 } else { (weight(true) / all * ZONE_RESERVE).min(1.0) }
+        Tier { priority, near, near_share: 0.0, far, available: true }
+    }
+
+    fn choose(
+        &mut self,
+        members: &[Member],
+        wish: Wish<'_>,
+        key: u64,
+        leniency: Leniency,
+        panics: bool,
+    ) -> Option<usize> {
+        if !self.available && !panics && leniency < Leniency::Ejected {
+            return None;
+        }
+        let usable = |position: usize| {
+            let state = &*members[position].state;
+            (state.standing.is_plain() || is_tolerable(state, wish.now, key, leniency, panics))
+                && (leniency >= Leniency::Failed || !wish.failed.contains(&state.id))
+        };
+        let Some(near) = &mut self.near else { return self.far.pick(members, key, wish.now, usable) };
+        // By the key, so that what is kept together stays together.
+        if fraction(mix(key)) < self.near_share {
+            near.pick(members, key, wish.now, usable).or_else(|| self.far.pick(members, key, wish.now, usable))
+        } else {
+            self.far.pick(members, key, wish.now, usable).or_else(|| near.pick(members, key, wish.now, usable))
+        }
     }
 }
 
-fn balancers(set: &EndpointSet, balancing: &Balancing, random: &mut fastrand::Rng) -> (Option<Balancer>, Balancer) {
-    let mut balancer = |part| Balancer::new(&balancing.load_balancer, part, set, random.u64(..));
-    match balancing.zone.as_deref() {
-        None => (None, balancer(Part::All)),
-        Some(zone) => (Some(balancer(Part::In(zone))), balancer(Part::OutOf(zone))),
-    }
+/// The balancers of each priority that the set has, the lowest first.
+fn tiers(set: &EndpointSet, balancing: &Balancing, random: &mut fastrand::Rng) -> (Tier, Vec<Tier>) {
+    let mut priorities: Vec<u16> = set.members.iter().map(|member| member.priority).collect();
+    priorities.sort_unstable();
+    priorities.dedup();
+    let (first, beyond) = priorities.split_first().unwrap_or((&0, &[]));
+    let mut tier = |priority: &u16| Tier::new(*priority, set, balancing, random);
+    (tier(first), beyond.iter().map(tier).collect())
+}
+
+/// The part of its endpoints that the own zone has left, and what they can take beyond it.
+fn near_share(set: &EndpointSet, balancing: &Balancing, priority: u16) -> f64 {
+    let Some(zone) = balancing.zone.as_deref() else { return 0.0 };
+    let part = Part { priority, zone: Zone::In(zone) };
+    let weight = |available: bool| {
+        let members = set.members.iter().filter(|member| !available || member.state.is_available());
+        members.map(|member| f64::from(part.weight(member))).sum::<f64>()
+    };
+    let all = weight(false);
+    if all == 0.0 { 0.0 } else { (weight(true) / all * ZONE_RESERVE).min(1.0) }
 }
 
 /// Whether what speaks against an endpoint can be put up with.
@@ -226,6 +291,7 @@ mod tests {
         let discovered = members.iter().zip(1..).map(|((weight, zone), port)| Discovered {
             address: EndpointAddress::Tcp(([127, 0, 0, 1], port).into()),
             weight: *weight,
+            priority: 0,
             zone: zone.map(Arc::from),
             protocol: None,
         });
@@ -376,6 +442,34 @@ mod tests {
     }
 
     #[test]
+    fn a_higher_priority_takes_over_where_nobody_of_a_lower_one_can() {
+        for kind in &KINDS {
+            let endpoints = endpoints(&[]);
+            let discovered =
+                [(1, 10), (1, 10), (1, 20), (1, 30)].into_iter().zip(1..).map(|((weight, priority), port)| {
+                    let address = EndpointAddress::Tcp(([127, 0, 0, 1], port).into());
+                    Discovered { address, weight, priority, zone: None, protocol: None }
+                });
+            endpoints.publish(discovered.collect(), Instant::now());
+            let mut turns = Turns::new(endpoints.clone(), &balancing(kind, None), 7);
+            about(&shares(&mut turns, &[], now()), &[0.5, 0.5, 0.0, 0.0], kind);
+            state(&endpoints, 0).warm_up(Duration::from_secs(10), now());
+            for (failed, expected) in [(&[1][..], 0), (&[0, 1], 2), (&[0, 1, 2], 3)] {
+                let failed: Vec<u64> = failed.iter().map(|position| state(&endpoints, *position).id).collect();
+                let picked = turns.pick(Wish { key: None, failed: &failed, now: now() }).unwrap();
+                assert_eq!(picked.id, state(&endpoints, expected).id, "{kind:?}: {failed:?} have failed");
+            }
+            eject(&endpoints, 0);
+            set_down(&endpoints, 1);
+            about(&shares(&mut turns, &[], now()), &[0.0, 0.0, 1.0, 0.0], kind);
+            set_down(&endpoints, 2);
+            about(&shares(&mut turns, &[], now()), &[0.0, 0.0, 0.0, 1.0], kind);
+            set_down(&endpoints, 3);
+            about(&shares(&mut turns, &[], now()), &[1.0, 0.0, 0.0, 0.0], kind);
+        }
+    }
+
+    #[test]
     fn the_quick_and_the_idle_get_more() {
         let endpoints = endpoints(&[(1, None), (1, None)]);
         state(&endpoints, 0).observe(Duration::from_millis(100), false, now());
@@ -399,7 +493,7 @@ mod tests {
     #[test]
     fn workers_share_a_sets_tables() {
         let endpoints = endpoints(&[(1, None); 3]);
-        let ring = |turns: &Turns| match &turns.far {
+        let ring = |turns: &Turns| match &turns.first.far {
             Balancer::RingHash(ring) => ring.clone(),
             other => panic!("{other:?}"),
         };

@@ -91,6 +91,40 @@ fn service_records_of_dnsmasq_bring_ports_and_weights() {
 }
 
 #[test]
+fn the_next_priority_stands_in_for_one_whose_endpoints_are_all_out() {
+    let (a, b, spare) = (named("a"), named("b"), named("spare"));
+    let record = |upstream: &Upstream, priority: u16| {
+        format!("srv-host=_http._tcp.web.test,one.test,{},{priority},1\n", upstream.address().port())
+    };
+    let records = record(&a, 1) + &record(&b, 1) + &record(&spare, 2);
+    let dnsmasq = Dnsmasq::start("127.0.0.1 one.test\n", &records);
+    let proxy = before(dnsmasq.address(), "{ srv: _http._tcp.web.test, retries: { max: 2 }, ejection: { for: 1s } }");
+    let traffic = Traffic::start(proxy.address("inbound"), 200);
+    traffic.becomes("the first priority", Instant::now(), WINDOW, SOON, |seen| seen.keys().eq(["a", "b"]));
+    let [a_at, b_at] = [&a, &b].map(Upstream::address);
+    for endpoint in [a, b] {
+        endpoint.stop_accepting();
+        endpoint.close_idle();
+    }
+    // Not one request fails: it is sent again, twice at most. Then both are out, whatever share that is.
+    traffic.becomes("the next one alone", Instant::now(), WINDOW, SOON, |seen| seen.keys().eq(["spare"]));
+    eventually("both are ejected", || {
+        let app = upstream(&proxy, "app");
+        app["endpoints"].as_array().unwrap().iter().filter(|endpoint| endpoint["state"] == "ejected").count() == 2
+    });
+    let [_a, _b] = [("a", a_at), ("b", b_at)].map(|(name, address)| {
+        Upstream::at(address, move |served| {
+            while served.request().is_some() {
+                served.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{name}"));
+            }
+        })
+    });
+    traffic
+        .becomes("they are back", Instant::now(), WINDOW, Duration::from_secs(30), |seen| !seen.contains_key("spare"));
+    traffic.stop();
+}
+
+#[test]
 fn aliases_of_dnsmasq_lead_on() {
     let endpoint = named("a");
     let dnsmasq = Dnsmasq::start("127.0.0.1 real.test\n", "cname=alias.test,real.test,60\n");

@@ -71,6 +71,7 @@ impl Source for Dns {
                 let discovered = routes::reachable(endpoints).into_iter().map(|endpoint| Discovered {
                     address: EndpointAddress::Tcp(endpoint.address),
                     weight: endpoint.weight,
+                    priority: endpoint.priority,
                     zone: None,
                     protocol: None,
                 });

@@ -44,7 +44,8 @@ mod tests {
     use super::*;
 
     fn addresses(texts: &[&str], has_route: impl Fn(SocketAddr) -> bool) -> Vec<String> {
-        let endpoints = texts.iter().map(|text| Endpoint { address: text.parse().unwrap(), weight: 1 }).collect();
+        let endpoints =
+            texts.iter().map(|text| Endpoint { address: text.parse().unwrap(), weight: 1, priority: 0 }).collect();
         let left = reachable_by(endpoints, has_route);
         left.iter().map(|endpoint| endpoint.address.to_string()).collect()
     }

@@ -54,11 +54,14 @@ pub(super) enum Finding {
 pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
     pub(super) weight: u32,
+    /// As SRV records have it: the lowest comes first.
+    pub(super) priority: u16,
 }
 
 /// Goes as far as what is known leads.
 pub(super) fn walk(wanted: &Wanted, book: &Book, now: Instant) -> Step {
-    let mut walk = Walk { book, now, due: Vec::new(), until: None, questions: HashSet::new(), failure: None, stale: false };
+    let mut walk =
+        Walk { book, now, due: Vec::new(), until: None, questions: HashSet::new(), failure: None, stale: false };
     let finding = match wanted {
         Wanted::Addresses { candidates, port } => walk.addresses(candidates, *port),
         Wanted::Services { candidates } => walk.services(candidates),
@@ -113,7 +116,7 @@ impl<'a> Walk<'a> {
                         addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
                     addresses.sort_unstable();
                     addresses.dedup();
-                    let endpoint = |address| Endpoint { address, weight: 1 };
+                    let endpoint = |address| Endpoint { address, weight: 1, priority: 0 };
                     return Some(Finding::Endpoints(addresses.into_iter().map(endpoint).collect()));
                 }
                 // The next name may be somebody else: only an answer leads there.
@@ -137,7 +140,7 @@ impl<'a> Walk<'a> {
         Some(Finding::Empty(absent(candidates, exists, "SRV record")))
     }
 
-    /// The endpoints of the lowest priority that has any.
+    /// The endpoints of all priorities, the lowest first.
     fn instances(&mut self, name: &FullName, services: &[Service]) -> Option<Finding> {
         let mut priorities: BTreeMap<u16, Vec<&Service>> = BTreeMap::new();
         for service in services.iter().filter(|service| !service.target.is_root()) {
@@ -148,10 +151,16 @@ impl<'a> Walk<'a> {
                 "{name} says that there is no such service (SRV with the target `.`)"
             )));
         }
-        let mut unknown = false;
-        for services in priorities.values() {
-            // All targets of a priority are asked at once.
-            let known: Vec<_> = services.iter().map(|service| (*service, self.addresses_of(&service.target))).collect();
+        // All targets are asked at once: a lower priority may be needed at any time.
+        let asked: Vec<_> = priorities
+            .into_iter()
+            .map(|(priority, services)| {
+                let known = services.into_iter().map(|service| (service, self.addresses_of(&service.target)));
+                (priority, known.collect::<Vec<_>>())
+            })
+            .collect();
+        let (mut endpoints, mut unknown) = (Vec::new(), false);
+        for (priority, known) in asked {
             let mut found = Vec::with_capacity(known.len());
             for (service, addresses) in known {
                 match addresses? {
@@ -160,13 +169,12 @@ impl<'a> Walk<'a> {
                     Addresses::Unknown => unknown = true,
                 }
             }
-            if !found.is_empty() {
-                return Some(Finding::Endpoints(weigh(&found)));
-            }
+            endpoints.extend(weigh(&found, priority));
         }
-        Some(match unknown {
-            true => Finding::Unknown,
-            false => Finding::Empty(format!("no target of the SRV records of {name} has an address")),
+        Some(match (endpoints.is_empty(), unknown) {
+            (false, _) => Finding::Endpoints(endpoints),
+            (true, true) => Finding::Unknown,
+            (true, false) => Finding::Empty(format!("no target of the SRV records of {name} has an address")),
         })
     }
 
@@ -234,7 +242,7 @@ fn absent(candidates: &[FullName], exists: bool, what: &str) -> String {
 
 /// Each record's weight, shared by its target's addresses; twice the same address has both weights. A weight of 0 is the
 /// smallest there is, as in RFC 2782: rarely, but not never.
-fn weigh(found: &[(&Service, Vec<IpAddr>)]) -> Vec<Endpoint> {
+fn weigh(found: &[(&Service, Vec<IpAddr>)], priority: u16) -> Vec<Endpoint> {
     // So that weights can be shared without a rest.
     let most = found.iter().map(|(_, addresses)| addresses.len()).max().unwrap_or(1);
     let scale = (1..=most.min(4)).product::<usize>().max(1);
@@ -247,7 +255,7 @@ fn weigh(found: &[(&Service, Vec<IpAddr>)]) -> Vec<Endpoint> {
             *weight = weight.saturating_add(share);
         }
     }
-    weights.into_iter().map(|(address, weight)| Endpoint { address, weight }).collect()
+    weights.into_iter().map(|(address, weight)| Endpoint { address, weight, priority }).collect()
 }
 
 #[cfg(test)]
@@ -313,9 +321,10 @@ mod tests {
             Step::Done(verdict) => {
                 let found = match verdict.finding {
                     Finding::Endpoints(endpoints) => {
-                        let shown = endpoints.iter().map(|endpoint| match endpoint.weight {
-                            1 => endpoint.address.to_string(),
-                            weight => format!("{}*{weight}", endpoint.address),
+                        let shown = endpoints.iter().map(|Endpoint { address, weight, priority }| {
+                            let weight = if *weight == 1 { String::new() } else { format!("*{weight}") };
+                            let priority = if *priority == 0 { String::new() } else { format!("@{priority}") };
+                            format!("{address}{weight}{priority}")
                         });
                         shown.collect::<Vec<_>>().join(" ")
                     }
@@ -373,27 +382,34 @@ mod tests {
     }
 
     #[test]
-    fn instances_are_those_of_the_lowest_priority_that_has_any() {
+    fn instances_are_those_of_all_priorities_the_lowest_first() {
         let wanted = Wanted::Services { candidates: names(&["_http._tcp.web."]) };
         let srv = "_http._tcp.web. SRV = 10 3 8080 a., 10 1 8081 b., 20 9 8082 c.";
         let table: &[(&[&str], &str)] = &[
             (&[], "ask _http._tcp.web. SRV"),
-            (&[srv], "ask a. A, a. AAAA, b. A, b. AAAA"),
-            (&[srv, "a. A = 10.0.0.1", "a. AAAA = -"], "ask b. A, b. AAAA"),
+            (&[srv], "ask a. A, a. AAAA, b. A, b. AAAA, c. A, c. AAAA"),
+            (&[srv, "a. A = 10.0.0.1", "a. AAAA = -", "c. A = x", "c. AAAA = x"], "ask b. A, b. AAAA"),
             (
-                &[srv, "a. A = 10.0.0.1", "a. AAAA = -", "b. A = 10.0.0.2", "b. AAAA = -"],
-                "10.0.0.1:8080*3 10.0.0.2:8081",
+                &[
+                    srv,
+                    "a. A = 10.0.0.1",
+                    "a. AAAA = -",
+                    "b. A = 10.0.0.2",
+                    "b. AAAA = -",
+                    "c. A = 10.0.0.3",
+                    "c. AAAA = -",
+                ],
+                "10.0.0.1:8080*3@10 10.0.0.2:8081@10 10.0.0.3:8082*9@20",
             ),
-            // One of two targets fails: the other works.
+            // One of the targets fails: the others work.
             (
-                &[srv, "a. A = 10.0.0.1", "a. AAAA = -", "b. A = !", "b. AAAA = -"],
-                "10.0.0.1:8080*3; b. A: Server Failure",
+                &[srv, "a. A = 10.0.0.1", "a. AAAA = -", "b. A = !", "b. AAAA = -", "c. A = x", "c. AAAA = x"],
+                "10.0.0.1:8080*3@10; b. A: Server Failure",
             ),
-            // The lowest priority has nobody: the next one's turn.
-            (&[srv, "a. A = x", "a. AAAA = x", "b. A = x", "b. AAAA = x"], "ask c. A, c. AAAA"),
+            // The lowest priority has nobody: there is only the next one.
             (
                 &[srv, "a. A = !", "a. AAAA = x", "b. A = x", "b. AAAA = x", "c. A = 10.0.0.3", "c. AAAA = -"],
-                "10.0.0.3:8082*9; a. A: Server Failure",
+                "10.0.0.3:8082*9@20; a. A: Server Failure",
             ),
             (
                 &[srv, "a. A = x", "a. AAAA = x", "b. A = x", "b. AAAA = x", "c. A = !", "c. AAAA = -"],
