@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -332,7 +333,9 @@ def main():
     parser.add_argument("--outrigger", default=ROOT / "target/release/outrigger")
     options = parser.parse_args()
     with Bench() as bench:
-        asyncio.run(run(options, bench))
+        asyncio.new_event_loop().run_until_complete(run(options, bench))
+    sys.stdout.flush()
+    os._exit(0)  # Connections that are open still have no end to wait for.
 
 
 if __name__ == "__main__":
