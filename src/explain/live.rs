@@ -38,6 +38,8 @@ pub(super) struct Breaker {
 pub(super) struct Endpoint {
     pub(super) address: String,
     pub(super) weight: u32,
+    /// Those of a higher number get requests where nobody of a lower one can take them.
+    pub(super) priority: u16,
     pub(super) zone: Option<String>,
     pub(super) state: String,
     pub(super) in_flight: u32,
@@ -62,6 +64,7 @@ impl Now {
             Endpoint {
                 address: state.label.to_string(),
                 weight: member.weight,
+                priority: member.priority,
                 zone: member.zone.as_deref().map(str::to_owned),
                 state: word.to_owned(),
                 in_flight: state.in_flight(),

@@ -213,6 +213,7 @@ impl Page {
 
 fn standing(endpoint: &Endpoint) -> String {
     let mut facts = vec![format!("weight {}", endpoint.weight), format!("{} in flight", endpoint.in_flight)];
+    facts.extend((endpoint.priority > 0).then(|| format!("priority {}", endpoint.priority)));
     facts.extend(endpoint.zone.as_ref().map(|zone| format!("zone {zone}")));
     facts.extend(endpoint.latency_ms.map(|latency| format!("{latency:.1} ms")));
     facts.extend(endpoint.ejected_seconds.map(|left| format!("back in {left:.0} s")));

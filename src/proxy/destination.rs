@@ -25,6 +25,8 @@ use crate::upstream::turns::Turns;
 /// A service can be written in several ways: with a port, in capitals. A worker that remembers more than so many hosts
 /// for each service that there may be forgets them all, and asks for each once more.
 const HOSTS_PER_SERVICE: usize = 4;
+/// A name, its final dot and a port. What is longer, by zeros before its port, is looked for each time.
+const LONGEST_HOST: usize = 253 + 1 + ":65535".len();
 
 /// Where a request goes.
 #[derive(Debug, Clone)]
@@ -85,6 +87,9 @@ impl Hosts {
         let service = on_demand.find(called, now.into()).ok_or_else(|| Error::local(Reason::Overflow))?;
         let upstream = upstream.serving(&service);
         let found = Rc::new(Found { turns: turns(&upstream), service, upstream });
+        if host.len() > LONGEST_HOST {
+            return Ok(found);
+        }
         let mut hosts = self.0.borrow_mut();
         if hosts.len() >= on_demand.rules.max.saturating_mul(HOSTS_PER_SERVICE) {
             hosts.clear();

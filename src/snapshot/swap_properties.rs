@@ -74,7 +74,14 @@ fn view_upstream(upstream: &Upstream, names: &Names, view: &mut String) {
     let begins = state.endpoint(&stranger(2), now.into()).unwrap().word();
     writeln!(view, "  {limits:?} {budget:?} {begins} {:?}", endpoints.on_empty()).unwrap();
     for member in &endpoints.load().members {
-        let facts = (&member.state.label, member.weight, &member.zone, member.protocol, member.state.protocol());
+        let facts = (
+            &member.state.label,
+            member.weight,
+            member.priority,
+            &member.zone,
+            member.protocol,
+            member.state.protocol(),
+        );
         writeln!(view, "    {facts:?}").unwrap();
     }
 }

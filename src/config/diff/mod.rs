@@ -342,7 +342,7 @@ upstreams: { a: { consul: web }, b: { dns: { name: b.example, port: 80 } } }
             ("workers: 3", Effect::Restart),
             ("admin: { address: \"127.0.0.1:1\" }", Effect::Restart),
             ("metrics: { address: \":9902\" }", Effect::Restart),
-            ("register: { name: orders, port: 15006 }", Effect::Restart),
+            ("register: { name: orders, port: 15006 }", Effect::InPlace),
             ("wait_for_discovery: 7s", Effect::Restart),
             ("dns: { servers: [\"127.0.0.1:53\"] }", Effect::LooksUp),
             ("dns: { stale: 7s }", Effect::LooksUp),
@@ -364,5 +364,31 @@ upstreams: { a: { consul: web }, b: { dns: { name: b.example, port: 80 } } }
             let effects: Vec<_> = diff.changes.iter().map(|change| (change.part, change.effect)).collect();
             assert_eq!(effects, [(part, Effect::LooksUp)], "{new}");
         }
+    }
+
+    #[test]
+    fn what_services_on_demand_are_made_from_is_compared_with_their_route() {
+        let base = "listeners: { out: { address: 127.0.0.1:1, routes: [{ discover: consul }] } }\n";
+        let long = base.replace("consul", "{ from: consul, max: 100, idle: 5m }");
+        assert!(compare(base, &long).is_empty());
+        let new = long.replace("max: 100", "max: 50") + "defaults: { timeouts: { connect: 2s } }\n";
+        let diff = compare(base, &new);
+        let changed: Vec<_> = diff
+            .changes
+            .iter()
+            .flat_map(|change| {
+                change.fields.iter().map(|field| (change.part, &*change.name, &*field.key, field.effect))
+            })
+            .collect();
+        let name = "out/discover-consul";
+        assert_eq!(
+            changed,
+            [
+                (Part::Route, name, "discover.max", Effect::InPlace),
+                (Part::Upstream, name, "timeouts.connect", Effect::InPlace)
+            ]
+        );
+        let other = base.replace("discover: consul", "name: discover-consul, discover: dns");
+        assert_eq!(compare(base, &other).changes[0].effect, Effect::Resets);
     }
 }
