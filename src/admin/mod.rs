@@ -16,6 +16,7 @@ mod content;
 mod dashboard;
 mod door;
 mod events;
+mod log;
 mod pages;
 mod probe;
 mod tap;
@@ -40,6 +41,7 @@ use crate::listener::socket::{self, BindError};
 use crate::reload::Reload;
 use crate::runtime::address::BoundAddress;
 use crate::succession::{ADMIN, ADMIN_SOCKET, Inheritance, METRICS, Offer};
+use crate::telemetry::log::LogHandle;
 use access::Way;
 use pages::Pages;
 pub(crate) use tap::Taps;
@@ -107,9 +109,16 @@ impl Admin {
     }
 
     /// Serves on the current thread from now on.
-    pub(crate) fn serve(self, control: Arc<Control>, reload: Rc<Reload>, handle: Handle, taps: Rc<Taps>) -> Serving {
+    pub(crate) fn serve(
+        self,
+        control: Arc<Control>,
+        reload: Rc<Reload>,
+        handle: Handle,
+        taps: Rc<Taps>,
+        log: Option<LogHandle>,
+    ) -> Serving {
         let closing = watch::Sender::new(false);
-        let pages = Rc::new(Pages { control, reload, handle, token: self.token, events: Rc::default(), taps });
+        let pages = Rc::new(Pages { control, reload, handle, token: self.token, events: Rc::default(), taps, log });
         let admin_way = match &self.admin {
             Some(bound) if !bound.address.is_local() => Way::Network,
             _ => Way::Loopback,

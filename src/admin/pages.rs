@@ -16,6 +16,7 @@ use super::answer::{Answer, data, failure, parameter, stream, text, wants_json};
 use super::configuration;
 use super::dashboard::{self, Asset};
 use super::events::Events;
+use super::log;
 use super::probe;
 use super::tap::Taps;
 use super::token::Token;
@@ -23,6 +24,7 @@ use super::view::{Draining, Listeners, Readiness, Upstreams};
 use crate::app::Handle;
 use crate::control::Control;
 use crate::reload::Reload;
+use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::{CONTENT_TYPE as METRICS_TYPE, open_metrics};
 
 /// Where nothing needs a body, clients may send a little one all the same.
@@ -65,6 +67,9 @@ enum What {
     Upstreams,
     Events,
     Tap,
+    Log,
+    PutLog,
+    DeleteLog,
     Drain,
     Probe,
     /// A file of the dashboard.
@@ -98,6 +103,9 @@ const PAGES: &[Page] = &[
     page!(GET "/upstreams" Private, everywhere: false, Upstreams, "upstreams, their endpoints, limits and connections"),
     page!(GET "/events" Private, everywhere: false, Events, "how the proxy stands, once a second, as server-sent events"),
     page!(GET "/tap" Private, everywhere: false, Tap, "requests as they pass, as server-sent events; ?errors, ?route=…, and more"),
+    page!(GET "/log" Private, everywhere: false, Log, "the level of the proxy's own log"),
+    page!(PUT "/log" Private, everywhere: false, PutLog, "sets it, be it debug or {\"level\":\"debug\"}; ?for=10m"),
+    page!(DELETE "/log" Private, everywhere: false, DeleteLog, "the configuration's level holds again"),
     page!(GET "/probe/*" Numbers, everywhere: true, Probe, "asks the app, as metrics.probes says under this name"),
     page!(POST "/drain" Private, everywhere: false, Drain, "unready, then no new work inbound; ?wait=true answers at its end"),
 ];
@@ -110,6 +118,7 @@ pub(super) struct Pages {
     pub(super) token: Option<Token>,
     pub(super) events: Rc<Events>,
     pub(super) taps: Rc<Taps>,
+    pub(super) log: Option<LogHandle>,
 }
 
 impl Pages {
@@ -190,6 +199,9 @@ impl Pages {
                 What::Upstreams => data(StatusCode::OK, &Upstreams::of(&self.control).await),
                 What::Events => self.events(),
                 What::Tap => self.tap(&request),
+                What::Log => log::show(self.log.as_ref()),
+                What::PutLog => log::put(self.log.as_ref(), request).await,
+                What::DeleteLog => log::lift(self.log.as_ref()),
                 What::Drain => self.drain(&request).await,
                 What::Probe => self.probe(&request).await,
                 What::Asset(asset) => file(asset),

@@ -341,7 +341,7 @@ impl Builder {
             admin: admin.addresses(),
             reuse_port: self.reuse_port,
             registration,
-            log: self.log,
+            log: self.log.clone(),
         };
         let beginning = Beginning {
             source: self.name,
@@ -387,7 +387,7 @@ impl Builder {
                     control.open(opened, &snapshot);
                 }
                 let exporting = exporter.map(|exporter| tokio::task::spawn_local(exporter.run()));
-                let admin = admin.serve(control.clone(), reload.clone(), handle, Taps::start(tap, tap_switch));
+                let admin = admin.serve(control.clone(), reload.clone(), handle, Taps::start(tap, tap_switch), self.log);
                 let post = taken.and_then(|taken| taken.relieve(left, registered));
                 let (control, reload, source, manager, of_admin) = (&control, &reload, &source, &manager, &admin);
                 let conducted = Conduct { control, reload, source, manager, admin: of_admin, post };

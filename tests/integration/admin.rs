@@ -134,7 +134,7 @@ fn a_browser_that_was_tricked_gets_nothing() {
         "Host: evil.test\r\nAuthorization: Basic let-me-in\r\n".to_owned(),
     ];
     for fields in &refused {
-        for line in ["GET /config", "GET /upstreams", "POST /drain"] {
+        for line in ["GET /config", "GET /upstreams", "POST /drain", "PUT /log"] {
             let response = ask(&proxy, line, fields);
             assert!([401, 403].contains(&response.status), "{line} with {fields:?}: {}", response.head);
             assert!(!response.text().contains("inbound"), "{line} with {fields:?}: {}", response.text());
@@ -203,9 +203,16 @@ fn the_metrics_address_shows_nothing_else_ever() {
     for path in ["/metrics", "/livez", "/readyz"] {
         assert_eq!(ask(&format!("GET {path}")).status, 200, "{path}");
     }
-    for line in
-        ["GET /", "GET /config", "GET /upstreams", "GET /tap", "POST /drain", "PUT /config", "GET /probe/app/readiness"]
-    {
+    for line in [
+        "GET /",
+        "GET /config",
+        "GET /upstreams",
+        "GET /tap",
+        "POST /drain",
+        "PUT /config",
+        "PUT /log",
+        "GET /probe/app/readiness",
+    ] {
         let response = ask(line);
         assert!([404, 405].contains(&response.status), "{line}: {}", response.head);
     }

@@ -42,6 +42,7 @@ mod http2_upstream;
 mod identities;
 mod informational;
 mod listener_limits;
+mod log_level;
 mod loops;
 mod observability;
 mod overload;

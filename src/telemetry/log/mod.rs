@@ -1,5 +1,6 @@
 //! The proxy's own log: what happens to it, not to single requests.
 
+mod level;
 mod stderr;
 pub(crate) mod throttle;
 
@@ -8,16 +9,12 @@ use std::io::IsTerminal;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt, reload};
 
+pub use self::level::LogHandle;
 use self::stderr::Stderr;
 use crate::config::model::{Log, LogFormat, LogLevel};
-
-/// Changes the level while the proxy runs.
-#[derive(Debug, Clone)]
-pub struct LogHandle(Option<reload::Handle<Targets, Registry>>);
 
 /// Sends the proxy's own log to stderr; lines that it does not take at once are lost. Where the process has a log already (an embedding program's, a test's), that
 /// one stays, and [`LogHandle::set_level`] does nothing.
@@ -34,14 +31,7 @@ pub fn init(config: &Log) -> LogHandle {
             subscriber.with(layer.with_writer(Stderr).with_filter(filter)).try_init()
         }
     };
-    LogHandle(installed.is_ok().then_some(handle))
-}
-
-impl LogHandle {
-    /// From now on, this level. False where the log is not ours.
-    pub fn set_level(&self, level: LogLevel) -> bool {
-        self.0.as_ref().is_some_and(|handle| handle.reload(targets(level)).is_ok())
-    }
+    LogHandle::new(installed.is_ok().then_some(handle), config.level)
 }
 
 /// Libraries below us speak of every frame at `debug`; they get a word only when something is wrong, or with `trace`.
