@@ -33,6 +33,8 @@ struct Event {
     /// Since the Unix epoch, in seconds.
     time: f64,
     version: &'static str,
+    /// The configuration's `service`, where it has one.
+    service: Option<String>,
     workers: usize,
     #[serde(flatten)]
     readiness: Readiness,
@@ -93,6 +95,7 @@ async fn event(control: &Control, reload: &Reload, live: &mut Live, elapsed: Dur
     let event = Event {
         time: clock.unix(Instant::now().into_std()).as_secs_f64(),
         version: env!("CARGO_PKG_VERSION"),
+        service: reload.shown().in_force.config.service.clone(),
         workers: control.workers.len(),
         readiness: Readiness::of(control, reload),
         config: Config {

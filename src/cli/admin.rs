@@ -64,6 +64,12 @@ impl fmt::Display for Address {
     }
 }
 
+impl fmt::Display for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
 /// What to ask.
 #[derive(Debug)]
 pub(super) struct Question<'q> {

@@ -20,6 +20,7 @@ pub mod schema;
 mod signals;
 mod successor;
 pub mod tap;
+pub mod top;
 pub mod version;
 pub mod webhook;
 
@@ -48,6 +49,7 @@ pub enum Command {
     Ready(ready::ReadyArgs),
     Drain(drain::DrainArgs),
     Rollback(rollback::RollbackArgs),
+    Top(top::TopArgs),
     Tap(tap::TapArgs),
     #[command(name = "await")]
     Await(awaiting::AwaitArgs),
@@ -80,6 +82,7 @@ pub fn main(cli: &Cli) -> u8 {
         Command::Ready(args) => ready::ready(args, &mut io::stdout()),
         Command::Drain(args) => drain::drain(args, &mut io::stdout()),
         Command::Rollback(args) => rollback::rollback(args, &mut io::stdout()),
+        Command::Top(args) => top::top(args, &mut io::stdout()),
         Command::Tap(args) => tap::tap(args, &mut io::stdout()),
         Command::Await(args) => awaiting::await_ready(args, &mut io::stdout()),
         Command::Inject(args) => inject::inject(args, &mut io::stdout()),

@@ -12,13 +12,13 @@ use crate::support::wait::eventually;
 use crate::support::{Proxy, Upstream};
 
 /// Requests, one after the other, for as long as it lives.
-struct Traffic {
+pub struct Traffic {
     on: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Traffic {
-    fn through(proxy: &Proxy, paths: &'static [&'static str]) -> Self {
+    pub fn through(proxy: &Proxy, paths: &'static [&'static str]) -> Self {
         let (on, address) = (Arc::new(AtomicBool::new(true)), proxy.address("inbound"));
         let thread = std::thread::spawn({
             let on = on.clone();

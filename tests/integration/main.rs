@@ -64,6 +64,7 @@ mod timeouts;
 mod tls;
 mod tls_files;
 mod tls_upstream;
+mod top;
 mod trace;
 mod traces;
 mod upgrade;

@@ -19,6 +19,7 @@ pub mod process;
 pub mod proxy;
 pub mod recorder;
 pub mod rng;
+pub mod terminal;
 pub mod tls;
 pub mod tools;
 pub mod traffic;
