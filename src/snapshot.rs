@@ -190,6 +190,11 @@ impl Upstream {
         known.into_iter().map(|service| self.serving(&service))
     }
 
+    /// Of what is asked of its endpoints.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     /// What attempts and requests came to is told here.
     pub(crate) fn judge(&self) -> Judge<'_> {
         Judge {

@@ -168,6 +168,7 @@ async fn attempts(
                 record.attempt_answered(response, took, began + took);
                 record.span(&AttemptEnd {
                     endpoint: &endpoint,
+                    scheme: upstream.scheme(),
                     head: &sending.head,
                     began,
                     ended: began + took,
@@ -197,6 +198,7 @@ async fn attempts(
                 }
                 record.span(&AttemptEnd {
                     endpoint: &endpoint,
+                    scheme: upstream.scheme(),
                     head: &sending.head,
                     began,
                     ended: began + took,

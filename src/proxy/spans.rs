@@ -28,6 +28,7 @@ pub(super) struct Spans {
 /// An attempt that has ended: there is an answer's head, or none will come.
 pub(crate) struct AttemptEnd<'a> {
     pub(crate) endpoint: &'a EndpointState,
+    pub(crate) scheme: &'static str,
     pub(crate) head: &'a request::Parts,
     pub(crate) began: Instant,
     pub(crate) ended: Instant,
@@ -65,6 +66,7 @@ impl Spans {
                 EndpointAddress::Tcp(address) => Some(address),
                 EndpointAddress::Unix(_) => None,
             },
+            scheme: attempt.scheme,
             uri: attempt.head.uri.clone(),
             host: attempt.head.headers.get(HOST).cloned(),
             version: attempt.version,

@@ -50,7 +50,7 @@ impl Caller<'_> {
 }
 
 /// A proxy that takes TLS and sends it on in the clear.
-fn callee(upstream: &Upstream, shown: &Issued, clients: Option<&Authority>) -> Proxy {
+pub fn callee(upstream: &Upstream, shown: &Issued, clients: Option<&Authority>) -> Proxy {
     let keys = if clients.is_some() { ", client_ca_file: @directory/clients.pem" } else { "" };
     let config = "listeners:
   inbound:

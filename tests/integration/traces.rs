@@ -9,9 +9,11 @@ use serde_json::Value;
 use crate::peers::{port_of, script};
 use crate::support::client::once;
 use crate::support::files::Directory;
+use crate::support::pki::Authority;
 use crate::support::process::Process;
 use crate::support::proxy::Setup;
 use crate::support::{Client, Proxy, Upstream, eventually};
+use crate::tls_upstream;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
@@ -134,6 +136,29 @@ fn spans_arrive(protocol: &str) {
     assert_eq!(server["headers"]["x-api-key"], "key");
     assert!(!format!("{spans:?}").contains("secret"), "the query is personal data: {spans:?}");
     proxy.metric_reaches("outrigger_trace_spans_exported_total", &[], 2.0);
+}
+
+#[test]
+fn an_attempt_over_tls_is_https() {
+    let receiver = Receiver::start(&["http"]);
+    let upstream = Upstream::ok();
+    let authority = Authority::new("mesh");
+    let callee = tls_upstream::callee(&upstream, &authority.issue(&["app.test"]), None);
+    let config = "
+telemetry: { traces: { otlp: \"http://127.0.0.1:@port\", protocol: http } }
+listeners:
+  inbound: { address: \"127.0.0.1:0\", upstream: app }
+upstreams:
+  app: { static: [\"@callee\"], tls: { ca_file: @directory/ca.pem, server_name: app.test } }
+";
+    let proxy = Setup::new(config, &[("@port", &receiver.port), ("@callee", &callee.address("inbound"))])
+        .environment("OTEL_BSP_SCHEDULE_DELAY", "50")
+        .file("ca.pem", &authority.pem())
+        .start();
+    let request = format!("GET /users/7 HTTP/1.1\r\nHost: app.test\r\n{}\r\n", sampled());
+    assert_eq!(once(proxy.address("inbound"), request).status, 200);
+    let client = &receiver.trace(TRACE, 2)[1]["attributes"];
+    assert_has(client, &serde_json::json!({ "url.full": "https://app.test/users/7", "server.port": 443 }));
 }
 
 /// client → proxy → app → proxy → server, with an app that passes its headers on.

@@ -133,10 +133,9 @@ fn client(request: &RequestSpan, attempt: &AttemptSpan, shared: &Shared<'_>) -> 
     let attributes = &mut span.attributes;
     push_method(&request.method, attributes);
     let host = attempt.host.as_ref().or(request.host.as_ref());
-    // Endpoints are spoken to in the clear; who asks for TLS to them will say https here.
-    let full = format!("http://{}{}", text(host).unwrap_or_default(), attempt.uri.path());
+    let full = format!("{}://{}{}", attempt.scheme, text(host).unwrap_or_default(), attempt.uri.path());
     attributes.push(KeyValue::new("url.full", full));
-    push_server(host, &attempt.uri, "http", attributes);
+    push_server(host, &attempt.uri, attempt.scheme, attributes);
     if let Some(address) = attempt.address {
         push_peer(address, attributes);
     }

@@ -79,6 +79,8 @@ pub struct AttemptSpan {
     pub endpoint: Arc<str>,
     /// Its address, where it is no Unix socket.
     pub address: Option<SocketAddr>,
+    /// `http` or `https`.
+    pub scheme: &'static str,
     /// As the endpoint got it.
     pub uri: Uri,
     /// As the endpoint got it.
