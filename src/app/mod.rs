@@ -25,7 +25,7 @@ use tower::{Layer, Service};
 
 use crate::admin::{self, Taps};
 use crate::body::Body;
-use crate::config::model::{Config, Metrics, Workers};
+use crate::config::model::{Config, Metrics, OtlpProtocol, UpstreamTls, Workers};
 use crate::config::{ContentHash, Loaded};
 pub use crate::control::Ending;
 use crate::control::doors::Doors;
@@ -41,6 +41,7 @@ use crate::reload::source::Source;
 use crate::reload::swap::{Parts, Stage};
 use crate::reload::{Beginning, Reload};
 use crate::runtime::drain::Phase;
+use crate::runtime::stream::Stream;
 use crate::runtime::worker as thread;
 use crate::snapshot::Snapshot;
 use crate::succession::{Inheritance, Manager};
@@ -48,7 +49,7 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::doctor::Doctor;
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metrics::{Exporter, Names};
-use crate::telemetry::traces::{self, Tracer};
+use crate::telemetry::traces::{self, Securing, Tracer};
 use crate::telemetry::{WorkerEnds, tap};
 use crate::transport::OwnAddresses;
 use crate::upstream::registry::Registry;
@@ -276,7 +277,7 @@ impl Builder {
         let environment = |name: &str| std::env::var(name).ok();
         let traces = &config.telemetry.traces;
         let traces = traces::Settings::resolve(traces.as_ref(), config.service.as_deref(), &environment);
-        let (tracer, exporter) = Tracer::start(traces.map_err(StartError::Traces)?);
+        let (tracer, exporter) = Tracer::start(traces.map_err(StartError::Traces)?, secure_collector);
         let (worker_tap, tap, tap_switch) = tap::tap();
         let doctor = Arc::new(Doctor::default());
 
@@ -387,7 +388,8 @@ impl Builder {
                     control.open(opened, &snapshot);
                 }
                 let exporting = exporter.map(|exporter| tokio::task::spawn_local(exporter.run()));
-                let admin = admin.serve(control.clone(), reload.clone(), handle, Taps::start(tap, tap_switch), self.log);
+                let admin =
+                    admin.serve(control.clone(), reload.clone(), handle, Taps::start(tap, tap_switch), self.log);
                 let post = taken.and_then(|taken| taken.relieve(left, registered));
                 let (control, reload, source, manager, of_admin) = (&control, &reload, &source, &manager, &admin);
                 let conducted = Conduct { control, reload, source, manager, admin: of_admin, post };
@@ -405,6 +407,15 @@ impl Builder {
         threads.push(thread);
         Ok(Running { addresses, admin_addresses, handle, control, threads, ended })
     }
+}
+
+/// TLS with a collector of spans.
+fn secure_collector<'a>(stream: Stream, tls: &'a UpstreamTls, host: &'a str, protocol: OtlpProtocol) -> Securing<'a> {
+    let offer = match protocol {
+        OtlpProtocol::Grpc => identity::Offer::Http2,
+        OtlpProtocol::Http => identity::Offer::Http1,
+    };
+    Box::pin(identity::secure(stream, tls, host, offer))
 }
 
 /// Threads that carry requests.

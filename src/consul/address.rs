@@ -15,7 +15,7 @@ pub(super) async fn connect(address: &AgentAddress, tls: &UpstreamTls) -> io::Re
         AgentAddress::Http { host, port } => connect_tcp(bare(host), *port).await,
         AgentAddress::Https { host, port } => {
             let stream = connect_tcp(bare(host), *port).await?;
-            identity::secure(stream, tls, bare(host)).await
+            identity::secure(stream, tls, bare(host), identity::Offer::Http1).await
         }
         AgentAddress::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
     }

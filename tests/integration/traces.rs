@@ -139,6 +139,52 @@ fn spans_arrive(protocol: &str) {
 }
 
 #[test]
+fn spans_arrive_over_grpc_and_tls() {
+    spans_arrive_over_tls("grpc", false);
+}
+
+#[test]
+fn spans_arrive_over_http_and_tls() {
+    spans_arrive_over_tls("http", true);
+}
+
+/// The collector shows a certificate and wants one; the files are named in the configuration, or in the environment.
+fn spans_arrive_over_tls(protocol: &str, by_environment: bool) {
+    let (directory, authority) = (Directory::new(), Authority::new("collectors"));
+    let issued = authority.issue(&["localhost", "127.0.0.1"]);
+    let files = [("collector.crt", &issued.certificate), ("collector.key", &issued.key), ("ca.pem", &authority.pem())];
+    let files = files.map(|(name, text)| directory.write(name, text).display().to_string());
+    let [certificate, key, authorities] = files.each_ref().map(String::as_str);
+    let receiver = Receiver::start(&[protocol, certificate, key, authorities]);
+    let upstream = Upstream::ok();
+    let url = format!("https://localhost:{}", receiver.port);
+    let tls = format!(", tls: {{ ca_file: \"{authorities}\", cert_file: \"{certificate}\", key_file: \"{key}\" }}");
+    let tls = if by_environment { "" } else { &tls };
+    let traces = format!("otlp: \"{url}\", protocol: {protocol}{tls}");
+    let mut setup = exporting(&upstream.address().to_string(), &traces);
+    if by_environment {
+        setup = setup
+            .environment("OTEL_EXPORTER_OTLP_CERTIFICATE", authorities)
+            .environment("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", certificate)
+            .environment("OTEL_EXPORTER_OTLP_CLIENT_KEY", key);
+    }
+    let proxy = setup.start();
+    assert_eq!(ask(&proxy, "/", &sampled()), 200);
+    receiver.trace(TRACE, 2);
+    proxy.metric_reaches("outrigger_trace_spans_exported_total", &[], 2.0);
+
+    // Whoever is not who it should be gets nothing, which is said at once.
+    let traces = format!(
+        "otlp: \"{url}\", protocol: {protocol}, tls: {{ server_name: elsewhere.test, ca_file: \"{authorities}\" }}"
+    );
+    let mut proxy = exporting(&upstream.address().to_string(), &traces).start();
+    assert_eq!(ask(&proxy, "/", &sampled()), 200);
+    proxy.metric_reaches("outrigger_trace_spans_dropped_total", &[("cause", "export_failed")], 2.0);
+    let said = proxy.process().stderr();
+    assert!(said.contains("no TLS") && said.contains("not valid for name"), "{said}");
+}
+
+#[test]
 fn an_attempt_over_tls_is_https() {
     let receiver = Receiver::start(&["http"]);
     let upstream = Upstream::ok();

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use http::{HeaderName, HeaderValue};
 
+use super::UpstreamTls;
+
 /// The `telemetry:` section.
 #[derive(Debug, Clone)]
 pub struct Telemetry {
@@ -22,6 +24,8 @@ pub struct Traces {
     pub otlp: Option<OtlpUrl>,
     /// How they go there.
     pub protocol: Option<OtlpProtocol>,
+    /// Whom a collector at `https://…` has to be, and what it is shown.
+    pub tls: Option<UpstreamTls>,
     /// The share of the traces that begin here which is recorded.
     pub sample: Option<f64>,
     /// The headers that carry a request's place in its trace.
@@ -35,6 +39,8 @@ pub struct Traces {
 /// Where spans go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtlpUrl {
+    /// `https`.
+    pub secure: bool,
     /// Host name or address, IPv6 without brackets.
     pub host: String,
     /// As written, or the scheme's.

@@ -4,8 +4,8 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
 use super::route::OneOrMany;
+use super::tls::UpstreamTls;
 use crate::config::given::{Given, Pairs};
-use crate::config::later;
 use crate::config::model::OtlpUrl;
 use crate::config::scalar::{Invalid, Scalar, VARIABLE_PATTERN, scalar};
 use crate::config::text::quote;
@@ -15,8 +15,12 @@ use crate::config::units::{Ratio, Text};
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Traces {
-    /// The collector's URL, such as `http://127.0.0.1:4317`. Default: what `OTEL_EXPORTER_OTLP_ENDPOINT` says.
+    /// The collector's URL, such as `http://127.0.0.1:4317` or `https://collector.example:4317`. Default: what
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` says.
     pub(crate) otlp: Given<OtlpUrl>,
+    /// TLS with a collector at `https://…`. Default: what `OTEL_EXPORTER_OTLP_CERTIFICATE`, `…_CLIENT_CERTIFICATE` and
+    /// `…_CLIENT_KEY` name, else the platform's authorities and no certificate of our own.
+    pub(crate) tls: Given<UpstreamTls>,
     /// Default: what `OTEL_EXPORTER_OTLP_PROTOCOL` says, else `http` where the port is 4318, else `grpc`.
     pub(crate) protocol: Given<OtlpProtocol>,
     /// This share of the traces that begin here is recorded. Default: what `OTEL_TRACES_SAMPLER` says, else 0.1.
@@ -58,22 +62,23 @@ impl Scalar for OtlpUrl {
     fn parse(text: &str) -> Result<Self, Invalid> {
         let wrong = || Invalid::new(format!("{} is not a URL such as `http://127.0.0.1:4317`", quote(text)));
         let uri: http::Uri = text.parse().map_err(|_| wrong())?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(Invalid::new(format!("`https://…` {}", later::SENTENCE))),
+        let secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
             _ => return Err(wrong().hint(format!("did you mean {}?", quote(&format!("http://{text}"))))),
-        }
+        };
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(wrong)?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         if host.is_empty() || uri.query().is_some() {
             return Err(wrong());
         }
         let path = uri.path().trim_end_matches('/').to_owned();
-        Ok(OtlpUrl { host, port: authority.port_u16().unwrap_or(80), path })
+        let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        Ok(OtlpUrl { secure, host, port, path })
     }
 
     fn schema() -> Schema {
-        json_schema!({ "type": "string", "pattern": format!("^http://|{VARIABLE_PATTERN}") })
+        json_schema!({ "type": "string", "pattern": format!("^https?://|{VARIABLE_PATTERN}") })
     }
 }
 scalar!(OtlpUrl);
@@ -93,13 +98,14 @@ mod tests {
 
     #[test]
     fn urls_are_read() {
-        let url = |host: &str, port, path: &str| Ok(OtlpUrl { host: host.to_owned(), port, path: path.to_owned() });
+        let url = |host: &str, port, path: &str| {
+            Ok(OtlpUrl { secure: port == 443, host: host.to_owned(), port, path: path.to_owned() })
+        };
         assert_eq!(OtlpUrl::parse("http://127.0.0.1:4317"), url("127.0.0.1", 4317, ""));
         assert_eq!(OtlpUrl::parse("http://[::1]:4317/"), url("::1", 4317, ""));
         assert_eq!(OtlpUrl::parse("http://collector/otlp/v1/traces"), url("collector", 80, "/otlp/v1/traces"));
-        for wrong in
-            ["", "collector", "collector:4317", "ftp://x", "http://", "http://u:p@x:1", "http://x:1/?q", "https://x"]
-        {
+        assert_eq!(OtlpUrl::parse("https://collector/"), url("collector", 443, ""));
+        for wrong in ["", "collector", "collector:4317", "ftp://x", "http://", "http://u:p@x:1", "http://x:1/?q"] {
             assert!(OtlpUrl::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -88,8 +88,19 @@ impl Validator<'_> {
             }
         }
         let resource = raw.resource.get().map_or(&[][..], |pairs| &pairs.0).iter();
+        if let (Some(url), Some(tls)) = (raw.otlp.get(), raw.tls.spanned())
+            && !url.secure
+        {
+            self.error(
+                "conflict",
+                tls.node,
+                "nothing is encrypted on the way to `http://…`",
+                "write `https://…` in `otlp`",
+            );
+        }
         Traces {
             otlp: raw.otlp.get().cloned(),
+            tls: self.upstream_tls(&raw.tls),
             protocol,
             sample: raw.sample.get().map(|ratio| ratio.0),
             propagation,

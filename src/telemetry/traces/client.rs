@@ -1,7 +1,9 @@
-//! One export over the wire: OTLP in protobuf, in an HTTP/1.1 request or in a gRPC call.
+//! One export over the wire: OTLP in protobuf, in an HTTP/1.1 request or in a gRPC call, in the clear or over TLS.
 //!
 //! <https://opentelemetry.io/docs/specs/otlp/>. The bytes are the same for both; only their envelope differs.
 
+use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -15,8 +17,9 @@ use prost::Message as _;
 use tokio::net::TcpStream;
 
 use super::settings::Target;
-use crate::config::model::OtlpProtocol;
+use crate::config::model::{OtlpProtocol, UpstreamTls};
 use crate::runtime::local::LocalExec;
+use crate::runtime::stream::Stream;
 
 const METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("outrigger/", env!("CARGO_PKG_VERSION")));
@@ -25,10 +28,17 @@ const ANSWER_BYTES: usize = 64 << 10;
 /// gRPC's frame: one byte of flags, four of length.
 const FRAME: usize = 5;
 
+/// Shakes hands over a connection to this host. Whoever knows about certificates brings it.
+pub(crate) type Secure = for<'a> fn(Stream, &'a UpstreamTls, &'a str, OtlpProtocol) -> Securing<'a>;
+
+/// A handshake.
+pub(crate) type Securing<'a> = Pin<Box<dyn Future<Output = io::Result<Stream>> + 'a>>;
+
 /// Sends exports, one after the other, over one connection that is kept.
 #[derive(Debug)]
 pub(super) struct Client {
     target: Target,
+    secure: Secure,
     connection: Option<Connection>,
 }
 
@@ -60,8 +70,8 @@ impl Failure {
 }
 
 impl Client {
-    pub(super) fn new(target: Target) -> Self {
-        Client { target, connection: None }
+    pub(super) fn new(target: Target, secure: Secure) -> Self {
+        Client { target, secure, connection: None }
     }
 
     /// The collector, for people.
@@ -100,7 +110,7 @@ impl Client {
     fn request(&self, message: Bytes) -> http::Result<Request<Full<Bytes>>> {
         let url = &self.target.url;
         let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
-        let authority = format!("{host}:{}", url.port);
+        let (authority, scheme) = (format!("{host}:{}", url.port), if url.secure { "https" } else { "http" });
         let request = Request::builder().method(Method::POST).header(USER_AGENT, AGENT);
         let (request, body) = match self.target.protocol {
             OtlpProtocol::Http => {
@@ -115,7 +125,7 @@ impl Client {
                 framed.put(message);
                 let request = request
                     .version(Version::HTTP_2)
-                    .uri(format!("http://{authority}{}{METHOD}", url.path))
+                    .uri(format!("{scheme}://{authority}{}{METHOD}", url.path))
                     .header(CONTENT_TYPE, "application/grpc")
                     .header(TE, "trailers")
                     .header("grpc-timeout", format!("{}m", self.target.timeout.as_millis().min(99_999_999)));
@@ -141,16 +151,26 @@ impl Client {
         }
         match &mut self.connection {
             Some(_) => {}
-            none => *none = Some(connect(&self.target).await?),
+            none => *none = Some(connect(&self.target, self.secure).await?),
         }
         self.connection.as_mut().ok_or_else(|| Failure::passing("there is no connection".to_owned()))
     }
 }
 
-async fn connect(target: &Target) -> Result<Connection, Failure> {
-    let stream = TcpStream::connect((target.url.host.as_str(), target.url.port)).await;
+async fn connect(target: &Target, secure: Secure) -> Result<Connection, Failure> {
+    let host = target.url.host.as_str();
+    let stream = TcpStream::connect((host, target.url.port)).await;
     let stream = stream.map_err(|error| Failure::passing(format!("no connection: {error}")))?;
     let _ = stream.set_nodelay(true);
+    let mut stream = Stream::Tcp(stream);
+    if let Some(tls) = &target.tls {
+        let secured = secure(stream, tls, host, target.protocol).await;
+        stream = secured.map_err(|error| match error.kind() {
+            // Files or certificates that are not right stay so for longer than a retry waits.
+            io::ErrorKind::InvalidData | io::ErrorKind::Other => Failure::lasting(format!("no TLS: {error}")),
+            _ => Failure::passing(format!("no TLS: {error}")),
+        })?;
+    }
     let stream = TokioIo::new(stream);
     let broken = |error: hyper::Error| Failure::passing(format!("no connection: {error}"));
     Ok(match target.protocol {

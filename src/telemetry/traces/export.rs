@@ -14,7 +14,7 @@ use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::client::{Client, Failure};
+use super::client::{Client, Failure, Secure};
 use super::settings::Settings;
 use super::{RequestSpan, Shared, convert};
 
@@ -44,12 +44,22 @@ impl Exporter {
         settings: Settings,
         incoming: mpsc::UnboundedReceiver<Vec<RequestSpan>>,
         shared: Arc<Shared>,
+        secure: Secure,
     ) -> Self {
         let Settings { target, resource, batch, delay, .. } = settings;
         let scope =
             InstrumentationScope::builder(env!("CARGO_PKG_NAME")).with_version(env!("CARGO_PKG_VERSION")).build();
         let resource = ResourceAttributesWithSchema::from(&resource);
-        Exporter { incoming, shared, client: Client::new(target), resource, scope, batch, delay, complained: None }
+        Exporter {
+            incoming,
+            shared,
+            client: Client::new(target, secure),
+            resource,
+            scope,
+            batch,
+            delay,
+            complained: None,
+        }
     }
 
     /// On the control thread.

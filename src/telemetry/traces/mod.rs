@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
+pub(crate) use self::client::Securing;
 pub use self::export::Exporter;
 pub use self::settings::Settings;
 pub use self::span::{AttemptSpan, RequestSpan};
@@ -56,8 +57,8 @@ struct Shared {
 }
 
 impl Tracer {
-    /// With the control side's end, where spans are to be exported.
-    pub fn start(settings: Option<Settings>) -> (Self, Option<Exporter>) {
+    /// With the control side's end, where spans are to be exported. `secure` is for a collector at `https://…`.
+    pub(crate) fn start(settings: Option<Settings>, secure: client::Secure) -> (Self, Option<Exporter>) {
         let Some(settings) = settings else { return (Tracer(None), None) };
         let shared = Arc::new(Shared {
             sampling: AtomicU64::new(settings.policy.sampling.to_bits()),
@@ -69,7 +70,7 @@ impl Tracer {
             export_failed: AtomicU64::new(0),
         });
         let (sender, receiver) = mpsc::unbounded_channel();
-        let exporter = Exporter::new(settings, receiver, shared.clone());
+        let exporter = Exporter::new(settings, receiver, shared.clone(), secure);
         (Tracer(Some((shared, sender))), Some(exporter))
     }
 

@@ -3,13 +3,14 @@
 //! Variables: <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/> and
 //! <https://opentelemetry.io/docs/specs/otel/protocol/exporter/>.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use opentelemetry_sdk::Resource;
 
 use super::resource;
-use crate::config::model::{OtlpProtocol, OtlpUrl, Propagation, Traces};
+use crate::config::model::{CertificateFiles, OtlpProtocol, OtlpUrl, Propagation, Traces, UpstreamTls};
 use crate::telemetry::trace_context::{Policy, Ratio};
 
 /// Of the traces that begin here, where nobody says how many.
@@ -42,6 +43,8 @@ pub struct Settings {
 pub(super) struct Target {
     pub(super) protocol: OtlpProtocol,
     pub(super) url: OtlpUrl,
+    /// Whom a collector at `https://…` has to be.
+    pub(super) tls: Option<UpstreamTls>,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// Of one try.
     pub(super) timeout: Duration,
@@ -90,6 +93,11 @@ impl Settings {
         if protocol == OtlpProtocol::Http && !complete {
             url.path.push_str("/v1/traces");
         }
+        let tls = match file.tls {
+            _ if !url.secure => None,
+            Some(tls) => Some(tls),
+            None => Some(certificates(&of_traces)?),
+        };
         let headers = match (file.headers, of_traces("HEADERS")) {
             (headers, Some(list)) if headers.is_empty() => read_headers(&list)?,
             (headers, _) => headers,
@@ -123,7 +131,7 @@ impl Settings {
         let queue = number("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE)?;
         Ok(Some(Settings {
             policy: Policy { sampling: Ratio::new(sampling), propagation },
-            target: Target { protocol, url, headers, timeout },
+            target: Target { protocol, url, tls, headers, timeout },
             resource: resource::resource(service, &file.resource, environment),
             batch: number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH)?.min(queue),
             queue,
@@ -144,7 +152,22 @@ fn url(variable: &dyn Fn(&str) -> Option<String>, protocol: Option<OtlpProtocol>
         return Ok((parse("OTEL_EXPORTER_OTLP_ENDPOINT", text)?, false));
     }
     let port = if protocol == Some(OtlpProtocol::Http) { 4318 } else { 4317 };
-    Ok((OtlpUrl { host: "127.0.0.1".to_owned(), port, path: String::new() }, false))
+    Ok((OtlpUrl { secure: false, host: "127.0.0.1".to_owned(), port, path: String::new() }, false))
+}
+
+/// What the environment says of TLS. Files are read for each connection.
+fn certificates(variable: &dyn Fn(&str) -> Option<String>) -> Result<UpstreamTls, String> {
+    let file = |name: &str| variable(name).map(PathBuf::from);
+    let certificate = match (file("CLIENT_CERTIFICATE"), file("CLIENT_KEY")) {
+        (Some(cert), Some(key)) => Some(CertificateFiles { cert, key }),
+        (None, None) => None,
+        _ => {
+            return Err(
+                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY go together".to_owned()
+            );
+        }
+    };
+    Ok(UpstreamTls { authorities: file("CERTIFICATE"), server_name: None, certificate, allow: Vec::new() })
 }
 
 fn read_headers(list: &str) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
@@ -246,6 +269,28 @@ mod tests {
         ] {
             assert_eq!(target(traces, variables), (expected.0, expected.1.to_owned()), "{traces:?} {variables:?}");
         }
+    }
+
+    #[test]
+    fn who_the_collector_is() {
+        let tls = |traces: Option<&Traces>, variables: &[(&str, &str)]| {
+            resolved(traces, variables).unwrap().unwrap().target.tls
+        };
+        let secure = (ENDPOINT, "https://c:4317");
+        let authority = ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem");
+        assert_eq!(tls(None, &[(ENDPOINT, "http://c:4317"), authority]), None);
+        let nothing = UpstreamTls { authorities: None, server_name: None, certificate: None, allow: Vec::new() };
+        assert_eq!(tls(None, &[secure]), Some(nothing.clone()));
+        let named = UpstreamTls { authorities: Some("/ca.pem".into()), ..nothing.clone() };
+        assert_eq!(tls(None, &[secure, authority]), Some(named.clone()));
+        let own =
+            [("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "/c.pem"), ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/k.pem")];
+        let files = CertificateFiles { cert: "/c.pem".into(), key: "/k.pem".into() };
+        let shown = UpstreamTls { certificate: Some(files), ..named };
+        assert_eq!(tls(None, &[secure, authority, own[0], own[1]]), Some(shown));
+        let written = Traces { tls: Some(nothing.clone()), ..Traces::default() };
+        assert_eq!(tls(Some(&written), &[secure, authority]), Some(nothing));
+        assert!(resolved(None, &[secure, own[1]]).unwrap_err().contains("go together"));
     }
 
     #[test]

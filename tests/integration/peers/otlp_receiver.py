@@ -1,9 +1,12 @@
 """An OTLP receiver, its messages decoded by OpenTelemetry's own definitions. Prints its port, then each span as JSON.
 
-otlp_receiver.py grpc|http [refuse]
+otlp_receiver.py grpc|http [refuse] [CERTIFICATE KEY AUTHORITIES]
+
+With files, it speaks TLS and wants a certificate of these authorities from its clients.
 """
 
 import json
+import ssl
 import sys
 import threading
 from concurrent import futures
@@ -14,7 +17,13 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service_grpc
 
 protocol, refuses = sys.argv[1], "refuse" in sys.argv[2:]
+files = [argument for argument in sys.argv[2:] if argument != "refuse"]
 printing = threading.Lock()
+
+
+def content(path):
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def value(any_value):
@@ -84,10 +93,21 @@ class Http(BaseHTTPRequestHandler):
 if protocol == "grpc":
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
     service_grpc.add_TraceServiceServicer_to_server(Grpc(), server)
-    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    if files:
+        certificate, key, authorities = map(content, files)
+        credentials = grpc.ssl_server_credentials([(key, certificate)], authorities, require_client_auth=True)
+        print(server.add_secure_port("127.0.0.1:0", credentials), flush=True)
+    else:
+        print(server.add_insecure_port("127.0.0.1:0"), flush=True)
     server.start()
     server.wait_for_termination()
 else:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Http)
+    if files:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(files[0], files[1])
+        context.load_verify_locations(files[2])
+        context.verify_mode = ssl.CERT_REQUIRED
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     print(server.server_port, flush=True)
     server.serve_forever()
