@@ -12,7 +12,7 @@ use outrigger::outcome::Outcome;
 use outrigger::telemetry::access_log::{AccessLog, Record};
 use outrigger::telemetry::clock::Clock;
 use outrigger::telemetry::ids::Ids;
-use outrigger::telemetry::metrics::{ListenerGauge, MethodLabel, Names, RequestKey, Shard, UpstreamCounter};
+use outrigger::telemetry::metrics::{Bounds, ListenerGauge, MethodLabel, Names, RequestKey, Shard, UpstreamCounter};
 use outrigger::telemetry::request_id::RequestId;
 use outrigger::telemetry::trace_context::{Policy, Ratio, TraceContext};
 
@@ -21,7 +21,7 @@ use outrigger::telemetry::trace_context::{Policy, Ratio, TraceContext};
 fn metrics(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("metrics");
     for routes in [1, 10, 1_000] {
-        let (shard, keys) = (Shard::new(0), keys(&Names::new(), routes));
+        let (shard, keys) = (Shard::new(0, Bounds::default()), keys(&Names::new(), routes));
         let mut turn = keys.iter().cycle();
         group.bench_function(BenchmarkId::new("request", routes), |bencher| {
             bencher.iter(|| {
@@ -30,7 +30,7 @@ fn metrics(criterion: &mut Criterion) {
             });
         });
     }
-    let (shard, names) = (Shard::new(0), Names::new());
+    let (shard, names) = (Shard::new(0, Bounds::default()), Names::new());
     let (listener, upstream, key) = (names.listener("outbound"), names.upstream("upstream-0"), keys(&names, 1)[0]);
     group.bench_function("all_of_a_request", |bencher| {
         bencher.iter(|| {

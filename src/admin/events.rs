@@ -105,7 +105,7 @@ async fn event(control: &Control, reload: &Reload, live: &mut Live, elapsed: Dur
             overridden: facts.overridden,
             last_reload_successful: facts.last_reload_successful,
         },
-        interval: live.look(shards, control.exporter.names(), elapsed),
+        interval: live.look(shards, control.exporter.names(), control.exporter.bounds(), elapsed),
         upstreams,
     };
     // Nothing here has a map with keys that are no strings, which is all that could fail.

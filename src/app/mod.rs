@@ -48,7 +48,7 @@ use crate::succession::{Inheritance, Manager};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::doctor::Doctor;
 use crate::telemetry::log::LogHandle;
-use crate::telemetry::metrics::{Exporter, Names};
+use crate::telemetry::metrics::{Bounds, Exporter, Names};
 use crate::telemetry::traces::{self, Securing, Tracer};
 use crate::telemetry::{WorkerEnds, tap};
 use crate::transport::OwnAddresses;
@@ -280,6 +280,7 @@ impl Builder {
         let (tracer, exporter) = Tracer::start(traces.map_err(StartError::Traces)?, secure_collector);
         let (worker_tap, tap, tap_switch) = tap::tap();
         let doctor = Arc::new(Doctor::default());
+        let bounds = Bounds::from(&config.metrics.buckets);
 
         let published = Arc::new(ArcSwap::new(snapshot.clone()));
         let loads: Loads = (0..count).map(|_| AtomicUsize::new(0)).collect();
@@ -292,6 +293,7 @@ impl Builder {
             workers.push(WorkerHandle { commands: sender, heartbeat: heartbeat.clone() });
             let duty = Duty {
                 index,
+                bounds,
                 commands,
                 heartbeat,
                 peers: peers.clone(),
@@ -312,7 +314,7 @@ impl Builder {
             workers,
             snapshot: published,
             identities,
-            exporter: Exporter::new(names.clone())?,
+            exporter: Exporter::new(names.clone(), bounds)?,
             doors: Mutex::new(doors),
             access_log: Mutex::new(Some(access_log)),
             trace_counts: tracer.counts(),

@@ -15,7 +15,7 @@ use crate::proxy::via::Pseudonym;
 use crate::proxy::worker::Worker;
 use crate::snapshot::Snapshot;
 use crate::telemetry::WorkerEnds;
-use crate::telemetry::metrics::Shard;
+use crate::telemetry::metrics::{Bounds, Shard};
 use crate::transport::{OwnAddresses, Pools};
 
 /// How often a worker tidies up: log lines go out, its heart beats.
@@ -27,6 +27,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Duty {
     pub(super) index: usize,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    /// Of its histograms.
+    pub(super) bounds: Bounds,
     pub(super) heartbeat: Arc<Heartbeat>,
     pub(super) peers: Vec<mpsc::UnboundedSender<Command>>,
     pub(super) loads: Loads,
@@ -41,7 +43,7 @@ impl Duty {
     pub(super) async fn run(mut self) {
         let Ok(via) = Pseudonym::new("outrigger") else { return };
         let pools = Pools::new(self.own);
-        let worker = Worker::new(self.snapshot, pools, Shard::new(self.index), self.telemetry, via);
+        let worker = Worker::new(self.snapshot, pools, Shard::new(self.index, self.bounds), self.telemetry, via);
         let hand_over: Rc<dyn Fn(usize, StreamIn)> = {
             let peers = self.peers;
             Rc::new(move |peer, stream| {

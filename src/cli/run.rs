@@ -86,7 +86,7 @@ pub fn run(args: &RunArgs) -> u8 {
         Ok(origin) => origin,
         Err(message) => return exit::fault(&message),
     };
-    let metrics = Metrics { address: args.metrics.clone(), probes: args.probe.clone() };
+    let metrics = Metrics { address: args.metrics.clone(), probes: args.probe.clone(), ..Metrics::default() };
     let reading = Reading { allowed: args.allow_env.clone(), metrics };
     let builder = match beginning::builder(&origin, args.last_good.as_deref(), &reading) {
         Ok(builder) => builder,

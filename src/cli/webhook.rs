@@ -85,7 +85,7 @@ pub enum OnError {
 /// Serves until it is told to end; the answer is the exit code.
 pub fn webhook(args: &WebhookArgs) -> u8 {
     let text = configuration(args);
-    let metrics = Metrics { address: Some(args.metrics.clone()), probes: Vec::new() };
+    let metrics = Metrics { address: Some(args.metrics.clone()), ..Metrics::default() };
     let options = LoadOptions { metrics: Some(&metrics), ..LoadOptions::default() };
     let loaded = match load(Document { name: "flags", bytes: text.as_bytes() }, &|_: &str| None, &options) {
         Ok(loaded) => loaded,

@@ -196,6 +196,39 @@ impl Scalar for Ratio {
 }
 scalar!(Ratio);
 
+/// Seconds as metrics have them: `0.25`. From a microsecond to an hour.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Seconds(pub(crate) f64);
+
+impl Scalar for Seconds {
+    const EXPECTED: &'static str = "a number of seconds such as `0.25`";
+    const SCHEMA_NAME: &'static str = "Seconds";
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        if let Ok(period) = Period::parse(text) {
+            let hint = format!("did you mean {}?", quote(&period.0.as_secs_f64().to_string()));
+            return Err(Invalid::new(format!("{} is a duration; seconds are due here", quote(text))).hint(hint));
+        }
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        match text.parse::<f64>() {
+            Ok(seconds) if plain && (1e-6..=3_600.0).contains(&seconds) => Ok(Seconds(seconds)),
+            Ok(_) if plain => Err(Invalid::new(format!("{} is not between 0.000001 and 3600", quote(text)))),
+            _ => Err(Invalid::new(format!("{} is not a number of seconds", quote(text))).hint("write it as in `0.25`")),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({
+            "description": "Seconds, such as `0.25`.",
+            "type": ["number", "string"],
+            "minimum": 0.000_001,
+            "maximum": 3600,
+            "pattern": format!(r"^[0-9]*\.?[0-9]*$|{VARIABLE_PATTERN}")
+        })
+    }
+}
+scalar!(Seconds);
+
 /// A number of standard deviations, from 0.1 to 10.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Deviations(pub(crate) f64);

@@ -269,3 +269,29 @@ fn what_the_proxy_has_open_is_counted() {
     client.reset();
     eventually("no request in flight", || in_flight(&proxy) == 0.0);
 }
+
+#[test]
+fn histograms_have_the_buckets_that_were_asked_for() {
+    let upstream = Upstream::ok();
+    let config = "
+metrics: { address: \"127.0.0.1:0\", buckets: [0.25, 2.5, 60] }
+listeners: { inbound: { address: \"127.0.0.1:0\", upstream: \"@app\" } }
+";
+    let proxy = Setup::new(config, &[("@app", &upstream.address())]).start();
+    assert_eq!(proxy.client().get("/").status, 200);
+    let bounds = |family: &str| -> Vec<String> {
+        let text = proxy.admin_get("/metrics").text();
+        let lines = text.lines().filter(|line| line.starts_with(&format!("{family}_bucket")));
+        lines.filter_map(|line| Some(line.split("le=\"").nth(1)?.split('"').next()?.to_owned())).collect()
+    };
+    for family in ["outrigger_request_duration_seconds", "outrigger_attempt_duration_seconds"] {
+        assert_eq!(bounds(family), ["0.25", "2.5", "60", "+Inf"], "{family}");
+    }
+    // Others are taken over by the next start, and the answer says so.
+    let config = std::fs::read_to_string(proxy.directory().join("outrigger.yaml")).unwrap().replace("0.25", "0.5");
+    let length = config.len();
+    let head = format!("PUT /config?format=json HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n");
+    let answer = once(proxy.admin(), format!("{head}Connection: close\r\n\r\n{config}"));
+    assert_eq!((answer.status, &answer.json()["needs_restart"]), (200, &serde_json::json!(["metrics.buckets"])));
+    assert_eq!(bounds("outrigger_request_duration_seconds")[0], "0.25");
+}

@@ -109,13 +109,17 @@ impl Long<'_> {
         let (address, written) = match &raw.metrics {
             Given::Value(spanned) => match &spanned.value {
                 MetricsForm::Address(_) => (self.copy(spanned.node), None),
-                MetricsForm::Long(long) => (self.said(&long.address, told), Some(&long.probes)),
+                MetricsForm::Long(long) => (self.said(&long.address, told), Some(long)),
             },
             other => (self.said(other, told), None),
         };
-        let mut entries = vec![("address", address)];
+        let buckets = written.and_then(|long| long.buckets.node()).map(|node| self.copy(node)).unwrap_or_else(|| {
+            let bounds = self.metrics.buckets.bounds().iter();
+            Yaml::List(bounds.map(|bound| text(bound.as_secs_f64().to_string())).collect())
+        });
+        let mut entries = vec![("address", address), ("buckets", buckets)];
         if !self.metrics.probes.is_empty() {
-            let written = written.map(named).unwrap_or_default();
+            let written = written.map(|long| named(&long.probes)).unwrap_or_default();
             let probes = self.metrics.probes.iter().map(|(name, target)| {
                 let given = written.iter().find(|(known, _)| known.value == *name);
                 (name.clone(), given.map_or_else(|| text(target.to_string()), |(_, given)| self.said(given, "")))

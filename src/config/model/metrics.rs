@@ -1,6 +1,7 @@
 //! What scrapes and probes find.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::{BindAddress, EndpointAddress};
 
@@ -11,6 +12,37 @@ pub struct Metrics {
     pub address: Option<BindAddress>,
     /// What is asked of the app when `/probe/NAME` is, by name.
     pub probes: Vec<(String, ProbeTarget)>,
+    /// Of the histograms of durations.
+    pub buckets: Buckets,
+}
+
+/// Upper bounds of a histogram's buckets, the smallest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buckets(pub(in crate::config) Vec<Duration>);
+
+impl Buckets {
+    /// Each is one more series of each route and class of codes.
+    pub const MOST: usize = 20;
+
+    /// Those with these bounds, as they should be.
+    #[cfg(test)]
+    pub(crate) fn of(bounds: impl IntoIterator<Item = Duration>) -> Self {
+        Buckets(bounds.into_iter().collect())
+    }
+
+    /// At least one, at most [`Buckets::MOST`].
+    pub fn bounds(&self) -> &[Duration] {
+        &self.0
+    }
+}
+
+impl Default for Buckets {
+    /// Eleven, so that ten routes with two classes of codes stay below 300 series; closer together where most services
+    /// answer (1 to 25 ms) than where only timeouts are.
+    fn default() -> Self {
+        let micros = [500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 250_000, 1_000_000, 5_000_000, 60_000_000];
+        Buckets(micros.map(Duration::from_micros).to_vec())
+    }
 }
 
 /// What is asked of the app when a probe comes.

@@ -25,7 +25,7 @@ pub use consul::{
     AgentAddress, Consul, ConsulConsistency, ConsulSource, ConsulTarget, OnEmpty, Passing, Register, RegisterCheck,
 };
 pub use dns::{Dns, DnsSource, DnsTarget};
-pub use metrics::{Metrics, ProbeQuestion, ProbeTarget};
+pub use metrics::{Buckets, Metrics, ProbeQuestion, ProbeTarget};
 pub use on_demand::{DiscoverFrom, NamePattern, OnDemand};
 pub use telemetry::{
     AccessLog, AccessLogField, AccessLogFilter, AccessLogFormat, Log, LogFormat, LogLevel, LogTarget, OtlpProtocol,

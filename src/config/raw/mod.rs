@@ -25,7 +25,7 @@ use serde::Deserialize;
 use super::given::{Given, Named};
 use super::model;
 use super::scalar::OrNone;
-use super::units::{Name, Number, Period, Text};
+use super::units::{Name, Number, Period, Seconds, Text};
 use consul::{Consul, Register};
 use dns::Dns;
 use listener::Listener;
@@ -110,6 +110,9 @@ pub(crate) struct Metrics {
     pub(crate) address: Given<OrNone<model::BindAddress>>,
     /// What is asked of the app when `/probe/NAME` is: names such as `app/readiness` and URLs (`http`, `tcp`).
     pub(crate) probes: Given<Named<model::ProbeTarget>>,
+    /// Upper bounds of the buckets of all histograms, in seconds as in `le`, from the smallest up; at most 20. Default
+    /// `[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1, 5, 60]`.
+    pub(crate) buckets: Given<Vec<Given<Seconds>>>,
 }
 
 /// How the proxy ends.

@@ -1,15 +1,16 @@
 //! The keys outside listeners and upstreams.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{NamedFile, Validator};
 use crate::config::builtin;
 use crate::config::findings::Finding;
 use crate::config::given::{Given, Named, Spanned};
-use crate::config::model::{Admin, BindAddress, Drain, Metrics, ProbeTarget, Workers};
+use crate::config::model::{Admin, BindAddress, Buckets, Drain, Metrics, ProbeTarget, Workers};
 use crate::config::raw;
 use crate::config::text::quote;
-use crate::config::units::Text;
+use crate::config::units::{Seconds, Text};
 
 impl Validator<'_> {
     pub(super) fn workers(&self) -> Workers {
@@ -55,10 +56,15 @@ impl Validator<'_> {
             None => None,
             Some((raw::MetricsForm::Address(address), node)) => Some((&address.0, node)),
             Some((raw::MetricsForm::Long(long), node)) => {
-                if long.address.is_absent() && metrics.address.is_none() {
+                // The admin's address has metrics, too.
+                let for_address = long.buckets.is_absent() || !long.probes.is_absent();
+                if long.address.is_absent() && metrics.address.is_none() && for_address {
                     self.missing(node, "`metrics` has no `address`", "write `address: \":9902\"`");
                 }
                 self.probes(&long.probes, &mut metrics.probes);
+                if let Some(bounds) = long.buckets.spanned() {
+                    metrics.buckets = self.buckets(bounds);
+                }
                 long.address.spanned().map(|address| (&address.value.0, address.node))
             }
         };
@@ -84,6 +90,26 @@ impl Validator<'_> {
                 probes.push((name.value.clone(), target.clone()));
             }
         }
+    }
+
+    fn buckets(&mut self, given: &Spanned<Vec<Given<Seconds>>>) -> Buckets {
+        let mut bounds: Vec<Duration> = Vec::new();
+        for bound in given.value.iter().filter_map(Given::spanned) {
+            let seconds = Duration::from_secs_f64(bound.value.0);
+            if bounds.last().is_some_and(|before| *before >= seconds) {
+                let reason = format!("{} is not larger than the one before it", self.shown(bound.node));
+                self.error("invalid-value", bound.node, reason, "write the bounds from the smallest up, each once");
+            }
+            bounds.push(seconds);
+        }
+        if given.value.is_empty() {
+            self.error("missing-value", given.node, "a histogram needs a bucket", "write bounds, or remove `buckets`");
+        } else if given.value.len() > Buckets::MOST {
+            let reason = format!("{} buckets are {} too many", given.value.len(), given.value.len() - Buckets::MOST);
+            let hint = format!("each is a series of each route and class of codes; keep at most {}", Buckets::MOST);
+            self.error("invalid-value", given.node, reason, &hint);
+        }
+        Buckets(bounds)
     }
 
     pub(super) fn drain(&self) -> Drain {

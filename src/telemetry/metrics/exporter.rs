@@ -9,6 +9,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
 use super::family::{self, FAMILIES, Family};
+use super::histogram::Bounds;
 use super::merge::{self, merge};
 use super::names::{Names, UpstreamId};
 use super::open_metrics;
@@ -168,6 +169,7 @@ pub struct Exporter {
 #[derive(Debug)]
 struct State {
     names: Arc<Names>,
+    bounds: Bounds,
     latest: Mutex<Latest>,
 }
 
@@ -183,12 +185,17 @@ impl Exporter {
     ///
     /// # Errors
     /// None in practice: the names are constants that the tests register.
-    pub fn new(names: Arc<Names>) -> prometheus::Result<Self> {
-        let state = Arc::new(State { names, latest: Mutex::default() });
+    pub fn new(names: Arc<Names>, bounds: Bounds) -> prometheus::Result<Self> {
+        let state = Arc::new(State { names, bounds, latest: Mutex::default() });
         let registry = Registry::new();
         registry.register(Box::new(Proxy::new(Arc::clone(&state))?))?;
         registry.register(Box::new(Process::new()?))?;
         Ok(Exporter { registry, state })
+    }
+
+    /// Those of the workers' histograms.
+    pub fn bounds(&self) -> &Bounds {
+        &self.state.bounds
     }
 
     /// The names behind the workers' numbers.
@@ -254,7 +261,7 @@ impl Collector for Proxy {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let latest = self.state.latest();
-        let mut families = merge(latest.shards.values(), &self.state.names);
+        let mut families = merge(latest.shards.values(), &self.state.names, &self.state.bounds);
         families.push(self.endpoints(&latest.scrape.endpoints));
         families.extend(self.upstreams(&latest.scrape.upstreams));
         let ends = latest.scrape.certificates.iter();
@@ -384,7 +391,7 @@ mod tests {
     fn full() -> (Exporter, Scrape) {
         let names = Arc::new(Names::new());
         let (listener, upstream) = (names.listener("outbound"), names.upstream("payments"));
-        let shard = Shard::new(0);
+        let shard = Shard::new(0, Bounds::default());
         let route = names.route(listener, "payments");
         let method = MethodLabel::from(&http::Method::GET);
         let key = RequestKey { route, upstream: Some(upstream), method, code: 200, grpc: None, reason: None };
@@ -438,7 +445,7 @@ mod tests {
             spans: SpanCounts { exported: 9, queue_full: 2, export_failed: 1 },
             calls_without_trace: 4,
         };
-        (Exporter::new(names).unwrap(), scrape)
+        (Exporter::new(names, Bounds::default()).unwrap(), scrape)
     }
 
     #[test]

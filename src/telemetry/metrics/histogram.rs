@@ -4,26 +4,50 @@ use std::time::Duration;
 
 use prometheus::proto;
 
-/// Upper bounds in nanoseconds, 0.5 ms to 60 s.
-///
-/// Eleven, so that ten routes with two classes of codes stay below 300 series; closer together where most services
-/// answer (1 to 25 ms) than where only timeouts are.
-const BOUNDS: [u64; 11] = [
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    25_000_000,
-    100_000_000,
-    250_000_000,
-    1_000_000_000,
-    5_000_000_000,
-    60_000_000_000,
-];
+use crate::config::model::Buckets;
 
 /// With the one that has no upper bound.
-pub(super) const BUCKETS: usize = BOUNDS.len() + 1;
+pub(super) const BUCKETS: usize = Buckets::MOST + 1;
+
+/// Upper bounds of the buckets, the same for all histograms of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// In nanoseconds. Those that are not used are larger than everything, so that a search needs no length.
+    nanos: [u64; Buckets::MOST],
+    used: usize,
+}
+
+impl From<&Buckets> for Bounds {
+    fn from(buckets: &Buckets) -> Self {
+        let mut nanos = [u64::MAX; Buckets::MOST];
+        for (nanos, bound) in nanos.iter_mut().zip(buckets.bounds()) {
+            *nanos = in_nanos(*bound);
+        }
+        Bounds { nanos, used: buckets.bounds().len().min(Buckets::MOST) }
+    }
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds::from(&Buckets::default())
+    }
+}
+
+impl Bounds {
+    /// The bucket of a duration.
+    #[inline]
+    fn index(&self, nanos: u64) -> usize {
+        self.nanos.iter().position(|bound| nanos <= *bound).unwrap_or(Buckets::MOST)
+    }
+
+    fn used(&self) -> &[u64] {
+        &self.nanos[..self.used]
+    }
+}
+
+fn in_nanos(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos().into())
+}
 
 /// Counts of durations. The last bucket has no upper bound.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,9 +59,9 @@ pub(super) struct Histogram {
 impl Histogram {
     /// Counts one duration, and tells in which bucket.
     #[inline]
-    pub(super) fn observe(&mut self, duration: Duration) -> usize {
-        let nanos = duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos().into());
-        let index = BOUNDS.iter().position(|bound| nanos <= *bound).unwrap_or(BOUNDS.len());
+    pub(super) fn observe(&mut self, duration: Duration, bounds: &Bounds) -> usize {
+        let nanos = in_nanos(duration);
+        let index = bounds.index(nanos);
         self.buckets[index] += 1;
         self.nanos = self.nanos.wrapping_add(nanos);
         index
@@ -68,12 +92,12 @@ impl Histogram {
 
     /// What this share of the durations did not exceed, as if they lay evenly in their buckets; `None` where there are
     /// none.
-    pub(super) fn quantile(&self, share: f64) -> Option<Duration> {
+    pub(super) fn quantile(&self, share: f64, bounds: &Bounds) -> Option<Duration> {
         let wanted = share * self.count() as f64;
         let mut below = 0.0;
         let mut lower = 0;
         for (index, count) in self.buckets.iter().enumerate() {
-            let upper = BOUNDS.get(index).copied().unwrap_or(lower);
+            let upper = bounds.used().get(index).copied().unwrap_or(lower);
             if *count > 0 && below + *count as f64 >= wanted {
                 let part = ((wanted - below) / *count as f64).clamp(0.0, 1.0);
                 return Some(Duration::from_nanos(lower + ((upper - lower) as f64 * part) as u64));
@@ -85,9 +109,9 @@ impl Histogram {
     }
 
     /// As Prometheus wants it: cumulative, in seconds. The encoder adds `+Inf`.
-    pub(super) fn to_proto(&self) -> proto::Histogram {
+    pub(super) fn to_proto(&self, bounds: &Bounds) -> proto::Histogram {
         let mut sum = 0;
-        let buckets = BOUNDS.iter().zip(self.buckets).map(|(bound, count)| {
+        let buckets = bounds.used().iter().zip(self.buckets).map(|(bound, count)| {
             sum += count;
             let mut bucket = proto::Bucket::default();
             bucket.set_upper_bound(Duration::from_nanos(*bound).as_secs_f64());
@@ -106,54 +130,75 @@ impl Histogram {
 mod tests {
     use super::*;
 
+    fn observe(histogram: &mut Histogram, duration: Duration) {
+        histogram.observe(duration, &Bounds::default());
+    }
+
+    fn counts(histogram: &Histogram, bounds: &Bounds) -> Vec<u64> {
+        histogram.to_proto(bounds).get_bucket().iter().map(proto::Bucket::cumulative_count).collect()
+    }
+
     #[test]
     fn a_bound_belongs_to_its_bucket_and_what_is_above_all_to_none() {
         let mut histogram = Histogram::default();
         for micros in [0, 500, 501, 60_000_000, 60_000_001] {
-            histogram.observe(Duration::from_micros(micros));
+            observe(&mut histogram, Duration::from_micros(micros));
         }
-        histogram.observe(Duration::MAX);
-        let exported = histogram.to_proto();
-        let counts: Vec<u64> = exported.get_bucket().iter().map(proto::Bucket::cumulative_count).collect();
-        assert_eq!(counts, [2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 4]);
-        assert_eq!(exported.get_sample_count(), 6);
+        observe(&mut histogram, Duration::MAX);
+        assert_eq!(counts(&histogram, &Bounds::default()), [2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 4]);
+        assert_eq!(histogram.to_proto(&Bounds::default()).get_sample_count(), 6);
+    }
+
+    #[test]
+    fn bounds_are_as_many_as_were_asked_for() {
+        for count in [1, 2, Buckets::MOST] {
+            let buckets = Buckets::of((1..=count as u64).map(Duration::from_secs));
+            let (bounds, mut histogram) = (Bounds::from(&buckets), Histogram::default());
+            for seconds in 1..=30 {
+                histogram.observe(Duration::from_secs(seconds), &bounds);
+            }
+            assert_eq!(counts(&histogram, &bounds), (1..=count as u64).collect::<Vec<_>>());
+            assert_eq!(histogram.to_proto(&bounds).get_sample_count(), 30);
+            assert_eq!(histogram.quantile(1.0, &bounds), Some(Duration::from_secs(count as u64)), "no more is known");
+        }
     }
 
     #[test]
     fn sums_are_seconds() {
-        let mut histogram = Histogram::default();
-        histogram.observe(Duration::from_millis(1_500));
+        let (mut histogram, bounds) = (Histogram::default(), Bounds::default());
+        observe(&mut histogram, Duration::from_millis(1_500));
         let mut total = Histogram::default();
         total.add(&histogram);
         total.add(&histogram);
-        assert_eq!(total.to_proto().get_sample_sum(), 3.0);
-        assert_eq!(total.to_proto().get_bucket()[0].upper_bound(), 0.000_5);
-        assert_eq!(total.to_proto().get_bucket()[10].upper_bound(), 60.0);
+        assert_eq!(total.to_proto(&bounds).get_sample_sum(), 3.0);
+        assert_eq!(total.to_proto(&bounds).get_bucket()[0].upper_bound(), 0.000_5);
+        assert_eq!(total.to_proto(&bounds).get_bucket()[10].upper_bound(), 60.0);
     }
 
     #[test]
     fn quantiles_are_estimated_within_their_bucket() {
-        assert_eq!(Histogram::default().quantile(0.5), None);
+        let bounds = Bounds::default();
+        assert_eq!(Histogram::default().quantile(0.5, &bounds), None);
         let mut histogram = Histogram::default();
         for _ in 0..10 {
-            histogram.observe(Duration::from_millis(2));
+            observe(&mut histogram, Duration::from_millis(2));
         }
         let before = histogram.clone();
         for _ in 0..90 {
-            histogram.observe(Duration::from_millis(20));
+            observe(&mut histogram, Duration::from_millis(20));
         }
-        assert_eq!(histogram.quantile(0.05), Some(Duration::from_micros(1_750)));
-        assert_eq!(histogram.quantile(1.0), Some(Duration::from_millis(25)));
+        assert_eq!(histogram.quantile(0.05, &bounds), Some(Duration::from_micros(1_750)));
+        assert_eq!(histogram.quantile(1.0, &bounds), Some(Duration::from_millis(25)));
         assert_eq!(histogram.since(&before).count(), 90);
-        assert_eq!(histogram.since(&before).quantile(0.0), Some(Duration::from_millis(10)));
-        histogram.observe(Duration::from_secs(100));
-        assert_eq!(histogram.quantile(1.0), Some(Duration::from_secs(60)), "no more is known");
+        assert_eq!(histogram.since(&before).quantile(0.0, &bounds), Some(Duration::from_millis(10)));
+        observe(&mut histogram, Duration::from_secs(100));
+        assert_eq!(histogram.quantile(1.0, &bounds), Some(Duration::from_secs(60)), "no more is known");
     }
 
     /// The contract: ten routes with their good and bad answers stay below 300 series.
     #[test]
     fn ten_routes_stay_below_three_hundred_series() {
         let sum_count_and_infinity = 3;
-        assert!(10 * 2 * (BOUNDS.len() + sum_count_and_infinity) < 300);
+        assert!(10 * 2 * (Bounds::default().used().len() + sum_count_and_infinity) < 300);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::cells::ListenerGauge;
-use super::histogram::Histogram;
+use super::histogram::{Bounds, Histogram};
 use super::key::{DurationKey, PackedKey};
 use super::merge::Sums;
 use super::names::{Names, RouteId, UpstreamId};
@@ -109,7 +109,7 @@ pub struct UpstreamFlow {
 
 impl Live {
     /// What happened since the last look, `elapsed` ago; since the start at the first one.
-    pub fn look(&mut self, shards: Vec<ShardSnapshot>, names: &Names, elapsed: Duration) -> Interval {
+    pub fn look(&mut self, shards: Vec<ShardSnapshot>, names: &Names, bounds: &Bounds, elapsed: Duration) -> Interval {
         for shard in shards {
             self.shards.insert(shard.worker, shard);
         }
@@ -117,7 +117,8 @@ impl Live {
         for shard in self.shards.values() {
             now.add(shard);
         }
-        let interval = Difference { before: &self.before, now: &now, seconds: elapsed.as_secs_f64() }.interval(names);
+        let seconds = elapsed.as_secs_f64();
+        let interval = Difference { before: &self.before, now: &now, bounds, seconds }.interval(names);
         self.before = now;
         interval
     }
@@ -126,6 +127,7 @@ impl Live {
 struct Difference<'s> {
     before: &'s Sums,
     now: &'s Sums,
+    bounds: &'s Bounds,
     seconds: f64,
 }
 
@@ -152,9 +154,9 @@ impl Gathered {
         }
     }
 
-    fn finish(mut self, seconds: f64) -> Flow {
-        self.flow.per_second = rate(self.flow.count, seconds);
-        self.flow.ms = percentiles(&self.durations);
+    fn finish(mut self, Difference { bounds, seconds, .. }: &Difference<'_>) -> Flow {
+        self.flow.per_second = rate(self.flow.count, *seconds);
+        self.flow.ms = percentiles(&self.durations, bounds);
         self.flow
     }
 }
@@ -187,7 +189,7 @@ impl Difference<'_> {
             ListenerFlow {
                 in_flight: gauge(ListenerGauge::RequestsInFlight),
                 connections: gauge(ListenerGauge::Http1Connections) + gauge(ListenerGauge::Http2Connections),
-                flow: by_listener.remove(&name).unwrap_or_default().finish(self.seconds),
+                flow: by_listener.remove(&name).unwrap_or_default().finish(self),
                 name,
             }
         });
@@ -197,7 +199,7 @@ impl Difference<'_> {
                 listener: listener.to_owned(),
                 route: route.to_owned(),
                 upstream: upstream.map_or("", |id| names.upstream(id)).to_owned(),
-                flow: gathered.finish(self.seconds),
+                flow: gathered.finish(self),
             }
         });
         let upstreams = self.now.upstreams.iter().map(|(id, cells)| {
@@ -218,7 +220,7 @@ impl Difference<'_> {
                 attempts: all.count(),
                 per_second: rate(all.count(), self.seconds),
                 outcomes,
-                ms: percentiles(&all),
+                ms: percentiles(&all, self.bounds),
             }
         });
         Interval {
@@ -226,7 +228,7 @@ impl Difference<'_> {
             listeners: listeners.collect(),
             routes: busiest(routes.collect(), |route| (route.flow.count, route.flow.ever)),
             upstreams: busiest(upstreams.collect(), |upstream| (upstream.attempts, 0)),
-            total: total.finish(self.seconds),
+            total: total.finish(self),
         }
     }
 
@@ -254,8 +256,8 @@ fn rate(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { (count as f64 / seconds * 10.0).round() / 10.0 } else { 0.0 }
 }
 
-fn percentiles(histogram: &Histogram) -> Option<Percentiles> {
-    let at = |share| histogram.quantile(share).map(|time| (time.as_secs_f64() * 1e6).round() / 1e3);
+fn percentiles(histogram: &Histogram, bounds: &Bounds) -> Option<Percentiles> {
+    let at = |share| histogram.quantile(share, bounds).map(|time| (time.as_secs_f64() * 1e6).round() / 1e3);
     Some(Percentiles { p50: at(0.5)?, p90: at(0.9)?, p99: at(0.99)? })
 }
 
@@ -271,16 +273,16 @@ mod tests {
 
     #[test]
     fn only_what_happened_since_is_shown() {
-        let names = Names::new();
+        let (names, bounds) = (Names::new(), Bounds::default());
         let (listener, upstream) = (names.listener("outbound"), names.upstream("payments"));
         let route = names.route(listener, "pay");
         let method = MethodLabel::from(&http::Method::GET);
         let key = |code, reason| RequestKey { route, upstream: Some(upstream), method, code, grpc: None, reason };
-        let shard = Shard::new(0);
+        let shard = Shard::new(0, bounds);
         let held = shard.hold_listener(listener, ListenerGauge::RequestsInFlight);
         let mut live = Live::default();
         shard.request(&key(200, None), Duration::from_millis(2), (0, 0), None);
-        let first = live.look(vec![shard.snapshot()], &names, SECOND);
+        let first = live.look(vec![shard.snapshot()], &names, &bounds, SECOND);
         assert_eq!((first.total.count, first.total.ever), (1, 1));
 
         for _ in 0..3 {
@@ -288,7 +290,7 @@ mod tests {
         }
         shard.request(&key(503, Some(Reason::ConnectFailure)), Duration::from_millis(20), (0, 0), None);
         shard.attempt(upstream, Outcome::Failed(Reason::ConnectFailure), Duration::from_millis(20));
-        let second = live.look(vec![shard.snapshot()], &names, 2 * SECOND);
+        let second = live.look(vec![shard.snapshot()], &names, &bounds, 2 * SECOND);
         let [row] = &second.routes[..] else { panic!("{second:?}") };
         assert_eq!((row.listener.as_str(), row.route.as_str(), row.upstream.as_str()), ("outbound", "pay", "payments"));
         assert_eq!((row.flow.count, row.flow.per_second, row.flow.errors, row.flow.ever), (4, 2.0, 1, 5));
@@ -300,7 +302,7 @@ mod tests {
         assert_eq!(second.upstreams[0].outcomes, BTreeMap::from([("connect_failure", 1)]));
         drop(held);
 
-        let third = live.look(Vec::new(), &names, SECOND);
+        let third = live.look(Vec::new(), &names, &bounds, SECOND);
         assert_eq!((third.total.count, third.total.ever), (0, 5), "a silent worker stands still");
         assert_eq!(third.routes[0].flow.ms, None);
     }

@@ -6,25 +6,29 @@ use prometheus::proto::{Metric, MetricFamily};
 
 use super::cells::{ListenerCells, ListenerCounter, ListenerGauge, Row, UpstreamCells, UpstreamCounter};
 use super::family::{self, Family};
-use super::histogram::Histogram;
+use super::histogram::{Bounds, Histogram};
 use super::key::{DurationKey, PackedKey};
 use super::names::{ListenerId, Names, RouteId, Tables, UpstreamId};
 use super::open_metrics::ExemplarsBySeries;
 use super::shard::{DurationCells, ShardSnapshot};
 
 /// The sum of all workers.
-pub(super) fn merge<'a>(shards: impl IntoIterator<Item = &'a ShardSnapshot>, names: &Names) -> Vec<MetricFamily> {
+pub(super) fn merge<'a>(
+    shards: impl IntoIterator<Item = &'a ShardSnapshot>,
+    names: &Names,
+    bounds: &Bounds,
+) -> Vec<MetricFamily> {
     let mut sums = Sums::default();
     for shard in shards {
         sums.add(shard);
     }
     let names = names.tables();
-    let mut families = Families::default();
+    let mut families = Families { by_name: BTreeMap::new(), bounds };
     sums.requests(&names, &mut families);
     sums.durations(&names, &mut families);
     sums.listeners(&names, &mut families);
     sums.upstreams(&names, &mut families);
-    families.0.into_values().map(|(family, metrics)| family.of(metrics)).collect()
+    families.by_name.into_values().map(|(family, metrics)| family.of(metrics)).collect()
 }
 
 /// Exemplars of requests' durations, by the label values of their series.
@@ -50,12 +54,14 @@ pub(super) struct Sums {
 }
 
 /// Series by their family's name.
-#[derive(Default)]
-struct Families(BTreeMap<&'static str, (&'static Family, Vec<Metric>)>);
+struct Families<'b> {
+    by_name: BTreeMap<&'static str, (&'static Family, Vec<Metric>)>,
+    bounds: &'b Bounds,
+}
 
-impl Families {
+impl Families<'_> {
     fn push(&mut self, family: &'static Family, metric: Metric) {
-        self.0.entry(family.name).or_insert_with(|| (family, Vec::new())).1.push(metric);
+        self.by_name.entry(family.name).or_insert_with(|| (family, Vec::new())).1.push(metric);
     }
 
     fn sample(&mut self, family: &'static Family, labels: &[&str], value: f64) {
@@ -64,7 +70,7 @@ impl Families {
 
     fn histogram(&mut self, family: &'static Family, labels: &[&str], histogram: &Histogram) {
         let mut metric = family.labelled(labels);
-        metric.set_histogram(histogram.to_proto());
+        metric.set_histogram(histogram.to_proto(self.bounds));
         self.push(family, metric);
     }
 
@@ -97,7 +103,7 @@ impl Sums {
         }
     }
 
-    fn requests(&self, names: &Tables, families: &mut Families) {
+    fn requests(&self, names: &Tables, families: &mut Families<'_>) {
         for (key, count) in &self.requests {
             let (listener, route) = names.route(key.route());
             let upstream = key.upstream().map_or("", |id| names.upstream(id));
@@ -107,7 +113,7 @@ impl Sums {
         }
     }
 
-    fn durations(&self, names: &Tables, families: &mut Families) {
+    fn durations(&self, names: &Tables, families: &mut Families<'_>) {
         let mut bytes: BTreeMap<(RouteId, Option<UpstreamId>), (u64, u64)> = BTreeMap::new();
         for (key, cells) in &self.durations {
             let (listener, route) = names.route(key.route());
@@ -126,7 +132,7 @@ impl Sums {
         }
     }
 
-    fn listeners(&self, names: &Tables, families: &mut Families) {
+    fn listeners(&self, names: &Tables, families: &mut Families<'_>) {
         for (id, cells) in &self.listeners {
             let name = names.listener(*id);
             for gauge in ListenerGauge::ALL {
@@ -140,7 +146,7 @@ impl Sums {
         }
     }
 
-    fn upstreams(&self, names: &Tables, families: &mut Families) {
+    fn upstreams(&self, names: &Tables, families: &mut Families<'_>) {
         for (id, cells) in &self.upstreams {
             let name = names.upstream(*id);
             for counter in UpstreamCounter::ALL {
@@ -163,7 +169,7 @@ mod tests {
     use crate::outcome::Outcome;
 
     fn text(shards: &[ShardSnapshot], names: &Names) -> String {
-        prometheus::TextEncoder::new().encode_to_string(&merge(shards, names)).unwrap()
+        prometheus::TextEncoder::new().encode_to_string(&merge(shards, names, &Bounds::default())).unwrap()
     }
 
     #[test]
@@ -179,7 +185,7 @@ mod tests {
             reason: None,
         };
         let shards = [0, 1].map(|worker| {
-            let shard = Shard::new(worker);
+            let shard = Shard::new(worker, Bounds::default());
             shard.request(&key, Duration::from_millis(750), (3, 4), None);
             shard.count_listener(listener, ListenerCounter::Http2Connections);
             shard.attempt(names.upstream("payments-v1"), Outcome::answered(200), Duration::from_millis(700));
@@ -207,7 +213,7 @@ mod tests {
         let names = Names::new();
         names.upstream("a");
         let upstream = names.upstream("b");
-        let shard = Shard::new(0);
+        let shard = Shard::new(0, Bounds::default());
         shard.count_upstream(upstream, UpstreamCounter::Connected, 1);
         let text = text(&[shard.snapshot()], &names);
         assert!(text.contains(r#"upstream="b""#) && !text.contains(r#"upstream="a""#), "{text}");
@@ -217,14 +223,14 @@ mod tests {
     #[test]
     fn labels_that_read_alike_when_joined_stay_apart() {
         let names = Names::new();
-        let shard = Shard::new(0);
+        let shard = Shard::new(0, Bounds::default());
         for (listener, route) in [("ab", "c"), ("a", "bc")] {
             let route = names.route(names.listener(listener), route);
             let method = MethodLabel::UNKNOWN;
             let key = RequestKey { route, upstream: None, method, code: 200, grpc: None, reason: None };
             shard.request(&key, Duration::ZERO, (0, 0), None);
         }
-        let families = merge(&[shard.snapshot()], &names);
+        let families = merge(&[shard.snapshot()], &names, &Bounds::default());
         let requests = families.iter().find(|family| family.name() == family::REQUESTS.name).unwrap();
         assert_eq!(requests.get_metric().len(), 2);
     }

@@ -29,6 +29,7 @@ pub use exporter::{
     Scrape, SpanCounts, UpstreamFacts,
 };
 pub use family::{FAMILIES, Family, Kind};
+pub use histogram::Bounds;
 pub use key::{MethodLabel, RequestKey};
 pub use live::{Flow, Interval, ListenerFlow, Live, Percentiles, RouteFlow, UpstreamFlow};
 pub use names::{ListenerId, Names, RouteId, UpstreamId};

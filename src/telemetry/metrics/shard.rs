@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 
 use super::cells::{ListenerCells, ListenerCounter, ListenerGauge, UpstreamCells, UpstreamCounter};
 use super::exemplar::{Exemplar, Exemplars};
-use super::histogram::Histogram;
+use super::histogram::{Bounds, Histogram};
 use super::key::{DurationKey, PackedKey, RequestKey};
 use super::names::{ListenerId, UpstreamId};
 use crate::outcome::Outcome;
@@ -24,6 +24,7 @@ const MAX_DURATION_SERIES: usize = 2_000;
 #[derive(Debug)]
 pub struct Shard {
     worker: usize,
+    bounds: Bounds,
     requests: RefCell<Requests>,
     listeners: RefCell<Vec<Option<ListenerCells>>>,
     upstreams: RefCell<Vec<Option<UpstreamCells>>>,
@@ -67,10 +68,11 @@ impl ShardSnapshot {
 }
 
 impl Shard {
-    /// Empty cells of the worker with this number.
-    pub fn new(worker: usize) -> Rc<Self> {
+    /// Empty cells of the worker with this number, with histograms of these bounds.
+    pub fn new(worker: usize, bounds: Bounds) -> Rc<Self> {
         Rc::new(Shard {
             worker,
+            bounds,
             requests: RefCell::default(),
             listeners: RefCell::default(),
             upstreams: RefCell::default(),
@@ -87,7 +89,7 @@ impl Shard {
         exemplar: Option<Exemplar>,
     ) {
         let requests = &mut *self.requests.borrow_mut();
-        let (bucket, cells) = requests.count(PackedKey::new(key), duration, bytes_in, bytes_out);
+        let (bucket, cells) = requests.count(PackedKey::new(key), duration, (bytes_in, bytes_out), &self.bounds);
         if let Some(exemplar) = exemplar {
             cells.exemplars.keep(bucket, duration, exemplar);
         }
@@ -96,7 +98,7 @@ impl Shard {
     /// Counts an attempt that has ended.
     pub fn attempt(&self, upstream: UpstreamId, outcome: Outcome, duration: Duration) {
         self.with_upstream(upstream, |cells| {
-            cells.attempts(outcome.label()).observe(duration);
+            cells.attempts(outcome.label()).observe(duration, &self.bounds);
         });
     }
 
@@ -184,8 +186,8 @@ impl Requests {
         &mut self,
         key: PackedKey,
         duration: Duration,
-        bytes_in: u64,
-        bytes_out: u64,
+        (bytes_in, bytes_out): (u64, u64),
+        bounds: &Bounds,
     ) -> (usize, &mut DurationCells) {
         let position = match self.index.get(&key) {
             Some(position) => *position,
@@ -195,7 +197,7 @@ impl Requests {
         series.count += 1;
         let position = if series.key == key { series.duration } else { self.duration_for(key.duration_key()) };
         let (_, cells) = &mut self.durations[position as usize];
-        let bucket = cells.histogram.observe(duration);
+        let bucket = cells.histogram.observe(duration, bounds);
         cells.bytes_in += bytes_in;
         cells.bytes_out += bytes_out;
         (bucket, cells)
@@ -240,7 +242,7 @@ mod tests {
 
     #[test]
     fn requests_are_counted_by_key_and_their_time_by_class() {
-        let shard = Shard::new(0);
+        let shard = Shard::new(0, Bounds::default());
         for code in [200, 200, 204, 503] {
             shard.request(&key(1, code), Duration::from_millis(1), (10, 100), None);
         }
@@ -254,7 +256,7 @@ mod tests {
 
     #[test]
     fn series_are_bounded_and_nothing_goes_uncounted() {
-        let shard = Shard::new(0);
+        let shard = Shard::new(0, Bounds::default());
         let requests = 12_000;
         for route in 0..requests {
             shard.request(&key(route, 200), Duration::ZERO, (1, 0), None);
@@ -271,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_gauge_falls_when_its_holder_goes() {
-        let shard = Shard::new(0);
+        let shard = Shard::new(0, Bounds::default());
         let listener = ListenerId(3);
         let held = shard.hold_listener(listener, ListenerGauge::RequestsInFlight);
         assert_eq!(shard.snapshot().requests_in_flight(listener), 1);
