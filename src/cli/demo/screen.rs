@@ -49,6 +49,7 @@ impl<'o> Screen<'o> {
 
 {look}
   http://{admin}/                     the dashboard, in a browser
+  outrigger top --admin {admin}       much of the same, in a terminal
   curl http://{admin}/upstreams       endpoints, limits, connections
   curl http://{admin}/metrics         what Prometheus would read
   curl http://{admin}/config          the configuration in force
