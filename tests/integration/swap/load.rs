@@ -148,6 +148,8 @@ impl Load {
 }
 
 fn app(served: &mut Served) {
+    // A connection may be idle for as long as the swaps take.
+    served.set_patience(Duration::from_secs(120));
     while let Some(head) = served.head() {
         if !head.start.contains("/socket") {
             if served.try_send(OK).is_err() {
