@@ -174,9 +174,11 @@ fn headers(criterion: &mut Criterion) {
         });
     }
 
-    let constant = Template { segments: vec![Segment::Literal("true".into())] };
-    let rendered =
-        Template { segments: vec![Segment::Literal("for ".into()), Segment::Variable(Variable::ClientAddress)] };
+    let constant = Template { segments: vec![Segment::Literal("true".into())], written: None };
+    let rendered = Template {
+        segments: vec![Segment::Literal("for ".into()), Segment::Variable(Variable::ClientAddress)],
+        written: None,
+    };
     for (name, value) in [("rules/constant", constant), ("rules/rendered", rendered)] {
         let rules = Rules::compile(&model::HeaderRules {
             remove: vec![HeaderName::from_static("x-request-id")],

@@ -387,7 +387,7 @@ impl Builder {
                     async move { registration::keep(wanted, &control).await }
                 });
                 if let Some((opened, snapshot)) = later {
-                    control.discover(config.wait_for_discovery).await;
+                    control.discover(config.wait_for_discovery.min(relief::LONGEST_WAIT)).await;
                     control.open(opened, &snapshot);
                 }
                 let exporting = exporter.map(|exporter| tokio::task::spawn_local(exporter.run()));

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use socket2::{Socket, Type};
 
@@ -16,6 +17,10 @@ use crate::listener::socket;
 use crate::reload::Reload;
 use crate::runtime::address::BoundAddress;
 use crate::succession::{Inheritance, Offer, Post, Predecessor, Relief, TAKE_OVER};
+
+/// So long a process looks for its endpoints before it serves in another's place: the other one gives it up after twice
+/// as long.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// What a start that takes over begins with.
 #[derive(Debug)]
@@ -85,22 +90,43 @@ pub(super) async fn relieve(
     loop {
         let candidate = post.candidate().await;
         let _held = reload.hold().await;
-        control.doors().lend(true);
+        let lent = Lent::begin(control);
         let relief = match offers(&post, control, admin) {
             Ok(offers) => candidate.serves(&offers).await,
             Err(error) => Err(error),
         };
         match relief {
             Ok(relief) => {
+                lent.keep();
                 post.pass_on();
                 return (candidate.pid, relief);
             }
             Err(error) => {
                 let pid = candidate.pid;
                 tracing::error!(pid, %error, "the process that was to take over does not; this one serves on");
-                control.doors().lend(false);
             }
         }
+    }
+}
+
+/// The doors are another's, too; until this is dropped, also by whoever gives up waiting.
+struct Lent<'c>(&'c Control);
+
+impl<'c> Lent<'c> {
+    fn begin(control: &'c Control) -> Self {
+        control.doors().lend(true);
+        Lent(control)
+    }
+
+    /// It stays so.
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.0.doors().lend(false);
     }
 }
 

@@ -132,6 +132,7 @@ fn obstacle(args: &RunArgs) -> Option<&'static str> {
     let file = args.file.as_deref().or(args.config.as_deref());
     match (&args.take_over, file) {
         (None, _) => Some("this one was started without --take-over"),
+        _ if std::process::id() == 1 => Some("it is the first process of its container, which ends with it"),
         (_, Some(file)) if file == Path::new("-") => Some("the configuration came by standard input"),
         _ => None,
     }

@@ -8,6 +8,8 @@ use super::text::{listed, nearest, quote};
 pub struct Template {
     /// In order. A template without variables is one literal (or none, where it is empty).
     pub segments: Vec<Segment>,
+    /// The text with its `${…}`, where it had any: the only form that may be shown.
+    pub written: Option<String>,
 }
 
 /// A part of a [`Template`].
@@ -128,7 +130,7 @@ impl Template {
                     .hint("it holds a control character"));
             }
         }
-        Ok(Template { segments })
+        Ok(Template { segments, written: None })
     }
 }
 
@@ -172,7 +174,7 @@ mod tests {
                 vec![Segment::Variable(Variable::RequestHeader(http::HeaderName::from_static("x-user")))],
             ),
         ] {
-            assert_eq!(Template::parse_for_response(text), Ok(Template { segments }), "{text}");
+            assert_eq!(Template::parse_for_response(text), Ok(Template { segments, written: None }), "{text}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! A door is known by its listener and its address as written. A listener whose address changes gets a second one, which
 //! opens before the first closes.
 
+use std::io;
 use std::sync::Arc;
 
 use socket2::Socket;
@@ -115,6 +116,12 @@ impl Doors {
                     socket::bind(&listener.address, workers, reuse_port || ours).map_err(failed)?
                 }
             };
+            // Whoever wrote loopback relies on it: nobody else may be let in.
+            if is_local(&listener.address) && !bound.address.is_local() {
+                let error =
+                    "the socket that was handed over is open to more than this machine, and the file says loopback";
+                return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, error)));
+            }
             let own = clone(&bound.sockets).map_err(failed)?;
             let bound = spread(bound, workers).map_err(failed)?;
             Ok(Planned::New { bound, own, shared: renamed.is_some() })
@@ -245,6 +252,14 @@ impl OpenDoor {
 
     fn is_of(&self, listener: &Listener) -> bool {
         self.listener == listener.name && self.written == listener.address
+    }
+}
+
+fn is_local(written: &BindAddress) -> bool {
+    match written {
+        BindAddress::Tcp(address) => address.ip().to_canonical().is_loopback(),
+        BindAddress::Unix(_) => true,
+        BindAddress::AllInterfaces(_) => false,
     }
 }
 

@@ -205,11 +205,12 @@ impl Explaining<'_> {
                 let location = location.ok().and_then(|location| location.to_str().ok().map(str::to_owned));
                 explained.redirect = Some(report::Redirect {
                     status: redirect.status.as_u16(),
-                    location: location.unwrap_or_else(|| "none: bad_request".to_owned()),
+                    location: redirect.written.clone().or(location).unwrap_or_else(|| "none: bad_request".to_owned()),
                 });
             }
             Action::Respond(answer) => {
-                explained.respond = Some(report::Respond { status: answer.status.as_u16(), body: answer.body.clone() });
+                let body = answer.written.as_ref().unwrap_or(&answer.body).clone();
+                explained.respond = Some(report::Respond { status: answer.status.as_u16(), body });
             }
             Action::Upstream(target) => {
                 let name = Some(&*self.snapshot.upstream(target.upstream).state.name);
@@ -250,7 +251,9 @@ impl Explaining<'_> {
         }
         decisions::set_host(route, request.headers_mut());
         route.request_headers.apply_to_request(request.headers_mut(), &variables);
-        outgoing::sends(request, before, error)
+        let mut sends = outgoing::sends(request, before, error);
+        outgoing::hide(&mut sends, model);
+        sends
     }
 
     fn upstream(

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
 use super::Asked;
 use super::report::{Change, Kind, Sends};
+use crate::config::model;
 use crate::config::template::Variable;
 use crate::proxy::header_rules::Variables;
 
@@ -53,6 +54,22 @@ pub(super) fn sends(request: &Request<()>, before: &HeaderMap, error: Option<Str
         host: request.headers().get(HOST).map(text).unwrap_or_default(),
         headers: changes(before, request.headers()),
         error,
+    }
+}
+
+/// What came from the environment is shown as it is written.
+pub(super) fn hide(sends: &mut Sends, route: &model::Route) {
+    for (name, template) in route.request_headers.set.iter().chain(&route.request_headers.add) {
+        let Some(written) = &template.written else { continue };
+        for change in sends.headers.iter_mut().filter(|change| change.name == name.as_str() && change.value.is_some()) {
+            change.value = Some(written.clone());
+        }
+    }
+    if let Some(host) = &route.rewrite.written_host {
+        sends.host.clone_from(host);
+    }
+    if let Some(path) = &route.rewrite.written_path {
+        sends.target.clone_from(path);
     }
 }
 

@@ -155,3 +155,30 @@ fn an_explanation_survives_being_sent() {
     assert_eq!(page(&received, false), page(&explanation, false));
     assert!(page(&explanation, true).contains("\x1b["));
 }
+
+#[test]
+fn what_came_from_the_environment_is_shown_as_written() {
+    let text = "
+listeners:
+  outbound:
+    address: 127.0.0.1:15001
+    routes:
+      - match: { host: a }
+        upstream: \"127.0.0.1:1\"
+        rewrite: { host: \"${SECRET}.internal\", path_prefix: \"/${SECRET}\" }
+        request_headers: { set: { authorization: \"Bearer ${SECRET}\", x-plain: seen } }
+      - { match: { host: b }, redirect: { path: \"/${SECRET}\" } }
+      - { match: { host: c }, respond: { body: \"${SECRET}\" } }
+";
+    let document = Document { name: "test", bytes: text.as_bytes() };
+    let secret = |name: &str| (name == "SECRET").then(|| "s3cr3t".to_owned());
+    let config = load(document, &secret, &LoadOptions::default()).unwrap().config;
+    let snapshot = compile(&config).unwrap();
+    for (host, shown) in [("a", "Bearer ${SECRET}"), ("b", "/${SECRET}"), ("c", "${SECRET}")] {
+        let asked = Asked::parse("GET", &format!("http://{host}/"), std::iter::empty::<&str>()).unwrap();
+        let explained = explain(&asked, None, &config, &snapshot, false).unwrap();
+        let json = serde_json::to_string(&explained).unwrap();
+        assert!(!json.contains("s3cr3t") && json.contains(shown), "{json}");
+        assert_eq!(host == "a", json.contains("seen"));
+    }
+}

@@ -119,10 +119,11 @@ fn bind_unix(path: &Path, kind: Type, mode: Option<Mode>) -> io::Result<Bound> {
     // A file that a killed proxy left behind; one that somebody listens on is left alone.
     if path.metadata().is_ok_and(|file| file.file_type().is_socket()) {
         let probe = Socket::new(Domain::UNIX, kind, None)?;
-        if probe.connect(&address).is_ok() {
-            return Err(io::ErrorKind::AddrInUse.into());
+        // Only a refusal says that nobody listens there; sockets of another kind answer otherwise.
+        match probe.connect(&address) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            _ => return Err(io::ErrorKind::AddrInUse.into()),
         }
-        std::fs::remove_file(path)?;
     }
     let socket = Socket::new(Domain::UNIX, kind, None)?;
     socket.set_nonblocking(true)?;

@@ -13,7 +13,7 @@ use super::attempt::{self, Checkpoints, Plan};
 use super::deadline;
 use super::destination::Destination;
 use super::forwarded::Client;
-use super::hedge::{self, Second};
+use super::hedge::{self, Lost, Second};
 use super::hop_by_hop::HopByHop;
 use super::mirror::{self, Copy};
 use super::record::{Record, grpc_status};
@@ -323,13 +323,20 @@ fn tell_of_loser(
     head: &request::Parts,
     loser: &Racer,
     number: u32,
-    lost: Option<(Outcome, Instant)>,
+    lost: Option<Lost>,
 ) {
-    let (outcome, ended) = lost.unwrap_or_else(|| (Outcome::Failed(Reason::ClientCancelled), Instant::now()));
+    let (outcome, ended) = match &lost {
+        Some(lost) => (lost.outcome, lost.at),
+        None => (Outcome::Failed(Reason::ClientCancelled), Instant::now()),
+    };
     let took = ended - loser.began;
-    record.judge_endpoint(&loser.endpoint, outcome, took, ended);
-    if lost.is_none() {
-        loser.endpoint.observe_at_least(took, ended.into());
+    match lost {
+        Some(Lost { stale: true, .. }) => record.count_attempt(outcome, took),
+        Some(_) => record.judge_endpoint(&loser.endpoint, outcome, took, ended),
+        None => {
+            record.count_attempt(outcome, took);
+            loser.endpoint.observe_at_least(took, ended.into());
+        }
     }
     record.span(&AttemptEnd {
         id: loser.checkpoints.span_id,

@@ -173,7 +173,7 @@ mod tests {
     }
 
     fn template(segments: impl IntoIterator<Item = Segment>) -> Template {
-        Template { segments: segments.into_iter().collect() }
+        Template { segments: segments.into_iter().collect(), written: None }
     }
 
     fn literal(text: &str) -> Template {

@@ -38,8 +38,16 @@ pub(super) struct Hedged {
     pub(super) checkpoints: Checkpoints,
     /// The race's outcome is its own, and not the first attempt's.
     pub(super) won: bool,
-    /// How the one that lost ended, and when; `None` where it was still out, and was cancelled.
-    pub(super) lost: Option<(Outcome, Instant)>,
+    /// How the one that lost ended; `None` where it was still out, and was cancelled.
+    pub(super) lost: Option<Lost>,
+}
+
+/// The attempt that ended first, and was no answer.
+pub(super) struct Lost {
+    pub(super) outcome: Outcome,
+    pub(super) at: Instant,
+    /// An idle connection had died, which says nothing of who answers the next one.
+    pub(super) stale: bool,
 }
 
 /// How long the first attempt is given; `None` where nothing is known yet of how long answers take.
@@ -83,7 +91,8 @@ pub(super) async fn race(
         if good(&outcome) {
             (outcome, won, None)
         } else {
-            let lost = Some((ended(&outcome), Instant::now()));
+            let stale = outcome.as_ref().is_err_and(|failure| failure.stale);
+            let lost = Some(Lost { outcome: ended(&outcome), at: Instant::now(), stale });
             drop(outcome);
             if won { (first.await, false, lost) } else { (other.await, true, lost) }
         }

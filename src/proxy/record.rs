@@ -259,6 +259,13 @@ impl Record {
         }
     }
 
+    /// An attempt has ended, which says nothing of its endpoint.
+    pub(super) fn count_attempt(&self, outcome: Outcome, took: Duration) {
+        if let Some(upstream) = self.upstream() {
+            self.worker.metrics.attempt(upstream.id, outcome, took);
+        }
+    }
+
     /// It is known how an attempt at this endpoint ended.
     pub(super) fn judge_endpoint(&self, endpoint: &EndpointState, outcome: Outcome, took: Duration, now: Instant) {
         let Some(upstream) = self.upstream() else { return };

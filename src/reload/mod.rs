@@ -26,6 +26,7 @@ mod last_good;
 mod outcome;
 mod override_;
 mod probation;
+mod removed;
 pub(crate) mod source;
 pub(crate) mod swap;
 
@@ -277,23 +278,26 @@ impl Reload {
         by: &str,
         target: impl FnOnce(&History, ContentHash) -> Result<Arc<Accepted>, Refusal>,
     ) -> Result<Adopted, Refusal> {
-        let (target, of_truth) = {
-            let mut state = self.state.borrow_mut();
-            let rejected = state.in_force.hash;
-            state.history.reject(rejected);
-            let target = target(&state.history, rejected)?;
+        let (target, of_truth, left) = {
+            let state = self.state.borrow();
+            let left = state.in_force.hash;
+            let target = target(&state.history, left)?;
             let of_truth = target.hash == state.truth.hash && state.over.is_some();
-            (target, of_truth)
+            (target, of_truth, left)
         };
         if of_truth {
             // An override was what is gone back from.
-            return self.return_to_truth(false).await;
+            let adopted = self.return_to_truth(false).await?;
+            self.state.borrow_mut().history.reject(left);
+            return Ok(adopted);
         }
         let rejected = self.state.borrow().truth.hash;
         let origin = format!("{by} from generation {}", self.stage.generation());
         let outcome = self.adopt(target, origin.clone(), false).await;
         self.note(&origin, &outcome);
         let adopted = outcome?;
+        // Not before: what could not be left stays in force, and is somebody's to go back to.
+        self.state.borrow_mut().history.reject(left);
         self.lay(Override::new(self.number(), Kind::Rollback { rejected, by: by.to_owned() }, None));
         Ok(adopted)
     }

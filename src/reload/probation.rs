@@ -38,8 +38,7 @@ pub(super) enum Verdict {
 impl Probation {
     /// Begins now, when so much has been counted. `window` is what of that was counted last.
     pub(super) fn new(policy: Policy, began: Instant, before: Tallies, window: &Tallies) -> Self {
-        let failing = window.iter().filter(|(_, tally)| is_too_much(**tally, policy.max_error_ratio));
-        let left_out = failing.map(|(upstream, _)| *upstream).collect();
+        let left_out = failing(window, policy.max_error_ratio);
         Probation { policy, began, before, left_out }
     }
 
@@ -110,6 +109,27 @@ impl Before {
     }
 }
 
+/// Those that fail so much that all together fail too much: the worst first, and only until the rest is well. One failed
+/// request of a few is no reason to look away from an upstream.
+fn failing(window: &Tallies, ratio: f64) -> BTreeSet<Option<UpstreamId>> {
+    let mut candidates: Vec<_> = window.iter().filter(|(_, tally)| is_too_much(**tally, ratio)).collect();
+    candidates.sort_by_key(|(_, tally)| std::cmp::Reverse(tally.failed));
+    let mut rest = window.values().fold(Tally::default(), |sum, tally| Tally {
+        requests: sum.requests + tally.requests,
+        failed: sum.failed + tally.failed,
+    });
+    let mut left_out = BTreeSet::new();
+    for (upstream, tally) in candidates {
+        if !is_too_much(rest, ratio) {
+            break;
+        }
+        rest.requests -= tally.requests;
+        rest.failed -= tally.failed;
+        left_out.insert(*upstream);
+    }
+    left_out
+}
+
 fn since(now: &Tallies, before: &Tallies) -> Tallies {
     let difference = |(upstream, tally): (&Option<UpstreamId>, &Tally)| {
         let before = before.get(upstream).copied().unwrap_or_default();
@@ -168,6 +188,15 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_or_two_before_are_no_reason_to_look_away() {
+        let [a, b, c] = upstreams().map(Some);
+        let left_out = |counts: &[(u64, u64)]| failing(&tallies(counts), POLICY.max_error_ratio);
+        assert!(left_out(&[(1_000, 0), (1, 1), (3, 1)]).is_empty(), "all together are well");
+        assert_eq!(left_out(&[(1_000, 0), (100, 90), (1, 1)]), BTreeSet::from([b]), "the rest is well without it");
+        assert_eq!(left_out(&[(10, 9), (10, 8), (1, 1)]), BTreeSet::from([a, b, c]));
+    }
+
+    #[test]
     fn a_generation_between_does_not_hide_what_broke() {
         let began = Instant::now();
         let first = Probation::new(POLICY, began, tallies(&[]), &tallies(&[(100, 0)]));
@@ -204,7 +233,8 @@ mod tests {
             let probation = Probation::new(POLICY, began, window.clone(), &window);
             let counted = sum(&window, &after);
             let now = began + Duration::from_secs(seconds);
-            let counts = |upstream: &Option<UpstreamId>| !is_too_much(window[upstream], POLICY.max_error_ratio);
+            let left_out = failing(&window, POLICY.max_error_ratio);
+            let counts = |upstream: &Option<UpstreamId>| !left_out.contains(upstream);
             let (requests, failed) = after
                 .iter()
                 .filter(|(upstream, _)| counts(upstream))

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::Refusal;
+use super::removed::Removed;
 use crate::config::model::{Config, LogLevel};
 use crate::control::{Command, Control, KEEP_IDLE};
 use crate::discovery::{self, Discovery};
@@ -98,16 +99,21 @@ impl Stage {
         let access_log = logs_elsewhere.then(|| AccessLog::start(&config.telemetry.access_log));
         let access_log = access_log.transpose().map_err(Refusal::AccessLog)?;
         let snapshot = self.compile(config).await?;
+        if self.phase() != Phase::Serving {
+            // It began to end meanwhile: no door opens any more.
+            return Err(Refusal::Draining);
+        }
         // From here on, nothing can go wrong.
         snapshot.put_in_force(config, &self.parts.registry);
         let turned = self.parts.control.doors().turn(plan, &config.listeners, &snapshot);
+        let removed = Removed::between(&self.parts.control.snapshot.load(), before, &snapshot, config);
         let old = self.publish(snapshot.clone());
         self.follow_sources(config, &snapshot);
         self.parts.control.open(turned.opened, &snapshot);
         self.claim_addresses();
         self.register(config);
         self.see_off(turned.closed, before.drain.timeout);
-        self.cut_removed_routes(&old, before.drain.timeout);
+        self.cut(removed, old.generation, before.drain.timeout);
         *self.parts.control.drain.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = config.drain;
         self.set_level(config.telemetry.log.level);
         if let Some(access_log) = access_log {
@@ -206,28 +212,18 @@ impl Stage {
         });
     }
 
-    /// What streams by a route that is gone, and by none of its name that has come back, is cut when the drain's time is
-    /// over.
-    fn cut_removed_routes(&self, old: &Snapshot, timeout: Duration) {
-        let control = self.parts.control.clone();
-        let missing = move |routes: &mut Vec<RouteId>| {
-            let now = control.snapshot.load();
-            let known: HashSet<RouteId> = now.route_ids().collect();
-            routes.retain(|route| !known.contains(route));
-        };
-        let (mut routes, generation): (Vec<_>, _) = (old.route_ids().collect(), old.generation);
-        missing(&mut routes);
-        if routes.is_empty() {
+    /// What streams by them is cut when the drain's time is over.
+    fn cut(&self, removed: Removed, generation: u64, timeout: Duration) {
+        let Removed { mut gone, replaced } = removed;
+        if gone.is_empty() && replaced.is_empty() {
             return;
         }
         let control = self.parts.control.clone();
         tokio::task::spawn_local(async move {
             tokio::time::sleep(timeout).await;
-            missing(&mut routes);
-            if routes.is_empty() {
-                return;
-            }
-            let routes: Arc<[RouteId]> = routes.into();
+            let known: HashSet<RouteId> = control.snapshot.load().route_ids().collect();
+            gone.retain(|route| !known.contains(route));
+            let routes: Arc<[RouteId]> = gone.into_iter().chain(replaced).collect();
             control.each_worker(|| Command::Cut { routes: routes.clone(), generation });
         });
     }

@@ -223,6 +223,7 @@ mod tests {
                     host: host.map(Into::into),
                     path: path.map(Into::into),
                     status: StatusCode::PERMANENT_REDIRECT,
+                    written: None,
                 };
                 redirect_location(&redirect, from.0, from.1, from.2, from.3)
                     .map(|value| value.to_str().unwrap().to_owned())

@@ -56,7 +56,9 @@ pub(crate) fn called(host: &str, rules: &OnDemand) -> Result<Called, Refused> {
         }
         DiscoverFrom::Dns { resolver, port: only } => {
             let wanted = port.or(*only).unwrap_or(HTTP_PORT);
-            let target = DnsTarget::address(&host, wanted).ok_or(Refused::NoName)?;
+            // What is denied by name must not be had by a shorter one, which a search list makes whole.
+            let asked = if rules.deny.is_empty() { host.clone() } else { format!("{bare}.") };
+            let target = DnsTarget::address(&asked, wanted).ok_or(Refused::NoName)?;
             if !rules.lets(&bare) || only.is_some_and(|only| only != wanted) {
                 return Err(Refused::Denied);
             }
@@ -179,7 +181,17 @@ mod tests {
         ] {
             assert_eq!(name(host, &any).as_deref(), expected.as_ref().map(|name| *name), "{host}");
         }
+        let target = |rules: &OnDemand| match called("orders", rules).unwrap().source {
+            EndpointSource::Dns(source) => source.target,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            target(&any),
+            DnsTarget::address("orders.", 80).unwrap(),
+            "no search list goes round what is denied"
+        );
         let one = rules("{ from: dns, port: 8080 }");
+        assert_eq!(target(&one), DnsTarget::address("orders", 8080).unwrap());
         assert_eq!(name("orders", &one).as_deref(), Ok("orders:8080"));
         assert_eq!(name("orders:8080", &one).as_deref(), Ok("orders:8080"));
         assert_eq!(name("orders:22", &one), Err(Refused::Denied));

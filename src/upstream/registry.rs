@@ -85,14 +85,17 @@ impl Registry {
         services: impl Iterator<Item = (&'a Upstream, &'a DiscoverFrom, &'a Arc<Services>)>,
         admissions: impl Iterator<Item = (&'a str, Option<&'a str>, &'a Arc<Admission>)>,
     ) {
+        // Before anything is locked here: who calls a service for the first time locks its route's services, and then
+        // the upstreams.
+        let services: Vec<_> = services.map(|of_route| (of_route, of_route.2.held())).collect();
         let mut known = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, known| known.state.strong_count() > 0);
         upstreams.for_each(|(upstream, state, endpoints)| remember(&mut known, upstream, state, endpoints));
         let mut all = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, (_, services)| services.strong_count() > 0);
-        for (template, from, services) in services {
+        for ((template, from, services), held) in services {
             // Each goes on under what the template says now.
-            for service in services.known() {
+            for service in held {
                 let upstream = of_service(template, &service.name, service.source.clone());
                 remember(&mut known, &upstream, &service.state, &service.endpoints);
             }
@@ -238,6 +241,31 @@ mod tests {
         assert!(Arc::ptr_eq(&state, &same_state) && !Arc::ptr_eq(&endpoints, &others));
         assert!(Arc::ptr_eq(&endpoints.load().members[0].state, &others.load().members[1].state));
         assert_eq!(endpoints.load().members.len(), 1, "the earlier generation has what it had");
+    }
+
+    #[test]
+    fn a_swap_and_first_calls_do_not_wait_for_each_other() {
+        let text = "listeners: { out: { address: 127.0.0.1:1, routes: [{ discover: consul }] } }";
+        let document = Document { name: "test", bytes: text.as_bytes() };
+        let config = load(document, &|_: &str| None, &LoadOptions::default()).unwrap().config;
+        let template = &config.upstreams[0];
+        let EndpointSource::OnDemand(rules) = &template.source else { panic!("{:?}", template.source) };
+        let registry = registry();
+        let services = registry.services(template, &rules.from);
+        let source = looked_up("v1").source;
+        std::thread::scope(|scope| {
+            let first_calls = scope.spawn(|| {
+                for number in 0..2_000_u32 {
+                    let now = Moment::from_micros(u64::from(number) * 10_000_000);
+                    let name = format!("service-{number}");
+                    registry.find(&services, template, rules, &name, source.clone(), now).unwrap();
+                }
+            });
+            while !first_calls.is_finished() {
+                let services = [(template, &rules.from, &services)].into_iter();
+                registry.put_in_force(std::iter::empty(), services, std::iter::empty());
+            }
+        });
     }
 
     #[tokio::test]

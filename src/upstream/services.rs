@@ -134,6 +134,12 @@ impl Services {
         known
     }
 
+    /// All that somebody may still call, those that leave included.
+    pub(crate) fn held(&self) -> Vec<Arc<Service>> {
+        let shelf = self.shelf();
+        shelf.known.values().chain(&shelf.leaving).cloned().collect()
+    }
+
     /// What all of them have counted, those that are gone included.
     pub(crate) fn counted(&self) -> Counted {
         let shelf = self.shelf();

@@ -1,7 +1,7 @@
 //! What the proxy remembers of upstreams and endpoints, whatever the configuration says meanwhile.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -262,7 +262,7 @@ impl UpstreamState {
     pub(super) fn raise(&self, endpoint: &EndpointState, objection: Objection) -> bool {
         let is_new = endpoint.standing.raise(objection);
         if is_new {
-            self.changes.fetch_add(1, Relaxed);
+            self.changes.fetch_add(1, Release);
         }
         is_new
     }
@@ -271,7 +271,7 @@ impl UpstreamState {
     pub(super) fn drop(&self, endpoint: &EndpointState, objection: Objection) -> bool {
         let did = endpoint.standing.drop(objection);
         if did {
-            self.changes.fetch_add(1, Relaxed);
+            self.changes.fetch_add(1, Release);
         }
         did
     }

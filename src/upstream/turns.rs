@@ -6,7 +6,7 @@
 //! calls down gets nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::Acquire;
 
 use super::balancer::{Balancer, Part, Zone};
 use super::endpoints::{EndpointSet, Endpoints, Member};
@@ -151,7 +151,8 @@ impl Turns {
             (self.first, self.beyond) = tiers(&set, &self.balancing, &mut self.random);
             self.outlook.changes = u64::MAX;
         }
-        let changes = self.endpoints.upstream.changes.load(Relaxed);
+        // What was changed before the count is seen with it.
+        let changes = self.endpoints.upstream.changes.load(Acquire);
         if changes != self.outlook.changes {
             self.outlook = Outlook { changes, panics: self.panics() };
             for tier in std::iter::once(&mut self.first).chain(&mut self.beyond) {

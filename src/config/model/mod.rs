@@ -380,6 +380,8 @@ pub struct Redirect {
     pub path: Option<String>,
     /// 301, 302, 303, 307 or 308. Default 308.
     pub status: StatusCode,
+    /// Host and path with their `${…}`, where they had any: the only form that may be shown.
+    pub written: Option<String>,
 }
 
 /// `respond:`
@@ -391,6 +393,8 @@ pub struct Respond {
     pub body: String,
     /// Default `text/plain; charset=utf-8` where there is a body.
     pub content_type: HeaderValue,
+    /// The body with its `${…}`, where it had any: the only form that may be shown.
+    pub written: Option<String>,
 }
 
 /// `rewrite:`
@@ -400,6 +404,10 @@ pub struct Rewrite {
     pub path: PathRewrite,
     /// The Host (and `:authority`) that the upstream sees; `None`: the client's.
     pub host: Option<HeaderValue>,
+    /// The host with its `${…}`, where it had any: the only form that may be shown.
+    pub written_host: Option<String>,
+    /// The path's prefix or replacement, likewise.
+    pub written_path: Option<String>,
 }
 
 /// How a path changes.

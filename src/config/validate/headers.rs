@@ -84,7 +84,10 @@ impl Validator<'_> {
 
     fn template(&mut self, text: &Spanned<Text>, parse: Parse) -> Option<Template> {
         match parse(&text.value.0) {
-            Ok(template) => Some(template),
+            Ok(template) => {
+                let written = self.tree.written(text.node);
+                Some(Template { written: is_hidden(written).then(|| written.to_owned()), ..template })
+            }
             Err(_) if is_hidden(self.tree.written(text.node)) => {
                 self.error(
                     "invalid-value",

@@ -201,6 +201,7 @@ impl<'a> Validator<'a> {
             host: redirect.host.get().map(|host| host.0.clone()),
             path: redirect.path.get().map(|path| path.0.clone()),
             status: StatusCode::from_u16(status).unwrap_or(StatusCode::PERMANENT_REDIRECT),
+            written: self.hidden([redirect.host.node(), redirect.path.node()]),
         }
     }
 
@@ -223,6 +224,7 @@ impl<'a> Validator<'a> {
             status: StatusCode::from_u16(status).unwrap_or(StatusCode::OK),
             body: respond.body.get().map(|body| body.0.clone()).unwrap_or_default(),
             content_type: content_type.unwrap_or(HeaderValue::from_static(builtin::RESPOND_CONTENT_TYPE)),
+            written: self.hidden([respond.body.node()]),
         }
     }
 
@@ -275,7 +277,19 @@ impl<'a> Validator<'a> {
         {
             path = rule;
         }
-        Rewrite { path, host }
+        let regex = rewrite.path_regex.get().and_then(|regex| regex.replacement.node());
+        Rewrite {
+            path,
+            host,
+            written_host: self.hidden([rewrite.host.node()]),
+            written_path: self.hidden([rewrite.path_prefix.node(), regex]),
+        }
+    }
+
+    /// These texts as they may be shown, where what they hold may not.
+    fn hidden<const N: usize>(&self, texts: [Option<NodeId>; N]) -> Option<String> {
+        let written: String = texts.into_iter().flatten().map(|node| self.tree.written(node)).collect();
+        is_hidden(&written).then_some(written)
     }
 
     fn path_regex(&mut self, spanned: &Spanned<raw::PathRegex>) -> Option<PathRewrite> {
