@@ -56,9 +56,10 @@ pub(crate) fn called(host: &str, rules: &OnDemand) -> Result<Called, Refused> {
         }
         DiscoverFrom::Dns { resolver, port: only } => {
             let wanted = port.or(*only).unwrap_or(HTTP_PORT);
+            let target = DnsTarget::address(&host, wanted).ok_or(Refused::NoName)?;
             // What is denied by name must not be had by a shorter one, which a search list makes whole.
-            let asked = if rules.deny.is_empty() { host.clone() } else { format!("{bare}.") };
-            let target = DnsTarget::address(&asked, wanted).ok_or(Refused::NoName)?;
+            let whole = || DnsTarget::address(&format!("{bare}."), wanted).ok_or(Refused::NoName);
+            let target = if rules.deny.is_empty() { target } else { whole()? };
             if !rules.lets(&bare) || only.is_some_and(|only| only != wanted) {
                 return Err(Refused::Denied);
             }

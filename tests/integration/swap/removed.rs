@@ -80,13 +80,40 @@ fn a_route_that_comes_back_in_time_keeps_them() {
     swap(&proxy, &with.replace(GONE, ""));
     swap(&proxy, &with);
     // A swap that comes later and removes another one shows that the time of the first is over.
-    let other = with.replace("name: main", "name: other");
+    let other = with.replace("name: main,", "name: other, match: { path: /socket },");
     swap(&proxy, &other);
     later.expect_end();
     lives(&mut kept);
-    // And the same name means another route once it is gone for good: what began since lives by it.
+    // What began since lives by the route that is there now.
     let mut new = tunnel(&proxy, "/socket");
     lives(&mut new);
+}
+
+#[test]
+fn a_route_that_only_has_another_name_or_upstream_keeps_them() {
+    let (first, second) = (Upstream::scripted(script), Upstream::scripted(script));
+    let config = "
+listeners:
+  inbound:
+    address: 127.0.0.1:0
+    routes:
+      - { match: { path: /old }, upstream: first }
+      - { match: { path: /x }, split: { first: 1 } }
+      - { match: { path: /y }, upstream: first }
+upstreams:
+  first: [\"@first\"]
+  second: [\"@second\"]
+drain: { delay: 0s, timeout: 500ms }
+";
+    let proxy = Proxy::start(config, &[("@first", &first.address()), ("@second", &second.address())]);
+    let mut gone = tunnel(&proxy, "/old/socket");
+    let (mut split, mut plain) = (tunnel(&proxy, "/x/socket"), tunnel(&proxy, "/y/socket"));
+    // The split's name came from its position, and those of the others from their upstream.
+    let without = text(&proxy).replace("      - { match: { path: /old }, upstream: first }\n", "");
+    swap(&proxy, &without.replace("path: /y }, upstream: first", "path: /y }, upstream: second"));
+    gone.expect_end();
+    lives(&mut split);
+    lives(&mut plain);
 }
 
 #[tokio::test]
