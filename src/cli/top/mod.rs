@@ -1,7 +1,7 @@
 //! `outrigger top`: how a running proxy stands, live in the terminal.
 //!
-//! Events of `/events` become a [`history`]; a [`view`] says what of it is looked at, [`table`] puts it into rows, and
-//! [`draw`] puts these into cells. All of that is pure; [`screen`] has the terminal, the keys and the connection.
+//! Events of `/events` become a `history`; a `view` says what of it is looked at, `table` puts it into rows, and
+//! `draw` puts these into cells. All of that is pure; `screen` has the terminal, the keys and the connection.
 
 mod draw;
 mod event;
