@@ -102,7 +102,13 @@ class Proxy:
 
 
 def seconds(tasks):
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    used = 0
+    for task in tasks:
+        try:
+            used += int((task / "schedstat").read_text().split()[0])
+        except FileNotFoundError:
+            pass  # A thread for blocking work that has ended meanwhile.
+    return used / 1e9
 
 
 def report(proxies, options):
