@@ -2,6 +2,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use super::hex;
+
 /// A worker's source of identifiers.
 ///
 /// Two generators, because a trace id has 128 bits and one generator's 64 bits of state would make two pods of a large
@@ -11,8 +13,6 @@ pub struct Ids {
     high: fastrand::Rng,
     low: fastrand::Rng,
 }
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 impl Ids {
     /// Seeded by the operating system (through the standard library's hash keys).
@@ -31,31 +31,27 @@ impl Ids {
     /// 32 lower-case hexadecimal digits, never all zero.
     pub fn trace_id(&mut self) -> [u8; 32] {
         let mut text = [b'0'; 32];
-        write_hex(self.high.u64(..), &mut text[..16]);
-        write_hex(self.low.u64(1..), &mut text[16..]);
+        text[..16].copy_from_slice(&hex::encode(self.high.u64(..)));
+        text[16..].copy_from_slice(&hex::encode(self.low.u64(1..)));
         text
     }
 
     /// 16 lower-case hexadecimal digits, never all zero.
     pub fn span_id(&mut self) -> [u8; 16] {
-        let mut text = [b'0'; 16];
-        write_hex(self.low.u64(1..), &mut text);
-        text
+        hex::encode(self.low.u64(1..))
     }
 
     /// A UUID of version 4 (RFC 9562, section 5.4) as text.
     pub fn uuid(&mut self) -> [u8; 36] {
         let high = (self.high.u64(..) & !0xf000) | 0x4000;
         let low = (self.low.u64(..) & !(0b11 << 62)) | (0b10 << 62);
-        let mut digits = [b'0'; 32];
-        write_hex(high, &mut digits[..16]);
-        write_hex(low, &mut digits[16..]);
+        let (high, low) = (hex::encode(high), hex::encode(low));
         let mut text = [b'-'; 36];
-        text[..8].copy_from_slice(&digits[..8]);
-        text[9..13].copy_from_slice(&digits[8..12]);
-        text[14..18].copy_from_slice(&digits[12..16]);
-        text[19..23].copy_from_slice(&digits[16..20]);
-        text[24..].copy_from_slice(&digits[20..]);
+        text[..8].copy_from_slice(&high[..8]);
+        text[9..13].copy_from_slice(&high[8..12]);
+        text[14..18].copy_from_slice(&high[12..]);
+        text[19..23].copy_from_slice(&low[..4]);
+        text[24..].copy_from_slice(&low[4..]);
         text
     }
 }
@@ -66,16 +62,11 @@ impl Default for Ids {
     }
 }
 
-fn write_hex(value: u64, text: &mut [u8]) {
-    for (byte, pair) in value.to_be_bytes().into_iter().zip(text.chunks_exact_mut(2)) {
-        pair[0] = HEX[usize::from(byte >> 4)];
-        pair[1] = HEX[usize::from(byte & 0xf)];
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const HEX: &[u8; 16] = b"0123456789abcdef";
 
     #[test]
     fn ids_are_lower_case_hex_and_differ() {
@@ -98,12 +89,5 @@ mod tests {
             assert_eq!(&text[14..15], "4");
             assert!("89ab".contains(&text[19..20]), "{text}");
         }
-    }
-
-    #[test]
-    fn hex_is_written_from_the_left() {
-        let mut text = [0; 16];
-        write_hex(0x0123_4567_89ab_cdef, &mut text);
-        assert_eq!(&text, b"0123456789abcdef");
     }
 }

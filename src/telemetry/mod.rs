@@ -7,6 +7,7 @@
 pub mod access_log;
 pub mod clock;
 pub mod doctor;
+mod hex;
 pub mod ids;
 pub mod log;
 pub mod metrics;

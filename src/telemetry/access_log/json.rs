@@ -10,12 +10,17 @@ const CUT: &str = "\u{2026}";
 
 /// A string in quotes. Bytes that are no UTF-8 become U+FFFD.
 pub(super) fn string(out: &mut Vec<u8>, text: &[u8]) {
-    out.push(b'"');
     if text.len() <= MAX_STRING && is_plain(text) {
-        out.extend_from_slice(text);
+        plain(out, text);
     } else {
         escaped(out, text);
     }
+}
+
+/// A string in quotes that is known to hold nothing to escape.
+pub(super) fn plain(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    out.extend_from_slice(text);
     out.push(b'"');
 }
 
@@ -66,6 +71,7 @@ fn is_plain(text: &[u8]) -> bool {
 
 #[cold]
 fn escaped(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
     let cut = &text[..text.len().min(MAX_STRING)];
     for chunk in cut.utf8_chunks() {
         for byte in chunk.valid().bytes() {
@@ -89,6 +95,7 @@ fn escaped(out: &mut Vec<u8>, text: &[u8]) {
     if cut.len() < text.len() {
         out.extend_from_slice(CUT.as_bytes());
     }
+    out.push(b'"');
 }
 
 #[cfg(test)]

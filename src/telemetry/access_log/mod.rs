@@ -4,6 +4,7 @@
 //! A target that is slow, broken or gone costs lines, which are counted, and never a request.
 
 mod json;
+mod layout;
 mod queue;
 mod record;
 mod text;
@@ -19,8 +20,8 @@ use std::time::Duration;
 pub use record::Record;
 pub use timestamp::rfc3339;
 
+use self::layout::Layout;
 use self::queue::Queue;
-use self::record::Layout;
 use self::timestamp::Timestamp;
 use self::writer::Target;
 use crate::config::model::{self, AccessLogFilter, LogTarget, Samples};

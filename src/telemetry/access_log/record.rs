@@ -4,24 +4,11 @@ use std::time::Duration;
 
 use http::Version;
 
+use super::layout::{LabelledField, Layout};
 use super::timestamp::Timestamp;
 use super::{json, text};
-use crate::config::model::{AccessLog, AccessLogField as Field, AccessLogFormat};
+use crate::config::model::{AccessLogField as Field, AccessLogFormat};
 use crate::error::Reason;
-
-/// What lines look like.
-#[derive(Debug, Clone)]
-pub(super) struct Layout {
-    pub(super) format: AccessLogFormat,
-    pub(super) fields: Vec<Field>,
-    pub(super) queries: bool,
-}
-
-impl Layout {
-    pub(super) fn of(config: &AccessLog) -> Self {
-        Layout { format: config.format, fields: config.fields.clone(), queries: config.queries }
-    }
-}
 
 /// What the log says of a request that has ended. Everything is borrowed: a line costs no allocation.
 #[derive(Debug, Clone)]
@@ -96,12 +83,8 @@ impl Record<'_> {
     }
 
     fn write_json(&self, layout: &Layout, out: &mut Vec<u8>, timestamp: &mut Timestamp) {
-        let mut separator = b'{';
-        for field in &layout.fields {
-            out.extend_from_slice(&[separator, b'"']);
-            separator = b',';
-            out.extend_from_slice(field.as_str().as_bytes());
-            out.extend_from_slice(b"\":");
+        for LabelledField { field, label } in &layout.fields {
+            out.extend_from_slice(label.as_bytes());
             self.write_value(*field, layout, out, timestamp);
         }
         if layout.fields.is_empty() {
@@ -121,10 +104,10 @@ impl Record<'_> {
             Field::Route => json::string_or_null(out, self.route.map(str::as_bytes)),
             Field::Upstream => json::string_or_null(out, self.upstream.map(str::as_bytes)),
             Field::Endpoint => json::string_or_null(out, self.endpoint.map(str::as_bytes)),
-            Field::Method => json::string(out, self.method.as_bytes()),
+            Field::Method => json::plain(out, self.method.as_bytes()),
             Field::Host => json::string_or_null(out, self.host),
             Field::Path => json::string(out, self.path(layout).as_bytes()),
-            Field::Protocol => json::string(out, self.protocol().as_bytes()),
+            Field::Protocol => json::plain(out, self.protocol().as_bytes()),
             Field::Code => json::integer(out, self.code.into()),
             Field::GrpcCode => match self.grpc_code {
                 Some(code) => json::integer(out, code.into()),
@@ -145,7 +128,10 @@ impl Record<'_> {
             Field::Identity => {
                 json::string_or_null(out, self.identity.filter(|_| self.tls.is_some()).map(str::as_bytes))
             }
-            Field::TraceId => json::string_or_null(out, Some(self.trace_id.as_bytes()).filter(|id| !id.is_empty())),
+            Field::TraceId => match self.trace_id {
+                "" => out.extend_from_slice(b"null"),
+                id => json::plain(out, id.as_bytes()),
+            },
             Field::RequestId => json::string(out, self.request_id.as_bytes()),
             Field::Generation => json::integer(out, self.generation),
         }
@@ -167,12 +153,9 @@ impl Record<'_> {
     }
 
     fn write_times(&self, out: &mut Vec<u8>) {
-        let mut separator = b'{';
-        for (name, duration) in self.times() {
-            out.extend_from_slice(&[separator, b'"']);
-            separator = b',';
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b"\":");
+        const LABELS: [&str; 4] = ["{\"queued\":", ",\"connect\":", ",\"first_byte\":", ",\"total\":"];
+        for (label, (_, duration)) in LABELS.iter().zip(self.times()) {
+            out.extend_from_slice(label.as_bytes());
             match duration {
                 Some(duration) => json::milliseconds(out, duration),
                 None => out.extend_from_slice(b"null"),
@@ -230,7 +213,7 @@ pub(super) mod tests {
 
     /// What a line is where nothing is said about it.
     pub(crate) fn everything() -> Layout {
-        Layout { format: AccessLogFormat::Json, fields: Field::ALL.to_vec(), queries: false }
+        Layout::new(AccessLogFormat::Json, &Field::ALL, false)
     }
 
     fn line(record: &Record<'_>) -> String {
@@ -254,7 +237,7 @@ pub(super) mod tests {
 
     #[test]
     fn only_the_fields_that_were_asked_for_in_their_order() {
-        let layout = Layout { fields: vec![Field::Path, Field::Code, Field::Ms], queries: true, ..everything() };
+        let layout = Layout::new(AccessLogFormat::Json, &[Field::Path, Field::Code, Field::Ms], true);
         let mut out = Vec::new();
         example().write(&layout, &mut out, &mut Timestamp::new());
         let expected = concat!(

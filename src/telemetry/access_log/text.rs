@@ -1,14 +1,15 @@
 //! A line for people and grep: `key=value` pairs. What is not there is left out.
 
 use super::json;
-use super::record::{Layout, Record};
+use super::layout::{LabelledField, Layout};
+use super::record::Record;
 use super::timestamp::Timestamp;
 use crate::config::model::AccessLogField as Field;
 use crate::error::Reason;
 
 pub(super) fn write(record: &Record<'_>, layout: &Layout, out: &mut Vec<u8>, timestamp: &mut Timestamp) {
     let begin = out.len();
-    for field in &layout.fields {
+    for LabelledField { field, label } in &layout.fields {
         let length = out.len();
         if length > begin {
             out.push(b' ');
@@ -17,8 +18,7 @@ pub(super) fn write(record: &Record<'_>, layout: &Layout, out: &mut Vec<u8>, tim
             write_times(record, out);
             continue;
         }
-        out.extend_from_slice(field.as_str().as_bytes());
-        out.push(b'=');
+        out.extend_from_slice(label.as_bytes());
         if !write_value(record, *field, layout, out, timestamp) {
             out.truncate(length);
         }
@@ -102,7 +102,7 @@ fn word(out: &mut Vec<u8>, text: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::tests::{everything, example};
+    use super::super::record::tests::example;
     use super::*;
     use crate::config::model::AccessLogFormat;
 
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_line_is_pairs_of_what_there_is() {
-        let layout = Layout { format: AccessLogFormat::Text, ..everything() };
+        let layout = Layout::new(AccessLogFormat::Text, &Field::ALL, false);
         let expected = "time=2026-02-28T23:59:59.999Z listener=outbound route=payments upstream=payments \
             endpoint=10.0.0.7:8080 method=GET host=payments path=/v1/x protocol=h2 code=200 attempts=1 bytes_in=0 \
             bytes_out=512 ms=4.4 ms.queued=0 ms.connect=0.3 ms.first_byte=4.1 \
@@ -124,8 +124,8 @@ mod tests {
 
     #[test]
     fn what_a_client_writes_stays_one_word() {
-        let fields = vec![Field::Host, Field::Path, Field::RequestId, Field::Route];
-        let layout = Layout { format: AccessLogFormat::Text, fields, queries: true };
+        let fields = [Field::Host, Field::Path, Field::RequestId, Field::Route];
+        let layout = Layout::new(AccessLogFormat::Text, &fields, true);
         let record = Record { host: Some(b"a b\n"), request_id: "x\"=y", route: None, ..example() };
         assert_eq!(line(&record, &layout), "host=\"a b\\n\" path=\"/v1/x?token=secret\" request_id=\"x\\\"=y\"\n");
     }

@@ -1,5 +1,6 @@
 //! Which traces are recorded, where they begin here.
 
+use super::super::hex;
 use crate::config::model::Propagation;
 
 /// How a proxy that exports spans takes part in traces.
@@ -35,11 +36,8 @@ impl Ratio {
     }
 
     pub(super) fn takes(self, trace_id: &[u8; 32]) -> bool {
-        let lower = trace_id[16..].iter().fold(0, |sum: u64, digit| {
-            let value = if digit.is_ascii_digit() { digit - b'0' } else { digit.wrapping_sub(b'a').wrapping_add(10) };
-            sum << 4 | u64::from(value & 0xf)
-        });
-        lower >> 1 < self.0
+        let Some(lower) = trace_id.last_chunk() else { return false };
+        hex::decode(lower) >> 1 < self.0
     }
 }
 
