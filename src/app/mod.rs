@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{Request, Response};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tower::{Layer, Service};
 
 use crate::admin::{self, Taps};
@@ -48,8 +48,9 @@ use crate::succession::{Inheritance, Manager};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::doctor::Doctor;
 use crate::telemetry::log::LogHandle;
-use crate::telemetry::metrics::{Bounds, Exporter, Names};
-use crate::telemetry::traces::{self, Securing, Tracer};
+use crate::telemetry::metrics::{Bounds, Exporter, Names, Push};
+use crate::telemetry::otlp::Securing;
+use crate::telemetry::traces::{self, Tracer};
 use crate::telemetry::{WorkerEnds, tap};
 use crate::transport::OwnAddresses;
 use crate::upstream::registry::Registry;
@@ -60,7 +61,7 @@ pub use running::Running;
 use worker::Duty;
 
 /// For the last spans to be exported at the end. With the access log's last lines, 2 s.
-const LAST_SPANS: Duration = Duration::from_secs(1);
+const LAST_EXPORT: Duration = Duration::from_secs(1);
 
 /// Why the proxy could not start.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +72,9 @@ pub enum StartError {
     /// A variable of the environment that tells how spans are exported cannot be understood.
     #[error("cannot export spans: {0}")]
     Traces(String),
+    /// A variable of the environment that tells how metrics are exported cannot be understood.
+    #[error("cannot export metrics: {0}")]
+    MetricsExport(String),
     /// The access log's file could not be opened.
     #[error("cannot open the access log: {0}")]
     AccessLog(io::Error),
@@ -279,6 +283,9 @@ impl Builder {
         let traces = &config.telemetry.traces;
         let traces = traces::Settings::resolve(traces.as_ref(), config.service.as_deref(), &environment);
         let (tracer, exporter) = Tracer::start(traces.map_err(StartError::Traces)?, secure_collector);
+        let push = config.metrics.export.as_ref();
+        let push = Push::resolve(push, config.service.as_deref(), &environment, secure_collector);
+        let push = push.map_err(StartError::MetricsExport)?;
         let (worker_tap, tap, tap_switch) = tap::tap();
         let doctor = Arc::new(Doctor::default());
         let bounds = Bounds::from(&config.metrics.buckets);
@@ -391,6 +398,12 @@ impl Builder {
                     control.open(opened, &snapshot);
                 }
                 let exporting = exporter.map(|exporter| tokio::task::spawn_local(exporter.run()));
+                let (pushes_end, end_of_pushes) = oneshot::channel::<()>();
+                let pushing = push.map(|push| {
+                    let (control, reload) = (control.clone(), reload.clone());
+                    let gather = async move || control.gather(reload.facts()).await;
+                    tokio::task::spawn_local(push.run(gather, async { drop(end_of_pushes.await) }))
+                });
                 let admin =
                     admin.serve(control.clone(), reload.clone(), handle, Taps::start(tap, tap_switch), self.log);
                 let post = taken.and_then(|taken| taken.relieve(left, registered));
@@ -398,8 +411,14 @@ impl Builder {
                 let conducted = Conduct { control, reload, source, manager, admin: of_admin, post };
                 let ending = conduct(conducted, wished).await;
                 admin.finish().await;
+                drop(pushes_end);
+                if let Some(pushing) = pushing
+                    && tokio::time::timeout(LAST_EXPORT, pushing).await.is_err()
+                {
+                    tracing::warn!("the last metrics could not be exported in time");
+                }
                 if let Some(exporting) = exporting
-                    && tokio::time::timeout(LAST_SPANS, exporting).await.is_err()
+                    && tokio::time::timeout(LAST_EXPORT, exporting).await.is_err()
                 {
                     tracing::warn!("the last spans could not be exported in time");
                 }
@@ -412,7 +431,7 @@ impl Builder {
     }
 }
 
-/// TLS with a collector of spans.
+/// TLS with a collector.
 fn secure_collector<'a>(stream: Stream, tls: &'a UpstreamTls, host: &'a str, protocol: OtlpProtocol) -> Securing<'a> {
     let offer = match protocol {
         OtlpProtocol::Grpc => identity::Offer::Http2,

@@ -22,7 +22,7 @@ use crate::runtime::drain::Phase;
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::{AccessLog, WorkerLog};
 use crate::telemetry::doctor::Doctor;
-use crate::telemetry::metrics::{CertificateEnd, ConfigFacts, Exporter, RouteId, Scrape, ShardSnapshot};
+use crate::telemetry::metrics::{CertificateEnd, ConfigFacts, Exporter, Gathered, RouteId, Scrape, ShardSnapshot};
 use crate::telemetry::traces::TraceCounts;
 use crate::transport::PoolCounts;
 
@@ -260,12 +260,22 @@ impl Control {
     /// # Errors
     /// See [`Exporter::render`].
     pub(crate) async fn scrape(&self, config: ConfigFacts, open_metrics: bool) -> prometheus::Result<String> {
+        let facts = self.facts(config).await;
+        if open_metrics { Ok(self.exporter.render_open_metrics(facts)) } else { self.exporter.render(facts) }
+    }
+
+    /// All metrics, for a collector.
+    pub(crate) async fn gather(&self, config: ConfigFacts) -> Gathered {
+        self.exporter.gather(self.facts(config).await)
+    }
+
+    async fn facts(&self, config: ConfigFacts) -> Scrape {
         let reports = self.reports().await;
         let pools = sum_pools(&reports);
         let shards = reports.into_iter().map(|report| report.metrics).collect();
         let snapshot = self.snapshot.load_full();
         let (upstreams, now) = (Together::all(&snapshot), tokio::time::Instant::now());
-        let scrape = Scrape {
+        Scrape {
             shards,
             endpoints: upstreams.iter().flat_map(Together::endpoints).collect(),
             upstreams: upstreams.iter().map(|upstream| upstream.facts(&pools, now)).collect(),
@@ -281,8 +291,7 @@ impl Control {
             access_log_lines_dropped: self.access_log_lines_dropped(),
             spans: self.trace_counts.now(),
             calls_without_trace: self.doctor.calls_without_trace(),
-        };
-        if open_metrics { Ok(self.exporter.render_open_metrics(scrape)) } else { self.exporter.render(scrape) }
+        }
     }
 
     /// What each worker that answers in time says.
@@ -388,6 +397,8 @@ impl Control {
         if !drained {
             tokio::time::sleep(LAST_WORDS).await;
         }
+        // What they have counted outlives them, for those that metrics are sent to.
+        self.exporter.keep(self.reports().await.into_iter().map(|report| report.metrics));
         for worker in &self.workers {
             let _ = worker.commands.send(Command::Stop);
         }

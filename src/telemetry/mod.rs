@@ -11,6 +11,7 @@ mod hex;
 pub mod ids;
 pub mod log;
 pub mod metrics;
+pub(crate) mod otlp;
 pub mod request_id;
 pub mod tap;
 pub mod trace_context;

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::peers::{port_of, script};
+use crate::receiver::Receiver;
 use crate::support::client::once;
 use crate::support::files::Directory;
 use crate::support::pki::Authority;
-use crate::support::process::Process;
 use crate::support::proxy::Setup;
 use crate::support::{Client, Proxy, Upstream, eventually};
 use crate::tls_upstream;
@@ -20,40 +19,6 @@ const PARENT: &str = "b7ad6b7169203331";
 const SERVER: u64 = 2;
 const CLIENT: u64 = 3;
 const ERROR: u64 = 2;
-
-/// A collector in a process of its own.
-struct Receiver {
-    process: Process,
-    port: u16,
-    _directory: Directory,
-}
-
-impl Receiver {
-    #[track_caller]
-    fn start(arguments: &[&str]) -> Self {
-        let directory = Directory::new();
-        let mut process = Process::start("otlp_receiver", script("otlp_receiver.py").args(arguments), &directory);
-        let port = port_of(&mut process);
-        Receiver { process, port, _directory: directory }
-    }
-
-    fn spans(&self) -> Vec<Value> {
-        let text = self.process.stdout();
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        whole.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    /// Waits until the trace has this many spans, and returns them: the earliest first.
-    #[track_caller]
-    fn trace(&self, id: &str, count: usize) -> Vec<Value> {
-        let of_trace = || self.spans().into_iter().filter(|span| span["trace_id"] == id).collect::<Vec<_>>();
-        eventually(&format!("{count} spans of trace {id}"), || of_trace().len() >= count);
-        let mut spans = of_trace();
-        assert_eq!(spans.len(), count, "{spans:#?}");
-        spans.sort_by_key(|span| span["began"].as_u64());
-        spans
-    }
-}
 
 /// A proxy before this endpoint that exports to this port, at once.
 fn exporting(endpoint: &str, traces: &str) -> Setup {

@@ -135,6 +135,10 @@ impl Long<'_> {
             });
             entries.push(("probes", Yaml::Map(probes.collect())));
         }
+        // Its defaults are the environment's to say.
+        if let Some(long) = written {
+            self.optional(&mut entries, "otlp", &long.otlp);
+        }
         map(entries)
     }
 

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{BindAddress, EndpointAddress};
+use super::{BindAddress, EndpointAddress, MetricsExport};
 
 /// The `metrics:` section.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metrics {
     /// Where scrapes and probes are answered. Default nowhere.
     pub address: Option<BindAddress>,
@@ -14,6 +14,8 @@ pub struct Metrics {
     pub probes: Vec<(String, ProbeTarget)>,
     /// Of the histograms of durations.
     pub buckets: Buckets,
+    /// Also sent to a collector of OpenTelemetry's; `None` where the file says nothing of it.
+    pub export: Option<MetricsExport>,
 }
 
 /// Upper bounds of a histogram's buckets, the smallest first.

@@ -8,6 +8,7 @@ mod dns;
 mod endpoints;
 mod metrics;
 mod on_demand;
+mod otlp;
 mod telemetry;
 
 use std::fmt;
@@ -27,9 +28,10 @@ pub use consul::{
 pub use dns::{Dns, DnsSource, DnsTarget};
 pub use metrics::{Buckets, Metrics, ProbeQuestion, ProbeTarget};
 pub use on_demand::{DiscoverFrom, NamePattern, OnDemand};
+pub use otlp::{Collector, MetricsExport, OtlpProtocol, OtlpUrl};
 pub use telemetry::{
-    AccessLog, AccessLogField, AccessLogFilter, AccessLogFormat, Log, LogFormat, LogLevel, LogTarget, OtlpProtocol,
-    OtlpUrl, Propagation, Samples, Telemetry, Traces,
+    AccessLog, AccessLogField, AccessLogFilter, AccessLogFormat, Log, LogFormat, LogLevel, LogTarget, Propagation,
+    Samples, Telemetry, Traces,
 };
 
 mod overload;

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use http::{HeaderName, HeaderValue};
-
-use super::UpstreamTls;
+use super::Collector;
 
 /// The `telemetry:` section.
 #[derive(Debug, Clone)]
@@ -20,42 +18,12 @@ pub struct Telemetry {
 /// `telemetry.traces`. What is `None` is the environment's to say (`OTEL_*`), or has a default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Traces {
-    /// Where an OpenTelemetry collector takes spans.
-    pub otlp: Option<OtlpUrl>,
-    /// How they go there.
-    pub protocol: Option<OtlpProtocol>,
-    /// Whom a collector at `https://…` has to be, and what it is shown.
-    pub tls: Option<UpstreamTls>,
+    /// Where spans go.
+    pub collector: Collector,
     /// The share of the traces that begin here which is recorded.
     pub sample: Option<f64>,
     /// The headers that carry a request's place in its trace.
     pub propagation: Option<Propagation>,
-    /// Sent with every export.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// What spans say of this process besides what the environment says.
-    pub resource: Vec<(String, String)>,
-}
-
-/// Where spans go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OtlpUrl {
-    /// `https`.
-    pub secure: bool,
-    /// Host name or address, IPv6 without brackets.
-    pub host: String,
-    /// As written, or the scheme's.
-    pub port: u16,
-    /// As written; empty where there is none.
-    pub path: String,
-}
-
-/// How spans go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum OtlpProtocol {
-    Grpc,
-    /// `http/protobuf`.
-    Http,
 }
 
 /// Formats in which trace context is read and written. Read is the first of these that is there.

@@ -11,6 +11,7 @@ pub(crate) mod dns;
 pub(crate) mod health;
 pub(crate) mod judging;
 pub(crate) mod listener;
+pub(crate) mod otlp;
 pub(crate) mod overload;
 pub(crate) mod retries;
 pub(crate) mod route;
@@ -29,6 +30,7 @@ use super::units::{Name, Number, Period, Ratio, Seconds, Text};
 use consul::{Consul, Register};
 use dns::Dns;
 use listener::Listener;
+use otlp::MetricsExportForm;
 use telemetry::Telemetry;
 use upstream::{Defaults, Upstream};
 
@@ -101,7 +103,7 @@ pub(crate) enum MetricsForm {
     Address(OrNone<model::BindAddress>),
     /// The long form.
     #[serde(rename = "mapping")]
-    Long(Metrics),
+    Long(Box<Metrics>),
 }
 
 /// The address for scrapes and probes.
@@ -115,6 +117,9 @@ pub(crate) struct Metrics {
     /// Upper bounds of the buckets of all histograms, in seconds as in `le`, from the smallest up; at most 20. Default
     /// `[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1, 5, 60]`.
     pub(crate) buckets: Given<Vec<Given<Seconds>>>,
+    /// A collector of OpenTelemetry's that all metrics are sent to as well. Off unless written, here or as
+    /// `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`, or with `OTEL_METRICS_EXPORTER=otlp`.
+    pub(crate) otlp: Given<MetricsExportForm>,
 }
 
 /// How the proxy ends.

@@ -17,6 +17,7 @@ mod layers;
 mod listeners;
 mod matches;
 mod names;
+mod otlp;
 mod overload;
 mod patterns;
 mod proxy;

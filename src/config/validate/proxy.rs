@@ -57,7 +57,7 @@ impl Validator<'_> {
             Some((raw::MetricsForm::Address(address), node)) => Some((&address.0, node)),
             Some((raw::MetricsForm::Long(long), node)) => {
                 // The admin's address has metrics, too.
-                let for_address = long.buckets.is_absent() || !long.probes.is_absent();
+                let for_address = long.buckets.is_absent() && long.otlp.is_absent() || !long.probes.is_absent();
                 if long.address.is_absent() && metrics.address.is_none() && for_address {
                     self.missing(node, "`metrics` has no `address`", "write `address: \":9902\"`");
                 }
@@ -65,6 +65,7 @@ impl Validator<'_> {
                 if let Some(bounds) = long.buckets.spanned() {
                     metrics.buckets = self.buckets(bounds);
                 }
+                metrics.export = long.otlp.spanned().map(|export| self.metrics_export(export));
                 long.address.spanned().map(|address| (&address.value.0, address.node))
             }
         };

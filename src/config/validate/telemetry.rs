@@ -2,16 +2,14 @@
 
 use std::path::Path;
 
-use http::{HeaderName, HeaderValue};
-
+use super::otlp;
 use super::{NamedFile, Validator};
 use crate::config::given::{Given, Spanned};
 use crate::config::model::{
-    AccessLog, AccessLogField, AccessLogFilter, AccessLogFormat, Log, LogFormat, LogLevel, LogTarget, OtlpProtocol,
-    Propagation, Samples, Telemetry, Traces,
+    AccessLog, AccessLogField, AccessLogFilter, AccessLogFormat, Log, LogFormat, LogLevel, LogTarget, Propagation,
+    Samples, Telemetry, Traces,
 };
 use crate::config::raw::{telemetry as raw, traces};
-use crate::config::text::quote;
 use crate::config::units::{Ratio, Text};
 
 impl Validator<'_> {
@@ -57,10 +55,6 @@ impl Validator<'_> {
     }
 
     fn traces(&mut self, raw: &traces::Traces) -> Traces {
-        let protocol = raw.protocol.get().map(|protocol| match protocol {
-            traces::OtlpProtocol::Grpc => OtlpProtocol::Grpc,
-            traces::OtlpProtocol::Http => OtlpProtocol::Http,
-        });
         let propagation = raw.propagation.get().map(|words| {
             let mut propagation = Propagation { w3c: false, b3: false, b3_multi: false };
             for word in words.iter() {
@@ -72,41 +66,15 @@ impl Validator<'_> {
             }
             propagation
         });
-        let mut headers = Vec::new();
-        for (name, value) in raw.headers.get().map_or(&[][..], |pairs| &pairs.0) {
-            let Some(value) = value.spanned() else { continue };
-            match (HeaderName::try_from(&name.value), HeaderValue::try_from(&value.value.0)) {
-                (Err(_), _) => {
-                    let reason = format!("{} is not the name of a header", quote(&name.value));
-                    self.error("invalid-value", name.node, reason, "");
-                }
-                (_, Err(_)) => {
-                    let reason = "a header's value cannot hold line breaks or other control characters";
-                    self.error("invalid-value", value.node, reason, "");
-                }
-                (Ok(name), Ok(value)) => headers.push((name, value)),
-            }
-        }
-        let resource = raw.resource.get().map_or(&[][..], |pairs| &pairs.0).iter();
-        if let (Some(url), Some(tls)) = (raw.otlp.get(), raw.tls.spanned())
-            && !url.secure
-        {
-            self.error(
-                "conflict",
-                tls.node,
-                "nothing is encrypted on the way to `http://…`",
-                "write `https://…` in `otlp`",
-            );
-        }
-        Traces {
-            otlp: raw.otlp.get().cloned(),
-            tls: self.upstream_tls(&raw.tls),
-            protocol,
-            sample: raw.sample.get().map(|ratio| ratio.0),
-            propagation,
-            headers,
-            resource: resource.filter_map(|(key, value)| Some((key.value.clone(), value.get()?.0.clone()))).collect(),
-        }
+        let written = otlp::Written {
+            url: raw.otlp.get(),
+            key: "otlp",
+            tls: &raw.tls,
+            protocol: &raw.protocol,
+            headers: &raw.headers,
+            resource: &raw.resource,
+        };
+        Traces { collector: self.collector(&written), sample: raw.sample.get().map(|ratio| ratio.0), propagation }
     }
 
     fn log_target(&mut self, path: &Spanned<Text>) -> LogTarget {

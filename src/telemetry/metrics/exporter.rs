@@ -12,7 +12,7 @@ use super::family::{self, FAMILIES, Family};
 use super::histogram::Bounds;
 use super::merge::{self, merge};
 use super::names::{Names, UpstreamId};
-use super::open_metrics;
+use super::open_metrics::{self, ExemplarsBySeries};
 use super::process::{self, Process};
 use super::shard::ShardSnapshot;
 
@@ -161,6 +161,14 @@ pub struct ConfigFacts {
     pub probations: [(&'static str, u64); 3],
 }
 
+/// All metrics at one time.
+#[derive(Debug)]
+pub struct Gathered {
+    pub(super) families: Vec<MetricFamily>,
+    /// Of the durations of requests.
+    pub(super) exemplars: ExemplarsBySeries,
+}
+
 /// The registry with the proxy's collectors, and the text that it makes.
 #[derive(Debug)]
 pub struct Exporter {
@@ -221,18 +229,27 @@ impl Exporter {
 
     /// The same with exemplars, of the type [`open_metrics::CONTENT_TYPE`].
     pub fn render_open_metrics(&self, scrape: Scrape) -> String {
-        self.take(scrape);
-        let families = self.registry.gather();
-        let exemplars = merge::exemplars(self.state.latest().shards.values(), &self.state.names);
+        let Gathered { families, exemplars } = self.gather(scrape);
         open_metrics::encode(&families, family::REQUEST_DURATION.name, &exemplars)
     }
 
+    /// The same for [`Push`](super::Push).
+    pub fn gather(&self, scrape: Scrape) -> Gathered {
+        self.take(scrape);
+        let families = self.registry.gather();
+        let exemplars = merge::exemplars(self.state.latest().shards.values(), &self.state.names);
+        Gathered { families, exemplars }
+    }
+
+    /// What workers have counted so far: shown until they tell more.
+    pub fn keep(&self, shards: impl IntoIterator<Item = ShardSnapshot>) {
+        let shards = shards.into_iter().map(|shard| (shard.worker, shard));
+        self.state.latest().shards.extend(shards);
+    }
+
     fn take(&self, mut scrape: Scrape) {
-        let mut latest = self.state.latest();
-        for shard in scrape.shards.drain(..) {
-            latest.shards.insert(shard.worker, shard);
-        }
-        latest.scrape = scrape;
+        self.keep(scrape.shards.drain(..));
+        self.state.latest().scrape = scrape;
     }
 }
 

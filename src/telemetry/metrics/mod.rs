@@ -20,6 +20,7 @@ mod merge;
 mod names;
 pub mod open_metrics;
 mod process;
+mod push;
 mod shard;
 mod tally;
 
@@ -27,13 +28,14 @@ pub use cells::{ListenerCounter, ListenerGauge, UpstreamCounter};
 pub use exemplar::Exemplar;
 pub use exporter::{
     BreakerFacts, CONTENT_TYPE, CertificateEnd, ConcurrencyFacts, ConfigFacts, DiscoveryFacts, EndpointCount, Exporter,
-    Scrape, SpanCounts, UpstreamFacts,
+    Gathered, Scrape, SpanCounts, UpstreamFacts,
 };
 pub use family::{FAMILIES, Family, Kind};
 pub use histogram::Bounds;
 pub use key::{MethodLabel, RequestKey};
 pub use live::{Flow, Interval, ListenerFlow, Live, Percentiles, RouteFlow, UpstreamFlow};
 pub use names::{ListenerId, Names, RouteId, UpstreamId};
+pub use push::Push;
 pub use shard::{Held, Shard, ShardSnapshot};
 pub use tally::{Tallies, Tally, Tallying};
 

@@ -14,29 +14,20 @@ use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::client::{Client, Failure, Secure};
 use super::settings::Settings;
 use super::{RequestSpan, Shared, convert};
-
-/// Tries of one export. The waits between them are 1, 2 and 4 s, each up to half as long again.
-const TRIES: u32 = 4;
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// A collector may ask for more patience than that, up to this.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// A collector that stays away is mentioned this often.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+use crate::telemetry::otlp::{Delivery, Secure, Signal};
 
 /// Takes spans until every worker is gone, then sends what is left.
 #[derive(Debug)]
 pub struct Exporter {
     incoming: mpsc::UnboundedReceiver<Vec<RequestSpan>>,
     shared: Arc<Shared>,
-    client: Client,
+    delivery: Delivery,
     resource: ResourceAttributesWithSchema,
     scope: InstrumentationScope,
     batch: usize,
     delay: Duration,
-    complained: Option<Instant>,
 }
 
 impl Exporter {
@@ -53,12 +44,11 @@ impl Exporter {
         Exporter {
             incoming,
             shared,
-            client: Client::new(target, secure),
+            delivery: Delivery::new(Signal::Traces, target, secure),
             resource,
             scope,
             batch,
             delay,
-            complained: None,
         }
     }
 
@@ -95,42 +85,8 @@ impl Exporter {
         let count = spans.len() as u64;
         let resource_spans = group_spans_by_resource_and_scope(spans, &self.resource);
         let body = Bytes::from(ExportTraceServiceRequest { resource_spans }.encode_to_vec());
-        match self.deliver(body).await {
-            Ok(refused) => {
-                let refused = refused.min(count);
-                self.shared.exported.fetch_add(count - refused, Ordering::Relaxed);
-                self.shared.export_failed.fetch_add(refused, Ordering::Relaxed);
-                if refused > 0 {
-                    self.complain(&format!("it refused {refused} of {count}"));
-                }
-            }
-            Err(failure) => {
-                self.shared.export_failed.fetch_add(count, Ordering::Relaxed);
-                self.complain(&failure.detail);
-            }
-        }
-    }
-
-    /// How many spans the collector did not take.
-    async fn deliver(&mut self, body: Bytes) -> Result<u64, Failure> {
-        let mut wait = FIRST_WAIT;
-        for _ in 1..TRIES {
-            match self.client.send(body.clone()).await {
-                Err(failure) if failure.retryable => {
-                    let asked = failure.retry_after.unwrap_or_default().min(LONGEST_WAIT);
-                    tokio::time::sleep(wait.mul_f64(1.0 + fastrand::f64() / 2.0).max(asked)).await;
-                    wait *= 2;
-                }
-                outcome => return outcome,
-            }
-        }
-        self.client.send(body).await
-    }
-
-    fn complain(&mut self, detail: &str) {
-        if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
-            self.complained = Some(Instant::now());
-            tracing::warn!(collector = self.client.name(), detail, "spans cannot be exported and are dropped");
-        }
+        let arrived = self.delivery.deliver(body, count).await;
+        self.shared.exported.fetch_add(arrived, Ordering::Relaxed);
+        self.shared.export_failed.fetch_add(count - arrived, Ordering::Relaxed);
     }
 }

@@ -2,13 +2,11 @@
 //!
 //! A worker that has answered a request whose trace is recorded keeps one [`RequestSpan`] for it: plain fields, most of
 //! them moved out of what the request held anyway. Four times a second, or when there are many, these go through a
-//! bounded queue to the control thread, where `export` makes spans in OpenTelemetry's words of them and `client` sends
-//! them. Nothing there is waited for here: what does not fit is dropped and counted.
+//! bounded queue to the control thread, where `export` makes spans in OpenTelemetry's words of them and sends them. Nothing
+//! there is waited for here: what does not fit is dropped and counted.
 
-mod client;
 mod convert;
 mod export;
-mod resource;
 mod settings;
 mod span;
 
@@ -18,11 +16,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
-pub(crate) use self::client::Securing;
 pub use self::export::Exporter;
 pub use self::settings::Settings;
 pub use self::span::{AttemptSpan, RequestSpan};
 use super::metrics::SpanCounts;
+use super::otlp::Secure;
 use super::trace_context::{Policy, Ratio};
 use crate::config::model::Propagation;
 
@@ -58,7 +56,7 @@ struct Shared {
 
 impl Tracer {
     /// With the control side's end, where spans are to be exported. `secure` is for a collector at `https://…`.
-    pub(crate) fn start(settings: Option<Settings>, secure: client::Secure) -> (Self, Option<Exporter>) {
+    pub(crate) fn start(settings: Option<Settings>, secure: Secure) -> (Self, Option<Exporter>) {
         let Some(settings) = settings else { return (Tracer(None), None) };
         let shared = Arc::new(Shared {
             sampling: AtomicU64::new(settings.policy.sampling.to_bits()),

@@ -1,4 +1,5 @@
-"""An OTLP receiver, its messages decoded by OpenTelemetry's own definitions. Prints its port, then each span as JSON.
+"""An OTLP receiver, its messages decoded by OpenTelemetry's own definitions. Prints its port, then each span, and each
+data point of a metric, as JSON.
 
 otlp_receiver.py grpc|http [refuse] [CERTIFICATE KEY AUTHORITIES]
 
@@ -13,6 +14,8 @@ from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics_service
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as metrics_service_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service_grpc
 
@@ -59,6 +62,47 @@ def take(message, headers):
                     print(json.dumps(line), flush=True)
 
 
+def take_metrics(message, headers):
+    for resource in message.resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                kind = metric.WhichOneof("data")
+                data = getattr(metric, kind)
+                for point in data.data_points:
+                    line = {
+                        "metric": metric.name,
+                        "kind": kind,
+                        "unit": metric.unit,
+                        "description": metric.description,
+                        "headers": headers,
+                        "resource": attributes(resource.resource.attributes),
+                        "scope": scope.scope.name,
+                        "attributes": attributes(point.attributes),
+                        "nanos": point.time_unix_nano - point.start_time_unix_nano,
+                    }
+                    if kind == "histogram":
+                        line |= {
+                            "count": point.count,
+                            "sum": point.sum,
+                            "bounds": list(point.explicit_bounds),
+                            "counts": list(point.bucket_counts),
+                            "exemplars": [exemplar.trace_id.hex() for exemplar in point.exemplars],
+                        }
+                    else:
+                        line["value"] = point.as_double
+                    if kind != "gauge":
+                        # 2 is cumulative.
+                        line["temporality"] = data.aggregation_temporality
+                    with printing:
+                        print(json.dumps(line), flush=True)
+
+
+class GrpcMetrics(metrics_service_grpc.MetricsServiceServicer):
+    def Export(self, request, context):
+        take_metrics(request, dict(context.invocation_metadata()))
+        return metrics_service.ExportMetricsServiceResponse()
+
+
 class Grpc(service_grpc.TraceServiceServicer):
     def Export(self, request, context):
         if refuses:
@@ -73,11 +117,16 @@ class Http(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         headers = {name.lower(): text for name, text in self.headers.items()}
-        if refuses or self.path != "/v1/traces" or headers["content-type"] != "application/x-protobuf":
+        if refuses or headers["content-type"] != "application/x-protobuf":
             self.answer(400, b"")
-            return
-        take(service.ExportTraceServiceRequest.FromString(body), headers)
-        self.answer(200, service.ExportTraceServiceResponse().SerializeToString())
+        elif self.path == "/v1/traces":
+            take(service.ExportTraceServiceRequest.FromString(body), headers)
+            self.answer(200, service.ExportTraceServiceResponse().SerializeToString())
+        elif self.path == "/v1/metrics":
+            take_metrics(metrics_service.ExportMetricsServiceRequest.FromString(body), headers)
+            self.answer(200, metrics_service.ExportMetricsServiceResponse().SerializeToString())
+        else:
+            self.answer(404, b"")
 
     def answer(self, status, body):
         self.send_response(status)
@@ -93,6 +142,7 @@ class Http(BaseHTTPRequestHandler):
 if protocol == "grpc":
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
     service_grpc.add_TraceServiceServicer_to_server(Grpc(), server)
+    metrics_service_grpc.add_MetricsServiceServicer_to_server(GrpcMetrics(), server)
     if files:
         certificate, key, authorities = map(content, files)
         credentials = grpc.ssl_server_credentials([(key, certificate)], authorities, require_client_auth=True)

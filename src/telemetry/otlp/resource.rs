@@ -1,4 +1,4 @@
-//! Who sends the spans: what the file says, before what the environment says.
+//! Who sends the exports: what the file says, before what the environment says.
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
@@ -12,8 +12,8 @@ const DOWNWARD: [(&str, &str); 4] = [
     ("NODE_NAME", "k8s.node.name"),
 ];
 
-/// `service` is the file's; `attributes` are those of `telemetry.traces.resource`.
-pub(super) fn resource(
+/// `service` is the file's; `attributes` are those of the signal's `resource`.
+pub(in crate::telemetry) fn resource(
     service: Option<&str>,
     attributes: &[(String, String)],
     environment: &dyn Fn(&str) -> Option<String>,

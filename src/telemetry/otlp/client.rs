@@ -12,16 +12,13 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
-use prost::Message as _;
 use tokio::net::TcpStream;
 
-use super::settings::Target;
+use super::{Signal, Target};
 use crate::config::model::{OtlpProtocol, UpstreamTls};
 use crate::runtime::local::LocalExec;
 use crate::runtime::stream::Stream;
 
-const METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("outrigger/", env!("CARGO_PKG_VERSION")));
 /// Of an answer, which says a sentence at most.
 const ANSWER_BYTES: usize = 64 << 10;
@@ -37,6 +34,7 @@ pub(crate) type Securing<'a> = Pin<Box<dyn Future<Output = io::Result<Stream>> +
 /// Sends exports, one after the other, over one connection that is kept.
 #[derive(Debug)]
 pub(super) struct Client {
+    signal: Signal,
     target: Target,
     secure: Secure,
     connection: Option<Connection>,
@@ -70,8 +68,8 @@ impl Failure {
 }
 
 impl Client {
-    pub(super) fn new(target: Target, secure: Secure) -> Self {
-        Client { target, secure, connection: None }
+    pub(super) fn new(signal: Signal, target: Target, secure: Secure) -> Self {
+        Client { signal, target, secure, connection: None }
     }
 
     /// The collector, for people.
@@ -79,7 +77,7 @@ impl Client {
         format!("{}:{}", self.target.url.host, self.target.url.port)
     }
 
-    /// Sends an `ExportTraceServiceRequest`, and tells how many spans of it were refused.
+    /// Sends the signal's request, and tells how many items of it were refused.
     pub(super) async fn send(&mut self, message: Bytes) -> Result<u64, Failure> {
         let timeout = self.target.timeout;
         let outcome = tokio::time::timeout(timeout, self.exchange(message)).await;
@@ -102,8 +100,8 @@ impl Client {
         let body = Limited::new(body, ANSWER_BYTES).collect().await;
         let body = body.map_err(|error| Failure::passing(format!("the answer broke off: {error}")))?;
         match self.target.protocol {
-            OtlpProtocol::Http => judge_http(&Response::from_parts(head, ()), body),
-            OtlpProtocol::Grpc => judge_grpc(&Response::from_parts(head, ()), body),
+            OtlpProtocol::Http => judge_http(self.signal, &Response::from_parts(head, ()), body),
+            OtlpProtocol::Grpc => judge_grpc(self.signal, &Response::from_parts(head, ()), body),
         }
     }
 
@@ -120,12 +118,13 @@ impl Client {
             OtlpProtocol::Grpc => {
                 let mut framed = BytesMut::with_capacity(FRAME + message.len());
                 framed.put_u8(0);
-                // A batch is far below 4 GiB: its spans are counted, and their texts bounded by those of a head.
+                // Far below 4 GiB: spans of a batch are counted and their texts bounded by those of a head, and so are
+                // series.
                 framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
                 framed.put(message);
                 let request = request
                     .version(Version::HTTP_2)
-                    .uri(format!("{scheme}://{authority}{}{METHOD}", url.path))
+                    .uri(format!("{scheme}://{authority}{}{}", url.path, self.signal.method()))
                     .header(CONTENT_TYPE, "application/grpc")
                     .header(TE, "trailers")
                     .header("grpc-timeout", format!("{}m", self.target.timeout.as_millis().min(99_999_999)));
@@ -188,10 +187,10 @@ async fn connect(target: &Target, secure: Secure) -> Result<Connection, Failure>
     })
 }
 
-fn judge_http(response: &Response<()>, body: Collected<Bytes>) -> Result<u64, Failure> {
+fn judge_http(signal: Signal, response: &Response<()>, body: Collected<Bytes>) -> Result<u64, Failure> {
     let status = response.status();
     if status.is_success() {
-        return Ok(refused(&body.to_bytes()));
+        return Ok(signal.refused(&body.to_bytes()));
     }
     let retryable = matches!(
         status,
@@ -205,12 +204,12 @@ fn judge_http(response: &Response<()>, body: Collected<Bytes>) -> Result<u64, Fa
     Err(Failure { retryable, retry_after, detail: format!("it answered {status}") })
 }
 
-fn judge_grpc(response: &Response<()>, body: Collected<Bytes>) -> Result<u64, Failure> {
+fn judge_grpc(signal: Signal, response: &Response<()>, body: Collected<Bytes>) -> Result<u64, Failure> {
     // Without a message, the status stands in the head.
     let trailers = body.trailers().filter(|trailers| trailers.contains_key("grpc-status")).cloned();
     let trailers = trailers.unwrap_or_else(|| response.headers().clone());
     match grpc_status(&trailers) {
-        Some(0) => Ok(body.to_bytes().get(FRAME..).map_or(0, refused)),
+        Some(0) => Ok(body.to_bytes().get(FRAME..).map_or(0, |answer| signal.refused(answer))),
         Some(code) => {
             let message = trailers.get("grpc-message").and_then(|message| message.to_str().ok()).unwrap_or_default();
             // Of those that may pass, one only where the collector says when: RESOURCE_EXHAUSTED.
@@ -229,10 +228,4 @@ fn judge_grpc(response: &Response<()>, body: Collected<Bytes>) -> Result<u64, Fa
 
 fn grpc_status(headers: &HeaderMap) -> Option<u32> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
-}
-
-/// An answer that cannot be read refuses nothing.
-fn refused(message: &[u8]) -> u64 {
-    let answer = ExportTraceServiceResponse::decode(message).unwrap_or_default();
-    answer.partial_success.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0))
 }

@@ -1,0 +1,108 @@
+//! Metrics at a collector that is not ours.
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::receiver::Receiver;
+use crate::support::client::once;
+use crate::support::proxy::Setup;
+use crate::support::{Proxy, Upstream, eventually};
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+/// A proxy that sends its metrics there; `rest` is what else is said of it.
+fn exporting(receiver: &Receiver, upstream: &Upstream, rest: &str) -> Setup {
+    let config = "
+service: orders
+drain: { delay: 0s, timeout: 1s }
+metrics: { otlp: { url: \"http://127.0.0.1:@port\", @rest, headers: { x-api-key: key }, resource: { team: red } } }
+telemetry:
+  access_log: { path: none }
+  traces: { otlp: \"http://127.0.0.1:@port\", @protocol }
+listeners:
+  inbound: { address: \"127.0.0.1:0\", routes: [{ name: rest, upstream: app }] }
+upstreams:
+  app: { static: [\"@app\"] }
+";
+    let protocol = rest.split(',').next().unwrap_or_default();
+    let values: [(&str, &dyn std::fmt::Display); 4] =
+        [("@port", &receiver.port), ("@rest", &rest), ("@protocol", &protocol), ("@app", &upstream.address())];
+    Setup::new(config, &values)
+}
+
+fn ask(proxy: &Proxy) {
+    let request = format!("GET / HTTP/1.1\r\nHost: app\r\ntraceparent: 00-{TRACE}-b7ad6b7169203331-01\r\n\r\n");
+    assert_eq!(once(proxy.address("inbound"), request).status, 200);
+}
+
+/// The latest data point of this metric whose attributes hold these.
+#[track_caller]
+fn point(receiver: &Receiver, metric: &str, attributes: &[(&str, &str)], found: impl Fn(&Value) -> bool) -> Value {
+    let is_it = |point: &Value| attributes.iter().all(|(name, value)| point["attributes"][*name] == *value);
+    let latest = || receiver.points(metric).into_iter().rfind(is_it);
+    eventually(metric, || latest().is_some_and(|point| found(&point)));
+    latest().unwrap()
+}
+
+#[test]
+fn metrics_arrive_over_grpc() {
+    metrics_arrive("grpc");
+}
+
+#[test]
+fn metrics_arrive_over_http() {
+    metrics_arrive("http");
+}
+
+fn metrics_arrive(protocol: &str) {
+    let (receiver, upstream) = (Receiver::start(&[protocol]), Upstream::ok());
+    let proxy = exporting(&receiver, &upstream, &format!("protocol: {protocol}, interval: 50ms")).start();
+    (0..3).for_each(|_| ask(&proxy));
+
+    let requests =
+        point(&receiver, "outrigger_requests_total", &[("route", "rest"), ("code", "200")], |it| it["value"] == 3.0);
+    // 2 is cumulative.
+    assert_eq!((&requests["kind"], &requests["temporality"]), (&"sum".into(), &2.into()));
+    assert_eq!(
+        (&requests["resource"]["service.name"], &requests["resource"]["team"]),
+        (&"orders".into(), &"red".into())
+    );
+    assert_eq!((&requests["scope"], &requests["headers"]["x-api-key"]), (&"outrigger".into(), &"key".into()));
+    assert!(requests["nanos"].as_u64().unwrap() > 0, "{requests}");
+
+    let durations = point(&receiver, "outrigger_request_duration_seconds", &[("route", "rest")], |it| it["count"] == 3);
+    assert_eq!((&durations["kind"], &durations["unit"]), (&"histogram".into(), &"s".into()));
+    let (bounds, counts) = (durations["bounds"].as_array().unwrap(), durations["counts"].as_array().unwrap());
+    assert_eq!(counts.len(), bounds.len() + 1);
+    assert_eq!(counts.iter().map(|count| count.as_u64().unwrap()).sum::<u64>(), 3, "{durations}");
+    assert!(durations["exemplars"].as_array().unwrap().contains(&TRACE.into()), "{durations}");
+
+    let build = point(&receiver, "outrigger_build_info", &[], |it| it["value"] == 1.0);
+    assert_eq!(build["kind"], "gauge");
+    let process =
+        point(&receiver, "outrigger_process_resident_memory_bytes", &[], |it| it["value"].as_f64() > Some(0.0));
+    assert_eq!(process["unit"], "By");
+}
+
+/// What was counted since the last export leaves with the proxy.
+#[test]
+fn the_last_metrics_are_sent_at_the_end() {
+    let (receiver, upstream) = (Receiver::start(&["grpc"]), Upstream::ok());
+    let mut proxy = exporting(&receiver, &upstream, "protocol: grpc, interval: 1h").start();
+    ask(&proxy);
+    assert!(receiver.points("outrigger_requests_total").is_empty());
+    proxy.process().signal(Signal::TERM);
+    point(&receiver, "outrigger_requests_total", &[("code", "200")], |it| it["value"] == 1.0);
+}
+
+/// A collector that is not there costs a line a minute, and nothing else.
+#[test]
+fn nobody_waits_for_a_collector_that_is_gone() {
+    let (receiver, upstream) = (Receiver::start(&["grpc"]), Upstream::ok());
+    let setup = exporting(&receiver, &upstream, "protocol: grpc, interval: 50ms");
+    drop(receiver);
+    let mut proxy = setup.start();
+    ask(&proxy);
+    eventually("a line about it", || proxy.process().stderr().contains("metrics cannot be exported"));
+    ask(&proxy);
+}
