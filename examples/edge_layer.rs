@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Starts the proxy with both layers around it, the first one outermost.
 pub fn start(listen: &str, upstream: &str, key: &str) -> Result<Running, Box<dyn Error>> {
-    let text = format!("admin: {{ address: none }}\n{}", flags::text(&[listen.to_owned()], upstream));
+    let text = flags::text(&[listen.to_owned()], upstream, Some("none"));
     let nothing = |_: &str| None;
     let loaded = load(Document { name: "flags", bytes: text.as_bytes() }, &nothing, &LoadOptions::default())?;
     let layers = ServiceBuilder::new().layer(Timing).layer(RequireKey(HeaderValue::try_from(key)?)).into_inner();

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -129,6 +130,16 @@ impl Proxy {
     }
 }
 
+/// A process that ends with the test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -178,6 +189,43 @@ fn mistakes_on_the_command_line_are_usage() {
     let said = say(&["ready", "--admin", "nonsense"]);
     assert_eq!(said.code, 1);
     assert!(said.errors.contains("`nonsense` is not an admin address"), "{}", said.errors);
+}
+
+/// As in `outrigger schema | head`: whoever reads no further is no error.
+#[test]
+fn nobody_complains_of_a_reader_who_has_left() {
+    for args in [&["schema"][..], &["version", "--json"], &["completions", "bash"], &["demo", "--for", "100ms"]] {
+        let mut child = outrigger(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let said = Said::from(child.wait_with_output().unwrap());
+        // What a shell says of programs that SIGPIPE has ended.
+        assert_eq!((said.code, said.errors.as_str()), (141, ""), "{args:?}");
+    }
+}
+
+/// Without a file, too, two proxies can run on one machine.
+#[test]
+fn the_admin_of_flags_can_be_elsewhere_or_nowhere() {
+    let folder = Folder::new();
+    let start = |name: &str, admin: &str| {
+        let path = folder.0.join(name);
+        let flags = ["run", "--listen", "127.0.0.1:0", "--upstream", "127.0.0.1:1", "--admin", admin, "--ready-file"];
+        let child = outrigger(&flags).arg(&path).stderr(Stdio::null()).spawn().unwrap();
+        (Killed(child), path)
+    };
+    let started = [("elsewhere", "127.0.0.1:0"), ("nowhere", "none")].map(|(name, admin)| start(name, admin));
+    let admins = started.each_ref().map(|(_, path)| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(ready) = std::fs::read(path).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok()) {
+                return ready["admin"].clone();
+            }
+            assert!(Instant::now() < deadline, "it did not start");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
+    assert!(admins[0].as_str().is_some_and(|address| address.starts_with("127.0.0.1:")), "{admins:?}");
+    assert_eq!(admins[1], Value::Null);
 }
 
 #[test]

@@ -304,3 +304,62 @@ proptest::proptest! {
         check_text(&text);
     }
 }
+
+/// A file that is there can be of no use: `run` would say so, and so does `check`.
+#[test]
+fn files_are_looked_into() {
+    let folder = std::env::temp_dir().join(format!("outrigger-files-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    let pairs = ["one", "two"].map(|name| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec![format!("{name}.test")]).unwrap().self_signed(&key).unwrap();
+        write(&format!("{name}.crt"), &certificate.pem());
+        write(&format!("{name}.key"), &key.serialize_pem());
+        name
+    });
+    write("token", "");
+    let config = |certificate: &str, key: &str, token: &str| {
+        format!(
+            "admin: {{ token_file: {0}/{token} }}\n\
+             telemetry: {{ access_log: {{ path: {0}/log }} }}\n\
+             listeners: {{ in: {{ address: \":1\", upstream: \"127.0.0.1:2\", tls: {{\n  cert_file: {0}/{certificate},\n  key_file: {0}/{key} }} }} }}\n",
+            folder.display()
+        )
+    };
+    let looking = CheckArgs { no_files: false, ..arguments("-") };
+    let said = |text: String| run(&looking, text.as_bytes());
+    write("good-token", "let-me-in");
+    let good = said(config("one.crt", "one.key", "good-token"));
+    assert_eq!(good.code, 0, "{}", good.errors);
+    for (text, at, reason) in [
+        (config(pairs[0], "two.key", "good-token"), "4:14", "does not exist"),
+        (config("one.crt", "two.key", "good-token"), "5:13", "does not belong to the certificate"),
+        (config("one.key", "one.key", "good-token"), "4:14", "holds no certificate"),
+        (config("one.crt", "two.crt", "good-token"), "5:13", "holds no private key"),
+        (config("one.crt", "one.key", "token"), "1:23", "the file is empty"),
+    ] {
+        let said = said(text.clone());
+        assert_eq!(said.code, 1, "{text}");
+        assert!(said.errors.contains(reason) && said.errors.contains(&format!("<stdin>:{at}")), "{}", said.errors);
+        assert_eq!(check_text(&text).code, 0, "`--no-files` looks into none");
+    }
+    // The access log's file is a folder.
+    std::fs::create_dir(folder.join("log")).unwrap();
+    let log = said(config("one.crt", "one.key", "good-token"));
+    assert!(log.errors.contains("cannot open the access log") && log.errors.contains("<stdin>:2:"), "{}", log.errors);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A report that a machine reads is one also where there is no file.
+#[test]
+fn a_file_that_is_not_there_is_a_finding() {
+    for (format, word) in
+        [(FormatArg::Json, "unreadable"), (FormatArg::Sarif, "unreadable"), (FormatArg::Github, "::error")]
+    {
+        let missing = run(&CheckArgs { format, ..arguments("tests/cases/nowhere.yaml") }, b"");
+        assert_eq!((missing.code, missing.errors.as_str()), (1, ""));
+        assert!(missing.output.contains(word) && missing.output.contains("cannot be read"), "{}", missing.output);
+    }
+}

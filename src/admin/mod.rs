@@ -26,7 +26,7 @@ mod view;
 
 use std::cell::RefCell;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +58,14 @@ pub(crate) struct Admin {
     socket: Option<socket::Bound>,
     metrics: Option<socket::Bound>,
     token: Option<Token>,
+}
+
+/// Whether a file holds a token.
+///
+/// # Errors
+/// Where it does not.
+pub(crate) fn try_token(path: &Path) -> io::Result<()> {
+    Token::read(path).map(drop)
 }
 
 /// Binds the admin's addresses, but for those that were inherited, and reads its token.

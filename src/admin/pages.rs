@@ -174,6 +174,7 @@ impl Pages {
                 _ => denial,
             }
         })?;
+        check_parameters(page, request.uri().query())?;
         if request.body().size_hint().lower() > BODY_BYTES && !matches!(page.what, What::PutConfig) {
             return Err(Denial::new(StatusCode::PAYLOAD_TOO_LARGE, "this takes no body".to_owned()));
         }
@@ -286,6 +287,40 @@ impl Pages {
         let draining = Draining::of(&self.control).await;
         data(if draining.over { StatusCode::OK } else { StatusCode::ACCEPTED }, &draining)
     }
+}
+
+impl What {
+    /// The query's parameters; `None` where it is read as a whole, or where probes and scrapers may say what they like.
+    fn parameters(self) -> Option<&'static [&'static str]> {
+        match self {
+            What::Config | What::History | What::DeleteOverride => Some(&["format"]),
+            What::PutConfig => Some(&["dry_run", "for", "format"]),
+            What::Rollback => Some(&["to", "format"]),
+            What::PutLog => Some(&["for"]),
+            What::Drain => Some(&["wait"]),
+            What::Listeners | What::Upstreams | What::Events | What::Log | What::DeleteLog => Some(&[]),
+            What::Index | What::Explain | What::Tap => None,
+            What::Metrics | What::Livez | What::Readyz | What::Probe | What::Asset(_) => None,
+        }
+    }
+}
+
+/// A misspelt `dry_run` must not become the real thing.
+fn check_parameters(page: &Page, query: Option<&str>) -> Result<(), Denial> {
+    let (Some(known), Some(query)) = (page.what.parameters(), query) else { return Ok(()) };
+    let names = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let wrong = names.into_iter().find(|(name, value)| {
+        let unknown = !name.is_empty() && !known.contains(name);
+        unknown || (*name == "format" && !matches!(*value, "json" | "text" | "yaml"))
+    });
+    let Some((name, value)) = wrong else { return Ok(()) };
+    let (method, path) = (&page.method, page.path);
+    let message = match known {
+        [] => format!("{method} {path} takes no parameters, and there is `{name}`"),
+        _ if known.contains(&name) => format!("`format` is json, yaml or text, not `{value}`"),
+        _ => format!("`{name}` is no parameter of {method} {path}; there are {}", known.join(", ")),
+    };
+    Err(Denial::new(StatusCode::BAD_REQUEST, message))
 }
 
 /// Why a request is not answered as it wishes.

@@ -8,6 +8,7 @@
 mod conduct;
 mod relief;
 mod running;
+pub(crate) mod trial;
 mod worker;
 
 use std::convert::Infallible;

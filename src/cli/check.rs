@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use crate::app::trial::unusable_files;
 use crate::config::environment::{Environment, MissingVariables};
+use crate::config::model::Config;
 use crate::config::render::{Format, render};
-use crate::config::{Document, LoadOptions, MAX_BYTES, Report, examine};
+use crate::config::{Document, LoadOptions, MAX_BYTES, Report, examine, unreadable};
 
 /// Say every mistake of a configuration, each with its place and what to do.
 #[derive(Debug, Args)]
@@ -32,7 +34,7 @@ pub struct CheckArgs {
     #[arg(long)]
     pub allow_missing_env: bool,
 
-    /// Do not look whether the files exist that the configuration names
+    /// Do not look for the files that the configuration names, nor into certificates and keys
     #[arg(long)]
     pub no_files: bool,
 
@@ -83,10 +85,12 @@ pub fn check(args: &CheckArgs, streams: &mut Streams<'_>, environment: &dyn Envi
     let name = if args.file == Path::new("-") { "<stdin>".to_owned() } else { args.file.display().to_string() };
     let bytes = match read(&args.file, streams.input) {
         Ok(bytes) => bytes,
-        Err(error) => {
+        Err(error) if args.format == FormatArg::Text => {
             writeln!(streams.errors, "error: {name} cannot be read: {error}")?;
             return Ok(1);
         }
+        // Whoever reads the report reads nothing else.
+        Err(error) => return write_report(args, streams, unreadable(&name, &error)),
     };
     let variables = match args.env_file.as_deref().map(env_file).transpose() {
         Ok(variables) => variables.unwrap_or_default(),
@@ -97,9 +101,14 @@ pub fn check(args: &CheckArgs, streams: &mut Streams<'_>, environment: &dyn Envi
     };
     let lookup = |name: &str| variables.get(name).cloned().or_else(|| environment.variable(name));
     let exists = |path: &Path| path.exists();
+    let unusable = |config: &Config| {
+        let files = unusable_files(config).into_iter();
+        files.map(|file| (file.path, file.reason)).collect::<Vec<_>>()
+    };
     let options = LoadOptions {
         missing_variables: if args.allow_missing_env { MissingVariables::Allow } else { MissingVariables::Refuse },
         file_exists: if args.no_files { None } else { Some(&exists) },
+        unusable_files: if args.no_files { None } else { Some(&unusable) },
         ..LoadOptions::default()
     };
     let report = examine(Document { name: &name, bytes: &bytes }, &lookup, &options);

@@ -8,6 +8,8 @@ pub const FAULT: u8 = 1;
 pub const USAGE: u8 = 2;
 /// A drain had to be forced.
 pub const FORCED: u8 = 3;
+/// Nobody reads the output any more, as in `outrigger schema | head`: what a shell says of those that SIGPIPE ends.
+pub const UNREAD: u8 = 141;
 /// A mistake in this program.
 pub const INTERNAL: u8 = 70;
 

@@ -95,5 +95,8 @@ pub fn main(cli: &Cli) -> u8 {
         Command::Version(args) => version::version(args, &mut io::stdout()),
         Command::Completions(args) => completions::completions(args, &mut io::stdout()),
     };
-    outcome.unwrap_or_else(|error| exit::fault(&error.to_string()))
+    outcome.unwrap_or_else(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => exit::UNREAD,
+        _ => exit::fault(&error.to_string()),
+    })
 }

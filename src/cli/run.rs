@@ -45,6 +45,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "ADDRESS", requires = "listen")]
     pub upstream: Option<String>,
 
+    /// Without a file: where the admin is served, or `none`; default 127.0.0.1:9901
+    #[arg(long, value_name = "ADDRESS", requires = "listen")]
+    pub admin: Option<String>,
+
     /// Answer scrapes and probes here, where the file says nothing of `metrics.address`
     #[arg(long, value_name = "ADDRESS", value_parser = flags::bind_address)]
     pub metrics: Option<BindAddress>,
@@ -53,7 +57,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME=URL", value_parser = flags::probe)]
     pub probe: Vec<(String, ProbeTarget)>,
 
-    /// Share the addresses with another process of the same user, so that one takes over from the other
+    /// Share the listeners' addresses with another process of the same user, so that one takes over from the other; the
+    /// addresses of admin and metrics have to be each one's own
     #[arg(long)]
     pub reuse_port: bool,
 
@@ -118,7 +123,7 @@ pub fn run(args: &RunArgs) -> u8 {
 
 fn origin(args: &RunArgs) -> Result<Origin, String> {
     if let Some(upstream) = &args.upstream {
-        return Ok(Origin::Flags(flags::text(&args.listen, upstream)));
+        return Ok(Origin::Flags(flags::text(&args.listen, upstream, args.admin.as_deref())));
     }
     let path =
         args.file.as_ref().or(args.config.as_ref()).ok_or_else(|| {

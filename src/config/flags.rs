@@ -12,9 +12,10 @@ use super::validate::is_probe_name;
 
 /// The text of a configuration with one listener and one upstream: `run --listen ADDR --upstream ADDR`. It is loaded
 /// like any other, so flags and files cannot differ in meaning.
-pub fn text(listen: &[String], upstream: &str) -> String {
+pub fn text(listen: &[String], upstream: &str, admin: Option<&str>) -> String {
     let value = |text: &str| quoted(&environment::escape(text));
-    let mut text = String::from("listeners:\n");
+    let admin = admin.map(|address| format!("admin: {{ address: {} }}\n", value(address)));
+    let mut text = format!("{}listeners:\n", admin.unwrap_or_default());
     for (index, address) in listen.iter().enumerate() {
         let name = if index == 0 { "main".to_owned() } else { format!("main-{}", index + 1) };
         text.push_str(&format!("  {name}:\n    address: {}\n    upstream: {}\n", value(address), value(upstream)));
@@ -85,7 +86,7 @@ mod tests {
         upstream: &str,
     ) -> Result<crate::config::Loaded, crate::config::diagnostics::Diagnostics> {
         let listen: Vec<String> = listen.iter().map(|address| (*address).to_owned()).collect();
-        let text = text(&listen, upstream);
+        let text = text(&listen, upstream, None);
         load(Document { name: "flags", bytes: text.as_bytes() }, &|_: &str| None, &LoadOptions::default())
     }
 

@@ -38,7 +38,7 @@ mod units;
 mod validate;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use diagnostics::Diagnostics;
 use environment::{Environment, Expander, MissingVariables};
@@ -72,6 +72,9 @@ pub struct Document<'a> {
     pub bytes: &'a [u8],
 }
 
+/// Reads the files of a configuration as a start does; gives those that cannot be used, with the reasons.
+pub type TryFiles<'o> = dyn Fn(&Config) -> Vec<(PathBuf, String)> + 'o;
+
 /// How a document is looked at. The default refuses missing variables and looks for no files.
 #[derive(Clone, Copy, Default)]
 pub struct LoadOptions<'o> {
@@ -79,6 +82,8 @@ pub struct LoadOptions<'o> {
     pub missing_variables: MissingVariables,
     /// Tells whether a file exists; without it, files that the configuration names are not looked for.
     pub file_exists: Option<&'o dyn Fn(&Path) -> bool>,
+    /// Tells which of the files that the configuration names are there and cannot be used, and why.
+    pub unusable_files: Option<&'o TryFiles<'o>>,
     /// What the command line says of `metrics`. What the file says goes over it, key by key.
     pub metrics: Option<&'o model::Metrics>,
 }
@@ -163,6 +168,15 @@ pub fn load(
     }
 }
 
+/// What is said of a document that cannot be read.
+pub(crate) fn unreadable(name: &str, error: &std::io::Error) -> Report {
+    let mut findings = Findings::default();
+    let place = Place { line: 1, column: 1, end: 2 };
+    findings.push(Finding::error("unreadable", place, format!("the file cannot be read: {error}")));
+    let diagnostics = Diagnostics::new(name, findings, &Source::new(""), None);
+    Report { diagnostics, config: None, effective: None }
+}
+
 /// Says everything that can be said of a document.
 pub fn examine(document: Document<'_>, environment: &dyn Environment, options: &LoadOptions<'_>) -> Report {
     let mut findings = Findings::default();
@@ -175,12 +189,20 @@ pub fn examine(document: Document<'_>, environment: &dyn Environment, options: &
         let expander = Expander::new(environment, options.missing_variables);
         if let Some(raw) = decode::decode::<raw::Configuration>(tree, &expander, &mut findings) {
             let (model, files) = validate::validate(&raw, tree, options.metrics, &mut findings);
-            for file in files {
+            for file in &files {
                 if options.file_exists.is_some_and(|exists| !exists(&file.path)) {
                     let reason = format!("{} {} does not exist", file.what, text::quote(tree.written(file.node)));
                     findings.push(
                         Finding::error("missing-file", file.node, reason).hint("`--no-files` does not look for it"),
                     );
+                }
+            }
+            if let Some(unusable) = options.unusable_files.filter(|_| !findings.has_errors()) {
+                for (path, reason) in unusable(&model) {
+                    let file = files.iter().find(|file| file.path == path);
+                    let node = file.map_or(tree.root(), |file| file.node);
+                    let hint = "`--no-files` does not look into it";
+                    findings.push(Finding::error("unusable-file", node, reason).hint(hint));
                 }
             }
             if !findings.has_errors() {

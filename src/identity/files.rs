@@ -41,6 +41,23 @@ pub enum FileError {
     Setup(String),
 }
 
+impl FileError {
+    /// The file at fault, where it is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            FileError::Unreadable { path, .. }
+            | FileError::TooLarge { path }
+            | FileError::NotPem { path, .. }
+            | FileError::NoCertificate { path }
+            | FileError::NoKey { path }
+            | FileError::BadCertificate { path, .. }
+            | FileError::BadKey { path, .. } => Some(path),
+            FileError::Mismatch { key, .. } => Some(key),
+            FileError::Setup(_) => None,
+        }
+    }
+}
+
 /// A certificate chain with its key, and what stands in the first certificate.
 #[derive(Debug, Clone)]
 pub(super) struct Pair {

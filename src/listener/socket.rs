@@ -17,7 +17,7 @@ const BACKLOG: i32 = 4096;
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} for {what}: {error}{}", hint(.error))]
+#[error("cannot listen on {address} for {what}: {error}{}", hint(.what, .address, .error))]
 pub struct BindError {
     /// `listener inbound`, `admin`, `metrics`.
     pub what: String,
@@ -27,11 +27,17 @@ pub struct BindError {
     pub error: io::Error,
 }
 
-fn hint(error: &io::Error) -> &'static str {
+fn hint(what: &str, address: &str, error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "; another process has it (find it with `ss -ltnp`, or share the port with --reuse-port)"
+        io::ErrorKind::AddrInUse if address.starts_with("unix:") => {
+            "; another process has it (find it with `ss -lxp`), or it is no socket"
         }
+        io::ErrorKind::AddrInUse if what == "admin" => {
+            "; another process has it, perhaps another proxy: write another `admin.address`, or none (`run --admin` without \
+             a file)"
+        }
+        io::ErrorKind::AddrInUse => "; another process has it (find it with `ss -ltnp`)",
+        io::ErrorKind::NotFound if address.starts_with("unix:") => "; its folder is not there",
         io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
         io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
         _ => "",

@@ -35,7 +35,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::HeaderName;
+use http::header::{DATE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 
@@ -180,7 +180,14 @@ impl Connection {
         let (generation, listener) = self.current();
         let listener = &generation.snapshot.listeners[listener];
         let audience = Audience { grpc: false, edge: listener.edge, listener: &listener.name, request_id: None };
-        reply::failure(&Error::local(Reason::Draining), audience)
+        let mut response = reply::failure(&Error::local(Reason::Draining), audience);
+        self.date(&mut response);
+        response
+    }
+
+    /// Who answers says when (RFC 9110, section 6.6.1); what an endpoint answers is passed on as it is.
+    fn date(&self, response: &mut Response<Body>) {
+        response.headers_mut().insert(DATE, self.worker.clock.date(Instant::now().into_std()));
     }
 
     fn begin(&self, request: &Request<Body>, downstream: Option<Rc<dyn Downstream>>) -> Box<Record> {
@@ -219,7 +226,9 @@ impl Connection {
                 listener: &listener.name,
                 request_id: Some(record.request_id.as_str()),
             };
-            reply::failure(&error, audience)
+            let mut response = reply::failure(&error, audience);
+            self.date(&mut response);
+            response
         });
         if let Some(refused) = record.retry_refused
             && !record.listener().edge
@@ -279,7 +288,10 @@ impl Connection {
         }
         let captured = route.response_headers.capture(request.headers());
         let mut response = match decide(route, record, &generation, request, self.scheme())? {
-            Decision::Answer(response) => *response,
+            Decision::Answer(mut response) => {
+                self.date(&mut response);
+                *response
+            }
             Decision::Send(target) => {
                 let destination = &Destination::of(record, &generation, target, request)?;
                 self.prepare(record, route, request, &client)?;

@@ -54,8 +54,13 @@ fn plain(error: &Error, audience: Audience<'_>) -> Response<Body> {
             "listener": audience.listener,
         })
     };
-    if let (Some(id), Some(fields)) = (audience.request_id, body.as_object_mut()) {
-        fields.insert("request_id".to_owned(), id.into());
+    if let Some(fields) = body.as_object_mut() {
+        if let Some(detail) = error.detail.as_ref().filter(|_| !audience.edge) {
+            fields.insert("detail".to_owned(), detail.to_string().into());
+        }
+        if let Some(id) = audience.request_id {
+            fields.insert("request_id".to_owned(), id.into());
+        }
     }
     let mut response = Response::new(Body::full(format!("{body}\n")));
     *response.status_mut() = status;

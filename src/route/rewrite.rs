@@ -69,8 +69,9 @@ pub fn rewrite_path(
     PathAndQuery::from_maybe_shared(Bytes::from(rewritten)).map(Some).map_err(|_| RewriteError::Invalid)
 }
 
-/// The Location of a redirect: absolute, for clients that cannot resolve it (and because a path may begin with `//`);
-/// without scheme and host only where the client named no host (HTTP/1.0).
+/// The Location of a redirect: absolute where it names scheme or host, else a path (RFC 9110, section 10.2.2), for the
+/// scheme that the client sees may be a load balancer's. A path of its own also where the client named no host
+/// (HTTP/1.0).
 ///
 /// What the redirect does not name stays as it was asked for. So does the query, behind one that the redirect's path
 /// has. A port that is the old scheme's default is dropped where the scheme changes.
@@ -91,7 +92,10 @@ pub fn redirect_location(
         _ => host.strip_suffix(":80").unwrap_or(host),
     });
     let path = redirect.path.as_deref().unwrap_or(if path == "*" { "/" } else { path });
+    // Without a word about scheme and host, the client stays at those that it sees, which may be a load balancer's.
+    let same_place = redirect.scheme.is_none() && redirect.host.is_none();
     let location = match new_host {
+        _ if same_place => one_leading_slash(path),
         "" => one_leading_slash(path),
         _ => [new_scheme, "://", new_host, path].concat(),
     };
@@ -230,15 +234,16 @@ mod tests {
             };
         let from = ("http", "a.example:8080", "/x/y", Some("q=1"));
         for (scheme, host, path, from, expected) in [
-            (None, None, Some("/new"), from, "http://a.example:8080/new?q=1"),
+            (None, None, Some("/new"), from, "/new?q=1"),
             (None, Some("b.example"), None, from, "http://b.example/x/y?q=1"),
             (Some("https"), None, None, from, "https://a.example:8080/x/y?q=1"),
             (Some("https"), None, None, ("http", "a:80", "/", None), "https://a/"),
             (Some("http"), None, None, ("https", "a:443", "/", None), "http://a/"),
-            (None, None, Some("/n"), ("http", "a:80", "/", None), "http://a:80/n"),
-            (None, None, Some("/n?x=1"), ("http", "a", "/", Some("y=2")), "http://a/n?x=1&y=2"),
+            (None, None, Some("/n"), ("http", "a:80", "/", None), "/n"),
+            (None, None, Some("/n?x=1"), ("http", "a", "/", Some("y=2")), "/n?x=1&y=2"),
             (Some("https"), None, None, ("http", "a", "//evil.example/", None), "https://a//evil.example/"),
             (Some("https"), None, None, ("http", "a", "*", None), "https://a/"),
+            (None, None, Some("//evil.example/"), from, "/evil.example/?q=1"),
             (None, None, Some("/n"), ("http", "", "/", None), "/n"),
             (Some("https"), None, None, ("http", "", "//evil.example/", None), "/evil.example/"),
         ] {

@@ -1,7 +1,9 @@
 //! Wall time for log lines from the monotonic reading that a request needs anyway.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant, SystemTime};
+
+use http::HeaderValue;
 
 /// How long an anchor is good: a step of the system's clock shows after this time.
 const ANCHOR_AGE: Duration = Duration::from_secs(1);
@@ -17,12 +19,25 @@ pub fn now() -> SystemTime {
 pub struct Clock {
     monotonic: Cell<Instant>,
     wall: Cell<Duration>,
+    /// The latest second as `Date` has it.
+    date: RefCell<(u64, HeaderValue)>,
 }
 
 impl Clock {
     /// A clock anchored now.
     pub fn new() -> Self {
-        Clock { monotonic: Cell::new(Instant::now()), wall: Cell::new(wall()) }
+        let date = RefCell::new((0, http_date(0)));
+        Clock { monotonic: Cell::new(Instant::now()), wall: Cell::new(wall()), date }
+    }
+
+    /// `instant` as the `Date` of a response (RFC 9110, section 6.6.1). The text of a second is made once.
+    pub fn date(&self, instant: Instant) -> HeaderValue {
+        let second = self.unix(instant).as_secs();
+        let mut date = self.date.borrow_mut();
+        if date.0 != second {
+            *date = (second, http_date(second));
+        }
+        date.1.clone()
     }
 
     /// The time since the Unix epoch at `instant`, which may also lie in the past, and no later than now.
@@ -45,6 +60,12 @@ impl Default for Clock {
     }
 }
 
+fn http_date(second: u64) -> HeaderValue {
+    // Ends with the year 9999.
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(second.min(253_402_300_799));
+    HeaderValue::try_from(httpdate::fmt_http_date(time)).unwrap_or(HeaderValue::from_static(""))
+}
+
 /// A clock before 1970 is taken as 1970: a wrong time in the log is no reason to stop.
 fn wall() -> Duration {
     now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
@@ -60,6 +81,16 @@ mod tests {
         let (anchor, at_anchor) = (clock.monotonic.get(), clock.wall.get());
         assert_eq!(clock.unix(anchor + Duration::from_millis(250)), at_anchor + Duration::from_millis(250));
         assert_eq!(clock.unix(anchor - Duration::from_millis(250)), at_anchor - Duration::from_millis(250));
+    }
+
+    #[test]
+    fn dates_are_of_their_second() {
+        let clock = Clock::new();
+        clock.wall.set(Duration::from_secs(784_111_777));
+        let anchor = clock.monotonic.get();
+        assert_eq!(clock.date(anchor), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(clock.date(anchor + Duration::from_millis(999)), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(clock.date(anchor - Duration::from_millis(1)), "Sun, 06 Nov 1994 08:49:36 GMT");
     }
 
     #[test]

@@ -234,6 +234,27 @@ fn unknown_paths_and_methods_are_refused() {
     }
 }
 
+// A misspelt `dry_run` must not become the real thing.
+#[test]
+fn parameters_that_nobody_knows_are_refused() {
+    let upstream = Upstream::ok();
+    let proxy = proxy(&upstream);
+    for (line, said) in [
+        ("PUT /config?dryrun=true", "`dryrun` is no parameter of PUT /config; there are dry_run, for, format"),
+        ("PUT /config?dry_run=true&dry-run=true", "`dry-run` is no parameter of PUT /config"),
+        ("POST /drain?wiat=true", "`wiat` is no parameter of POST /drain; there are wait"),
+        ("POST /config/rollback?too=1", "`too` is no parameter of POST /config/rollback; there are to, format"),
+        ("GET /config?format=xml", "`format` is json, yaml or text, not `xml`"),
+        ("GET /upstreams?name=app", "GET /upstreams takes no parameters, and there is `name`"),
+    ] {
+        let answer = ask(&proxy, line, "Host: localhost\r\nContent-Length: 0\r\n");
+        assert_eq!(answer.status, 400, "{line}");
+        assert!(answer.text().contains(said), "{line}: {}", answer.text());
+    }
+    assert_eq!(proxy.admin_get("/readyz?verbose").status, 200, "probes may say what they like");
+    assert_eq!(proxy.admin_get("/config?format=json").json()["generation"], 1, "nothing has happened");
+}
+
 // A drain by hand: unready at once, served on, until SIGTERM goes straight to the end.
 #[test]
 fn post_drain_makes_unready_and_serves_on() {
