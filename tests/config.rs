@@ -338,7 +338,7 @@ fn files_are_looked_into() {
         (config("one.crt", "two.key", "good-token"), "5:13", "does not belong to the certificate"),
         (config("one.key", "one.key", "good-token"), "4:14", "holds no certificate"),
         (config("one.crt", "two.crt", "good-token"), "5:13", "holds no private key"),
-        (config("one.crt", "one.key", "token"), "1:23", "the file is empty"),
+        (config("one.crt", "one.key", "token"), "1:22", "the file is empty"),
     ] {
         let said = said(text.clone());
         assert_eq!(said.code, 1, "{text}");
