@@ -42,7 +42,7 @@ fn host(name: String) -> Vec<HostMatch> {
         Some(suffix) => HostName::Suffix(suffix.into()),
         None => HostName::Exact(name),
     };
-    vec![HostMatch { name, port: None }]
+    vec![HostMatch { name, port: None, written: None }]
 }
 
 fn prefix(path: String) -> PathMatch {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use http::header::HOST;
 use http::{HeaderMap, Method};
+use regex::Regex;
 
 use crate::config::model::{HostMatch, HostName, Match, PathMatch, ValueMatch, ValueTest};
 use crate::route::Target;
@@ -19,7 +20,9 @@ pub(super) fn words(unmet: &Mismatch<'_>, wanted: &Match, target: &Target<'_>, h
             let host = if target.host.is_empty() { "missing" } else { target.host };
             format!("host is {host}, not {}", any_of(wanted.hosts.iter().map(host_match)))
         }
-        Mismatch::Path => format!("path is {}, {}", shown_path(target.path), path(&wanted.path)),
+        Mismatch::Path => {
+            format!("path is {}, {}", shown_path(target.path), path(&wanted.path, wanted.written_path.as_deref()))
+        }
         Mismatch::Port(ports) => {
             let wanted = any_of(ports.iter().map(u16::to_string));
             match target.port {
@@ -49,12 +52,12 @@ fn shown_path(path: &str) -> String {
     }
 }
 
-fn path(wanted: &PathMatch) -> String {
+fn path(wanted: &PathMatch, written: Option<&str>) -> String {
     match wanted {
         PathMatch::Any => "not what it should be".to_owned(),
-        PathMatch::Exact(path) => format!("not exactly {path}"),
-        PathMatch::Prefix(prefix) => format!("not {prefix} or below"),
-        PathMatch::Regex(regex) => format!("which does not match {}", unanchored(regex.as_str())),
+        PathMatch::Exact(path) => format!("not exactly {}", written.unwrap_or(path)),
+        PathMatch::Prefix(prefix) => format!("not {} or below", written.unwrap_or(prefix)),
+        PathMatch::Regex(regex) => format!("which does not match {}", written.unwrap_or(unanchored(regex.as_str()))),
     }
 }
 
@@ -64,13 +67,15 @@ fn value(what: &str, given: Vec<Cow<'_, str>>, wanted: &ValueMatch) -> String {
         [only] => format!("is {only:?}"),
         several => format!("is {}", several.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>().join(" and ")),
     };
+    let written = wanted.written.as_deref();
+    let pattern = |regex: &Regex| written.unwrap_or(unanchored(regex.as_str())).to_owned();
     match (&wanted.test, wanted.invert) {
         (ValueTest::Present, false) => format!("{what} is missing"),
         (ValueTest::Present, true) => format!("{what} {is}, and must not be there"),
-        (ValueTest::Exact(exact), false) => format!("{what} {is}, not {exact:?}"),
+        (ValueTest::Exact(exact), false) => format!("{what} {is}, not {:?}", written.unwrap_or(exact)),
         (ValueTest::Exact(_), true) => format!("{what} {is}, and must not be"),
-        (ValueTest::Regex(regex), false) => format!("{what} {is}, and should match {}", unanchored(regex.as_str())),
-        (ValueTest::Regex(regex), true) => format!("{what} {is}, and must not match {}", unanchored(regex.as_str())),
+        (ValueTest::Regex(regex), false) => format!("{what} {is}, and should match {}", pattern(regex)),
+        (ValueTest::Regex(regex), true) => format!("{what} {is}, and must not match {}", pattern(regex)),
     }
 }
 
@@ -80,6 +85,9 @@ fn unanchored(pattern: &str) -> &str {
 }
 
 fn host_match(host: &HostMatch) -> String {
+    if let Some(written) = &host.written {
+        return written.clone();
+    }
     let name = match &host.name {
         HostName::Exact(name) => name.clone(),
         HostName::Suffix(suffix) => format!("*{suffix}"),
@@ -121,7 +129,7 @@ mod tests {
             (ValueTest::Exact("a".into()), true, vec!["a".into()], "x is \"a\", and must not be"),
             (regex, false, vec!["b".into(), "c".into()], "x is \"b\" and \"c\", and should match a+"),
         ] {
-            assert_eq!(value("x", given, &ValueMatch { test, invert }), expected);
+            assert_eq!(value("x", given, &ValueMatch { test, invert, written: None }), expected);
         }
     }
 }

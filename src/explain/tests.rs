@@ -182,3 +182,43 @@ listeners:
         assert_eq!(host == "a", json.contains("seen"));
     }
 }
+
+#[test]
+fn what_a_route_matches_is_shown_as_written_where_it_came_from_the_environment() {
+    let text = "
+listeners:
+  outbound:
+    address: 127.0.0.1:15001
+    routes:
+      - { match: { host: \"${SECRET}.internal\" }, upstream: \"127.0.0.1:1\" }
+      - { match: { path: \"/${SECRET}\" }, upstream: \"127.0.0.1:1\" }
+      - { match: { path: { exact: \"/e/${SECRET}\" } }, upstream: \"127.0.0.1:1\" }
+      - { match: { path: { regex: \"/r/${SECRET}.*\" } }, upstream: \"127.0.0.1:1\" }
+      - { match: { headers: { x-key: \"${SECRET}\" } }, upstream: \"127.0.0.1:1\" }
+      - { match: { headers: { x-key: { regex: \"${SECRET}-.*\" } } }, upstream: \"127.0.0.1:1\" }
+      - { match: { query: { key: { exact: \"q-${SECRET}\" } } }, upstream: \"127.0.0.1:1\" }
+      - { match: { query: { other: { not: { not: \"n-${SECRET}\" } } } }, upstream: \"127.0.0.1:1\" }
+";
+    let document = Document { name: "test", bytes: text.as_bytes() };
+    let secret = |name: &str| (name == "SECRET").then(|| "s3cr3t".to_owned());
+    let config = load(document, &secret, &LoadOptions::default()).unwrap().config;
+    let snapshot = compile(&config).unwrap();
+    let asked = Asked::parse("GET", "http://a/?key=1", std::iter::empty::<&str>()).unwrap();
+    let mut explained = explain(&asked, None, &config, &snapshot, false).unwrap();
+    assert!(!serde_json::to_string(&explained).unwrap().contains("s3cr3t"));
+    let skipped = explained.listeners.remove(0).skipped;
+    let because: Vec<_> = skipped.iter().map(|skipped| skipped.because.join("; ")).collect();
+    assert_eq!(
+        because,
+        [
+            "host is a, not ${SECRET}.internal",
+            "path is /, not /${SECRET} or below",
+            "path is /, not exactly /e/${SECRET}",
+            "path is /, which does not match /r/${SECRET}.*",
+            "header x-key is missing, not \"${SECRET}\"",
+            "header x-key is missing, and should match ${SECRET}-.*",
+            "query key is \"1\", not \"q-${SECRET}\"",
+            "query other is missing, not \"n-${SECRET}\"",
+        ]
+    );
+}

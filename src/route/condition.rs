@@ -34,7 +34,7 @@ pub(crate) enum Mismatch<'c> {
 impl Conditions {
     /// `None` where the route asks for nothing more.
     pub(super) fn compile(matcher: &Match) -> Option<Self> {
-        let Match { hosts: _, path: _, ports, methods, headers, query } = matcher;
+        let Match { hosts: _, path: _, written_path: _, ports, methods, headers, query } = matcher;
         let nothing = ports.is_empty() && methods.is_empty() && headers.is_empty() && query.is_empty();
         (!nothing).then(|| Conditions {
             ports: ports.as_slice().into(),
@@ -118,18 +118,18 @@ mod tests {
     use super::*;
 
     fn exact(value: &str) -> ValueMatch {
-        ValueMatch { test: ValueTest::Exact(value.into()), invert: false }
+        ValueMatch { test: ValueTest::Exact(value.into()), invert: false, written: None }
     }
 
     fn regex(pattern: &str) -> ValueMatch {
-        ValueMatch { test: ValueTest::Regex(Regex::new(pattern).unwrap()), invert: false }
+        ValueMatch { test: ValueTest::Regex(Regex::new(pattern).unwrap()), invert: false, written: None }
     }
 
     fn inverted(wanted: ValueMatch) -> ValueMatch {
         ValueMatch { invert: true, ..wanted }
     }
 
-    const PRESENT: ValueMatch = ValueMatch { test: ValueTest::Present, invert: false };
+    const PRESENT: ValueMatch = ValueMatch { test: ValueTest::Present, invert: false, written: None };
 
     #[test]
     fn any_value_of_a_repeated_header_matches() {

@@ -131,7 +131,7 @@ mod tests {
             Some(suffix) => HostName::Suffix(suffix.into()),
             None => HostName::Exact(name.into()),
         };
-        HostMatch { name, port }
+        HostMatch { name, port, written: None }
     }
 
     /// `=/exact`, `~regex`, `/prefix`, or nothing.
@@ -171,7 +171,7 @@ mod tests {
         ] {
             assert_eq!(find(&table, asked, "/"), expected, "{asked}");
         }
-        let loopback = HostMatch { name: HostName::Exact("::1".into()), port: None };
+        let loopback = HostMatch { name: HostName::Exact("::1".into()), port: None, written: None };
         let table = super::tests::table([Match { hosts: vec![loopback], ..Match::default() }]);
         assert_eq!(find(&table, "[::1]:80", "/"), Some(0));
     }
@@ -239,7 +239,8 @@ mod tests {
             "[xy]".prop_map(ValueTest::Exact),
             Just(ValueTest::Regex(Regex::new("^(?:x|yy)$").unwrap())),
         ];
-        let value = (value, any::<bool>()).prop_map(|(test, invert)| ValueMatch { test, invert }).boxed();
+        let value =
+            (value, any::<bool>()).prop_map(|(test, invert)| ValueMatch { test, invert, written: None }).boxed();
         let header = "x-[ab]".prop_map(|name| HeaderName::try_from(name).unwrap());
         (
             prop::collection::vec("(\\*\\.)?[ab](\\.[ab]){0,2}(:8[01])?".prop_map(|text| host(&text)), 0..3),
@@ -254,7 +255,7 @@ mod tests {
                 let plain = hosts.len() + headers.len() + query.len() > 2;
                 match plain {
                     true => Match { hosts, path, ..Match::default() },
-                    false => Match { hosts, path, ports: Vec::new(), methods, headers, query },
+                    false => Match { hosts, path, methods, headers, query, ..Match::default() },
                 }
             })
     }

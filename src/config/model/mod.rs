@@ -292,6 +292,8 @@ pub struct Match {
     pub hosts: Vec<HostMatch>,
     /// The path, without the query.
     pub path: PathMatch,
+    /// The path with its `${…}`, where it had any: the only form that may be shown.
+    pub written_path: Option<String>,
     /// Any of these.
     pub methods: Vec<Method>,
     /// All of these.
@@ -309,6 +311,8 @@ pub struct HostMatch {
     pub name: HostName,
     /// Only with this port, where it was written; a Host without a port has the scheme's.
     pub port: Option<u16>,
+    /// The host with its `${…}`, where it had any: the only form that may be shown.
+    pub written: Option<String>,
 }
 
 /// Names of hosts.
@@ -341,6 +345,8 @@ pub struct ValueMatch {
     pub test: ValueTest,
     /// Match when the test fails.
     pub invert: bool,
+    /// The text with its `${…}`, where it had any: the only form that may be shown.
+    pub written: Option<String>,
 }
 
 /// A test of a value.

@@ -174,7 +174,7 @@ mod tests {
             Some(suffix) => HostName::Suffix(suffix.to_owned()),
             None => HostName::Exact(name.to_owned()),
         };
-        HostMatch { name, port: None }
+        HostMatch { name, port: None, written: None }
     }
 
     #[test]
@@ -215,8 +215,8 @@ mod tests {
 
     #[test]
     fn conditions_imply() {
-        let exact = |text: &str, invert| ValueMatch { test: ValueTest::Exact(text.to_owned()), invert };
-        let present = |invert| ValueMatch { test: ValueTest::Present, invert };
+        let exact = |text: &str, invert| ValueMatch { test: ValueTest::Exact(text.to_owned()), invert, written: None };
+        let present = |invert| ValueMatch { test: ValueTest::Present, invert, written: None };
         assert!(implies(&exact("a", false), &exact("a", false)));
         assert!(implies(&exact("a", false), &present(false)));
         assert!(!implies(&exact("a", true), &present(false)));

@@ -36,6 +36,13 @@ impl Validator<'_> {
                 PathMatch::Any
             }),
         };
+        matched.matcher.written_path = raw.path.get().and_then(|path| {
+            let texts = match path {
+                raw::PathForm::Prefix(text) => [Some(text.node), None, None],
+                raw::PathForm::Test(test) => [test.exact.node(), test.prefix.node(), test.regex.node()],
+            };
+            self.hidden(texts)
+        });
         matched.sound &= !matches!(raw.port, Given::Invalid(_));
         if let Some(ports) = raw.port.get() {
             matched.sound &=
@@ -124,24 +131,33 @@ impl Validator<'_> {
 
     fn value(&mut self, form: &raw::ValueForm, node: NodeId) -> Option<ValueMatch> {
         let test = match form {
-            raw::ValueForm::Exact(text) => return Some(exact(&text.value)),
+            raw::ValueForm::Exact(text) => return Some(self.exact(text)),
             raw::ValueForm::Test(test) => test,
         };
         let nodes = [test.exact.node(), test.regex.node(), test.present.node(), test.not.node()];
         self.exactly_one(node, &["exact", "regex", "present", "not"], &nodes)?;
-        if let Some(text) = test.exact.get() {
-            return Some(exact(text));
+        if let Some(text) = test.exact.spanned() {
+            return Some(self.exact(text));
         }
         if let Some(text) = test.regex.spanned() {
-            return Some(ValueMatch { test: ValueTest::Regex(self.whole(text)?), invert: false });
+            return Some(ValueMatch {
+                test: ValueTest::Regex(self.whole(text)?),
+                invert: false,
+                written: self.hidden([Some(text.node)]),
+            });
         }
         if let Some(present) = test.present.get() {
-            return Some(ValueMatch { test: ValueTest::Present, invert: !present.0 });
+            return Some(ValueMatch { test: ValueTest::Present, invert: !present.0, written: None });
         }
         // As deep as the tree at most, and two are none.
         let not = test.not.spanned()?;
         let inner = self.value(&not.value, not.node)?;
         Some(ValueMatch { invert: !inner.invert, ..inner })
+    }
+
+    fn exact(&self, text: &Spanned<Text>) -> ValueMatch {
+        let written = self.hidden([Some(text.node)]);
+        ValueMatch { test: ValueTest::Exact(text.value.0.clone()), invert: false, written }
     }
 
     fn path_match(&mut self, spanned: &Spanned<raw::PathForm>) -> Option<PathMatch> {
@@ -208,7 +224,7 @@ impl Validator<'_> {
 
     fn host(&mut self, text: &Spanned<Text>) -> Option<HostMatch> {
         match parse_host(&text.value.0) {
-            Ok(host) => Some(host),
+            Ok(host) => Some(HostMatch { written: self.hidden([Some(text.node)]), ..host }),
             Err(hint) => {
                 let finding = Finding::error(
                     "invalid-value",
@@ -221,10 +237,6 @@ impl Validator<'_> {
             }
         }
     }
-}
-
-fn exact(text: &Text) -> ValueMatch {
-    ValueMatch { test: ValueTest::Exact(text.0.clone()), invert: false }
 }
 
 /// A host to match, or a hint.
@@ -246,7 +258,7 @@ fn parse_host(text: &str) -> Result<HostMatch, String> {
     if let Some(address) = name.strip_prefix('[') {
         let address = address.strip_suffix(']').and_then(|address| address.parse::<std::net::Ipv6Addr>().ok());
         let address = address.ok_or_else(|| "an IPv6 address stands in brackets, as in `[::1]`".to_owned())?;
-        return Ok(HostMatch { name: HostName::Exact(format!("[{address}]")), port });
+        return Ok(HostMatch { name: HostName::Exact(format!("[{address}]")), port, written: None });
     }
     let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     let (suffix, labels) = match name.strip_prefix("*.") {
@@ -267,7 +279,7 @@ fn parse_host(text: &str) -> Result<HostMatch, String> {
         return Err("write it as in `payments`, `example.org`, `*.example.org` or `example.org:8080`".to_owned());
     }
     let name = if suffix { HostName::Suffix(format!(".{labels}")) } else { HostName::Exact(labels.to_owned()) };
-    Ok(HostMatch { name, port })
+    Ok(HostMatch { name, port, written: None })
 }
 
 /// Whether a text is a path; else what is wrong and a hint.
@@ -298,7 +310,7 @@ mod tests {
 
     #[test]
     fn hosts_are_read() {
-        let exact = |name: &str, port| HostMatch { name: HostName::Exact(name.to_owned()), port };
+        let exact = |name: &str, port| HostMatch { name: HostName::Exact(name.to_owned()), port, written: None };
         for (text, expected) in [
             ("payments", exact("payments", None)),
             ("Payments.Example.ORG.", exact("payments.example.org", None)),
@@ -306,7 +318,10 @@ mod tests {
             ("127.0.0.1", exact("127.0.0.1", None)),
             ("[0:0::1]:80", exact("[::1]", Some(80))),
             ("[::1]", exact("[::1]", None)),
-            ("*.example.org", HostMatch { name: HostName::Suffix(".example.org".to_owned()), port: None }),
+            (
+                "*.example.org",
+                HostMatch { name: HostName::Suffix(".example.org".to_owned()), port: None, written: None },
+            ),
         ] {
             assert_eq!(parse_host(text), Ok(expected), "{text}");
         }

@@ -287,7 +287,7 @@ impl<'a> Validator<'a> {
     }
 
     /// These texts as they may be shown, where what they hold may not.
-    fn hidden<const N: usize>(&self, texts: [Option<NodeId>; N]) -> Option<String> {
+    pub(super) fn hidden<const N: usize>(&self, texts: [Option<NodeId>; N]) -> Option<String> {
         let written: String = texts.into_iter().flatten().map(|node| self.tree.written(node)).collect();
         is_hidden(&written).then_some(written)
     }
