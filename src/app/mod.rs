@@ -369,7 +369,7 @@ impl Builder {
             let (control, handle) = (control.clone(), handle.clone());
             move || async move {
                 let manager = Rc::new(manager);
-                let reload = Reload::new(Stage::new(parts, &config), beginning);
+                let reload = Reload::new(Stage::new(parts, &beginning.accepted.config), beginning);
                 tokio::task::spawn_local({
                     let reload = reload.clone();
                     async move { reload.follow_found(found).await }

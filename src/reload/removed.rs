@@ -11,41 +11,60 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::RouteId;
 
 /// A listener's name, and what of its requests a route takes.
-type Place<'a> = (&'a str, String);
+type Place = (String, String);
 
+/// Routes by the number that streams know them by, each with what it took. Those beyond the metrics' bound have one
+/// number together, so that none of them can be told from the others: they are never among these.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Removed {
-    /// Nobody has their names. One that comes back in time is not removed after all.
-    pub(super) gone: Vec<RouteId>,
+    /// Nobody has their names. One whose name comes back in time is not removed after all.
+    gone: Vec<(RouteId, Place)>,
     /// Others, which were there before, have their names now.
-    pub(super) replaced: Vec<RouteId>,
+    replaced: Vec<(RouteId, Place)>,
 }
 
 impl Removed {
     /// By the swap from `before`, compiled as `old`, to `config`, compiled as `new`.
     pub(super) fn between(old: &Snapshot, before: &Config, new: &Snapshot, config: &Config) -> Self {
         let (old, new) = (places(old, before), places(new, config));
-        let there: HashSet<&Place<'_>> = new.iter().map(|(_, place)| place).collect();
-        let names: HashMap<RouteId, &Place<'_>> = new.iter().map(|(route, place)| (*route, place)).collect();
-        let were: HashSet<&Place<'_>> = old.iter().map(|(_, place)| place).collect();
+        let there: HashSet<&Place> = new.iter().map(|(_, place)| place).collect();
+        let names: HashMap<RouteId, &Place> = new.iter().map(|(route, place)| (*route, place)).collect();
+        let were: HashSet<Place> = old.iter().map(|(_, place)| place.clone()).collect();
         let mut removed = Removed::default();
-        for (route, _) in old.iter().filter(|(_, place)| !there.contains(place)) {
-            match names.get(route) {
-                None => removed.gone.push(*route),
-                Some(place) if were.contains(place) => removed.replaced.push(*route),
+        for (route, place) in old {
+            if route.is_shared() || there.contains(&place) {
+                continue;
+            }
+            match names.get(&route) {
+                None => removed.gone.push((route, place)),
+                Some(other) if were.contains(*other) => removed.replaced.push((route, place)),
                 // What it takes was changed.
                 Some(_) => {}
             }
         }
         removed
     }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.gone.is_empty() && self.replaced.is_empty()
+    }
+
+    /// Those that are still removed where `config`, compiled as `snapshot`, is in force by now.
+    pub(super) fn under(self, snapshot: &Snapshot, config: &Config) -> Vec<RouteId> {
+        let now = places(snapshot, config);
+        let there: HashSet<&Place> = now.iter().map(|(_, place)| place).collect();
+        let names: HashSet<RouteId> = now.iter().map(|(route, _)| *route).collect();
+        let gone = self.gone.into_iter().filter(|(route, _)| !names.contains(route));
+        let removed = gone.chain(self.replaced).filter(|(_, place)| !there.contains(place));
+        removed.map(|(route, _)| route).collect()
+    }
 }
 
-fn places<'a>(snapshot: &Snapshot, config: &'a Config) -> Vec<(RouteId, Place<'a>)> {
+fn places(snapshot: &Snapshot, config: &Config) -> Vec<(RouteId, Place)> {
     let listeners = snapshot.listeners.iter().zip(&config.listeners);
     let routes = listeners.flat_map(|(compiled, listener)| {
         let routes = compiled.routes.iter().zip(&listener.routes);
-        routes.map(|(compiled, route)| (compiled.id, (listener.name.as_str(), format!("{:?}", route.matcher))))
+        routes.map(|(compiled, route)| (compiled.id, (listener.name.clone(), format!("{:?}", route.matcher))))
     });
     routes.collect()
 }
@@ -62,20 +81,31 @@ mod tests {
     use crate::telemetry::metrics::Names;
     use crate::upstream::registry::Registry;
 
-    /// How many a swap between listeners with these routes removes: by name, and by another's taking it.
-    fn removed(before: &str, after: &str) -> (usize, usize) {
-        let (registry, names) = (Arc::new(Registry::new(mpsc::unbounded_channel().0)), Names::new());
-        let [before, after] = [before, after].map(|routes| {
-            let text = format!(
-                "listeners: {{ in: {{ address: \"127.0.0.1:1\", routes: [{routes}] }} }}\n\
-                 upstreams: {{ a: \"127.0.0.1:2\", b: \"127.0.0.1:3\" }}\n"
-            );
-            let document = Document { name: "test", bytes: text.as_bytes() };
-            load(document, &|_: &str| None, &LoadOptions::default()).unwrap().config
+    fn config(routes: &str) -> Config {
+        let text = format!(
+            "listeners: {{ in: {{ address: \"127.0.0.1:1\", routes: [{routes}] }} }}\n\
+             upstreams: {{ a: \"127.0.0.1:2\", b: \"127.0.0.1:3\" }}\n"
+        );
+        let document = Document { name: "test", bytes: text.as_bytes() };
+        load(document, &|_: &str| None, &LoadOptions::default()).unwrap().config
+    }
+
+    /// What the swap from the first to the second of these routes removes, and what of that is left under the third.
+    fn after(names: &Names, routes: [&str; 3]) -> (Removed, Vec<RouteId>) {
+        let registry = Arc::new(Registry::new(mpsc::unbounded_channel().0));
+        let [(old, before), (new, config), (now, last)] = routes.map(|routes| {
+            let config = config(routes);
+            let compiled = Snapshot::compile(&config, 1, &registry, &identity::Store::default(), names);
+            (compiled.unwrap(), config)
         });
-        let [old, new] = [&before, &after]
-            .map(|config| Snapshot::compile(config, 1, &registry, &identity::Store::default(), &names).unwrap());
-        let removed = Removed::between(&old, &before, &new, &after);
+        let removed = || Removed::between(&old, &before, &new, &config);
+        (removed(), removed().under(&now, &last))
+    }
+
+    /// How many a swap between these routes removes: by name, and by another's taking it.
+    fn removed(before: &str, config: &str) -> (usize, usize) {
+        let (removed, left) = after(&Names::new(), [before, config, config]);
+        assert_eq!(left.len(), removed.gone.len() + removed.replaced.len());
         (removed.gone.len(), removed.replaced.len())
     }
 
@@ -102,5 +132,30 @@ mod tests {
     fn the_first_of_two_that_are_called_alike_is_removed_and_not_the_second() {
         let both = "{ match: { path: /x }, upstream: a }, { match: { path: /y }, upstream: a }";
         assert_eq!(removed(both, "{ match: { path: /y }, upstream: a }"), (0, 1));
+    }
+
+    #[test]
+    fn one_that_comes_back_in_time_is_not() {
+        let both = "{ match: { path: /x }, upstream: a }, { match: { path: /y }, upstream: a }";
+        let (removed, left) = after(&Names::new(), [both, "{ match: { path: /y }, upstream: a }", both]);
+        assert_eq!((removed.replaced.len(), left.len()), (1, 0));
+        // Also where it has another name than it had.
+        let named = "{ name: x, match: { path: /x }, upstream: a }, { upstream: b }";
+        let other = "{ name: y, match: { path: /x }, upstream: a }, { upstream: b }";
+        assert!(after(&Names::new(), [named, "{ upstream: b }", other]).1.is_empty());
+        // And where another has its name: what it takes was changed.
+        let elsewhere = "{ name: x, match: { path: /z }, upstream: a }, { upstream: b }";
+        assert!(after(&Names::new(), [named, "{ upstream: b }", elsewhere]).1.is_empty());
+    }
+
+    #[test]
+    fn one_that_has_no_number_of_its_own_is_not() {
+        let names = Names::new();
+        let listener = names.listener("in");
+        let all = (0..).take_while(|number| !names.route(listener, &format!("r{number}")).is_shared()).count();
+        assert!(all > 1_000);
+        let two = "{ name: x, match: { path: /x }, upstream: a }, { name: y, match: { path: /y }, upstream: a }";
+        let one = "{ name: y, match: { path: /y }, upstream: a }";
+        assert_eq!(after(&names, [two, one, one]), (Removed::default(), Vec::new()));
     }
 }

@@ -1,7 +1,7 @@
 //! A configuration takes the place of another: bind, compile, publish, then see off what is gone.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub(crate) struct Stage {
     parts: Parts,
     discovery: Discovery,
     generation: Cell<u64>,
+    /// What was compiled for it.
+    config: Rc<RefCell<Arc<Config>>>,
     /// Those that are not in force any more and that some worker may still use. They are kept here so that the last to
     /// let go, and to give the memory back, is never a worker.
     bygone: RefCell<Vec<Arc<Snapshot>>>,
@@ -52,10 +54,11 @@ pub(crate) struct Parts {
 
 impl Stage {
     /// With the first generation, which is published and whose doors are open.
-    pub(crate) fn new(parts: Parts, config: &Config) -> Self {
+    pub(crate) fn new(parts: Parts, config: &Arc<Config>) -> Self {
         let snapshot = parts.control.snapshot.load_full();
         let generation = Cell::new(snapshot.generation);
-        let stage = Stage { parts, discovery: Discovery::default(), generation, bygone: RefCell::default() };
+        let (discovery, bygone) = (Discovery::default(), RefCell::default());
+        let stage = Stage { parts, discovery, generation, config: Rc::new(RefCell::new(config.clone())), bygone };
         stage.follow_sources(config, &snapshot);
         stage.claim_addresses();
         stage
@@ -108,6 +111,7 @@ impl Stage {
         let turned = self.parts.control.doors().turn(plan, &config.listeners, &snapshot);
         let removed = Removed::between(&self.parts.control.snapshot.load(), before, &snapshot, config);
         let old = self.publish(snapshot.clone());
+        *self.config.borrow_mut() = config.clone();
         self.follow_sources(config, &snapshot);
         self.parts.control.open(turned.opened, &snapshot);
         self.claim_addresses();
@@ -214,16 +218,16 @@ impl Stage {
 
     /// What streams by them is cut when the drain's time is over.
     fn cut(&self, removed: Removed, generation: u64, timeout: Duration) {
-        let Removed { mut gone, replaced } = removed;
-        if gone.is_empty() && replaced.is_empty() {
+        if removed.is_empty() {
             return;
         }
-        let control = self.parts.control.clone();
+        let (control, config) = (self.parts.control.clone(), self.config.clone());
         tokio::task::spawn_local(async move {
             tokio::time::sleep(timeout).await;
-            let known: HashSet<RouteId> = control.snapshot.load().route_ids().collect();
-            gone.retain(|route| !known.contains(route));
-            let routes: Arc<[RouteId]> = gone.into_iter().chain(replaced).collect();
+            let routes: Arc<[RouteId]> = removed.under(&control.snapshot.load(), &config.borrow()).into();
+            if routes.is_empty() {
+                return;
+            }
             control.each_worker(|| Command::Cut { routes: routes.clone(), generation });
         });
     }

@@ -280,11 +280,6 @@ impl Snapshot {
         self.upstreams.iter().filter_map(|upstream| upstream.on_demand.as_ref())
     }
 
-    /// Every route of every listener.
-    pub(crate) fn route_ids(&self) -> impl Iterator<Item = RouteId> {
-        self.listeners.iter().flat_map(|listener| &listener.routes).map(|route| route.id)
-    }
-
     pub(crate) fn upstream(&self, index: UpstreamIndex) -> &Upstream {
         &self.upstreams[index.0]
     }

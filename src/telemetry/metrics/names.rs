@@ -23,6 +23,13 @@ pub struct ListenerId(pub(super) u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteId(pub(super) u16);
 
+impl RouteId {
+    /// True where it stands for every route beyond the table's bound.
+    pub(crate) fn is_shared(self) -> bool {
+        self.0 == 0
+    }
+}
+
 /// An upstream's number in metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UpstreamId(pub(super) u16);
