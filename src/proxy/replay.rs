@@ -47,9 +47,14 @@ enum State {
     Failed,
 }
 
-#[derive(Clone)]
+/// What comes in pieces smaller than this is kept in one: a piece costs about a hundred bytes, so that a body of single
+/// bytes would take a hundred times what may be kept.
+const SMALL_BYTES: usize = 1 << 10;
+
 enum Piece {
     Data(Bytes),
+    /// Of small ones, together.
+    Gathered(BytesMut),
     Trailers(HeaderMap),
 }
 
@@ -89,9 +94,7 @@ impl Replay {
                 }
                 let mut bytes = BytesMut::with_capacity(kept.bytes);
                 for piece in &kept.frames {
-                    if let Piece::Data(data) = piece {
-                        bytes.extend_from_slice(data);
-                    }
+                    bytes.extend_from_slice(piece.data());
                 }
                 Some(Body::full(bytes))
             }
@@ -109,7 +112,7 @@ impl Replay {
                     kept.current += 1;
                     kept.current
                 };
-                Body::stream(Sending { kept: kept.clone(), number, position: 0, sent: 0 })
+                Body::stream(Sending { kept: kept.clone(), number, place: Place::default(), sent: 0 })
             }
             Replay::Once { body, touched, .. } => {
                 *touched = true;
@@ -159,8 +162,61 @@ impl Replay {
 struct Sending {
     kept: Rc<RefCell<Kept>>,
     number: u32,
-    position: usize,
+    place: Place,
     sent: u64,
+}
+
+/// How far one has come in what is kept.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    piece: usize,
+    /// How much of that piece has been sent: it may grow.
+    sent: usize,
+}
+
+impl Place {
+    /// All that is kept has been sent.
+    fn end(frames: &[Piece]) -> Self {
+        Place { piece: frames.len().saturating_sub(1), sent: frames.last().map_or(0, Piece::length) }
+    }
+
+    fn is_end(self, frames: &[Piece]) -> bool {
+        match frames.get(self.piece) {
+            None => true,
+            Some(piece) => self.sent == piece.length() && self.piece + 1 == frames.len(),
+        }
+    }
+
+    fn next(&mut self, frames: &[Piece]) -> Option<Frame<Bytes>> {
+        if self.is_end(frames) {
+            return None;
+        }
+        if frames.get(self.piece).is_some_and(|piece| self.sent == piece.length()) {
+            *self = Place { piece: self.piece + 1, sent: 0 };
+        }
+        let piece = frames.get(self.piece)?;
+        let from = std::mem::replace(&mut self.sent, piece.length());
+        Some(match piece {
+            Piece::Data(data) => Frame::data(data.slice(from..)),
+            Piece::Gathered(data) => Frame::data(Bytes::copy_from_slice(&data[from..])),
+            Piece::Trailers(trailers) => Frame::trailers(trailers.clone()),
+        })
+    }
+}
+
+impl Piece {
+    /// Never zero.
+    fn length(&self) -> usize {
+        self.data().len().max(1)
+    }
+
+    fn data(&self) -> &[u8] {
+        match self {
+            Piece::Data(data) => data,
+            Piece::Gathered(data) => data,
+            Piece::Trailers(_) => &[],
+        }
+    }
 }
 
 impl Kept {
@@ -180,13 +236,28 @@ impl Kept {
         }
         if let Some(data) = frame.data_ref() {
             self.bytes += data.len();
-            self.frames.push(Piece::Data(data.clone()));
+            self.gather(data);
         } else if let Some(trailers) = frame.trailers_ref() {
             self.frames.push(Piece::Trailers(trailers.clone()));
         }
         if self.bytes > self.most {
             self.state = State::TooLarge;
             self.frames = Vec::new();
+        }
+    }
+
+    /// The only piece of most bodies is kept without a copy.
+    fn gather(&mut self, data: &Bytes) {
+        match self.frames.last_mut() {
+            _ if data.is_empty() => {}
+            Some(Piece::Gathered(gathered)) if data.len() < SMALL_BYTES => gathered.extend_from_slice(data),
+            Some(last @ Piece::Data(_)) if data.len().max(last.data().len()) < SMALL_BYTES => {
+                let mut gathered = BytesMut::with_capacity(SMALL_BYTES);
+                gathered.extend_from_slice(last.data());
+                gathered.extend_from_slice(data);
+                *last = Piece::Gathered(gathered);
+            }
+            _ => self.frames.push(Piece::Data(data.clone())),
         }
     }
 
@@ -202,20 +273,14 @@ impl http_body::Body for Sending {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
         let mut kept = this.kept.borrow_mut();
-        let frame = match kept.frames.get(this.position).cloned() {
-            Some(piece) => {
-                this.position += 1;
-                Some(Ok(match piece {
-                    Piece::Data(data) => Frame::data(data),
-                    Piece::Trailers(trailers) => Frame::trailers(trailers),
-                }))
-            }
+        let frame = match this.place.next(&kept.frames) {
+            Some(frame) => Some(Ok(frame)),
             None if kept.is_at_end() => None,
             // Somebody else's turn has begun: this attempt is over, and whoever still sends it must not go on.
             None if kept.current != this.number => Some(Err(Error::local(Reason::ClientCancelled))),
             None => {
                 let frame = ready!(kept.poll_more(cx));
-                this.position = kept.frames.len();
+                this.place = Place::end(&kept.frames);
                 frame
             }
         };
@@ -227,7 +292,7 @@ impl http_body::Body for Sending {
 
     fn is_end_stream(&self) -> bool {
         let kept = self.kept.borrow();
-        self.position >= kept.frames.len() && kept.is_at_end()
+        self.place.is_end(&kept.frames) && kept.is_at_end()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -303,6 +368,29 @@ mod tests {
             }
             prop_assert_eq!(take(&mut replay.body(), usize::MAX), (all, true));
         }
+    }
+
+    #[test]
+    fn single_bytes_take_no_more_memory_than_long_pieces() {
+        let bytes = 64 << 10;
+        let mut replay = Replay::new(Body::stream(Script(vec![Some(Bytes::from("a")); bytes].into())), Some(bytes));
+        let all = (vec![b'a'; bytes], true);
+        assert_eq!(take(&mut replay.body(), usize::MAX), all);
+        let Replay::Kept(kept) = &replay else { panic!("not kept") };
+        assert_eq!(kept.borrow().frames.len(), 1);
+        assert_eq!(take(&mut replay.body(), usize::MAX), all);
+    }
+
+    #[test]
+    fn long_pieces_are_not_copied() {
+        let long = Bytes::from(vec![b'a'; SMALL_BYTES]);
+        let script = [Some(Bytes::from("b")), Some(long.clone()), Some(Bytes::from("c"))];
+        let mut replay = Replay::new(Body::stream(Script(script.into())), Some(10_000));
+        take(&mut replay.body(), usize::MAX);
+        let Replay::Kept(kept) = &replay else { panic!("not kept") };
+        assert!(kept.borrow().frames.iter().any(|piece| piece.data().as_ptr() == long.as_ptr()));
+        let all = [&b"b"[..], &long, b"c"].concat();
+        assert_eq!(take(&mut replay.body(), usize::MAX), (all, true));
     }
 
     #[test]
