@@ -117,7 +117,7 @@ impl Doors {
                 }
             };
             // Whoever wrote loopback relies on it: nobody else may be let in.
-            if is_local(&listener.address) && !bound.address.is_local() {
+            if listener.address.is_local() && !bound.address.is_local() {
                 let error =
                     "the socket that was handed over is open to more than this machine, and the file says loopback";
                 return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, error)));
@@ -252,14 +252,6 @@ impl OpenDoor {
 
     fn is_of(&self, listener: &Listener) -> bool {
         self.listener == listener.name && self.written == listener.address
-    }
-}
-
-fn is_local(written: &BindAddress) -> bool {
-    match written {
-        BindAddress::Tcp(address) => address.ip().to_canonical().is_loopback(),
-        BindAddress::Unix(_) => true,
-        BindAddress::AllInterfaces(_) => false,
     }
 }
 

@@ -32,7 +32,7 @@ use tokio::sync::mpsc;
 
 use self::live::Now;
 use crate::config::listed;
-use crate::config::model::{self, BindAddress, Config, Mode};
+use crate::config::model::{self, Config, Mode};
 use crate::identity;
 use crate::proxy::decisions::{self, HTTP_PORT, HTTPS_PORT, drop_own_fields};
 use crate::proxy::hop_by_hop;
@@ -156,7 +156,7 @@ impl Explaining<'_> {
         let skipped = skipped.collect();
         let route = found.map(|position| &listener.routes[position]);
         let connect = *self.asked.method() == Method::CONNECT;
-        let refused = if connect && !decisions::takes_connect(listener, is_local(&model.address), route) {
+        let refused = if connect && !decisions::takes_connect(listener, model.address.is_local(), route) {
             Some(
                 "connect_not_allowed: CONNECT is for loopback listeners with `direction: outbound` and routes with a host",
             )
@@ -301,15 +301,6 @@ impl Explaining<'_> {
             health: model.health.as_ref().map(policy::health),
             now,
         }
-    }
-}
-
-/// Only this machine can call.
-fn is_local(address: &BindAddress) -> bool {
-    match address {
-        BindAddress::AllInterfaces(_) => false,
-        BindAddress::Tcp(address) => address.ip().is_loopback(),
-        BindAddress::Unix(_) => true,
     }
 }
 

@@ -135,6 +135,14 @@ fn connect_is_for_loopback_listeners_of_apps_and_routes_with_a_host() {
     assert!(at_outbound("CONNECT", "search:443", &[]).route.is_some());
     let refused = explained("CONNECT", "search:443", &[], Some("inbound")).unwrap().listeners.remove(0).refused;
     assert!(refused.unwrap().starts_with("connect_not_allowed"));
+    // IPv4's loopback in IPv6's form is loopback.
+    let text = CONFIG.replace("127.0.0.1:15001", "\"[::ffff:127.0.0.1]:15001\"");
+    let config = load(Document { name: "test", bytes: text.as_bytes() }, &|_: &str| None, &LoadOptions::default())
+        .unwrap()
+        .config;
+    let asked = Asked::parse("CONNECT", "search:443", std::iter::empty::<&str>()).unwrap();
+    let explained = explain(&asked, Some("outbound"), &config, &compile(&config).unwrap(), false).unwrap();
+    assert!(explained.listeners[0].route.is_some());
 }
 
 #[test]

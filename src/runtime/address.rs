@@ -26,7 +26,7 @@ impl BoundAddress {
     /// True where only this machine can call.
     pub(crate) fn is_local(&self) -> bool {
         match self {
-            BoundAddress::Tcp(address) => address.ip().is_loopback(),
+            BoundAddress::Tcp(address) => address.ip().to_canonical().is_loopback(),
             BoundAddress::Unix(_) => true,
         }
     }

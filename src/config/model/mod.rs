@@ -95,6 +95,17 @@ pub enum BindAddress {
     Unix(PathBuf),
 }
 
+impl BindAddress {
+    /// True where only this machine can call.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            BindAddress::AllInterfaces(_) => false,
+            BindAddress::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            BindAddress::Unix(_) => true,
+        }
+    }
+}
+
 /// An address to connect to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EndpointAddress {

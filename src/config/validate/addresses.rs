@@ -76,7 +76,7 @@ impl Validator<'_> {
             let own = endpoints.iter().find_map(|endpoint| {
                 let places = match &endpoint.address {
                     EndpointAddress::Tcp(address) => {
-                        let here = address.ip().is_loopback().then_some(Place::All(address.port()));
+                        let here = address.ip().to_canonical().is_loopback().then_some(Place::All(address.port()));
                         [Some(Place::Address(address.ip(), address.port())), here]
                     }
                     EndpointAddress::Unix(path) => [Some(Place::Path(path.clone())), None],

@@ -83,11 +83,7 @@ impl<'a> Validator<'a> {
 
     /// Whoever can call would reach whatever the registry knows.
     fn no_open_relay(&mut self, listener: &Listener, node: NodeId) {
-        let local = match listener.address.get() {
-            None | Some(BindAddress::Unix(_)) => true,
-            Some(BindAddress::Tcp(address)) => address.ip().to_canonical().is_loopback(),
-            Some(BindAddress::AllInterfaces(_)) => false,
-        };
+        let local = listener.address.get().is_none_or(BindAddress::is_local);
         let (who, or) = match (local, listener.mode.get()) {
             (_, Some(Mode::Transparent)) => ("captured connections", ""),
             (false, _) => ("others than this machine", ", or listen on 127.0.0.1"),

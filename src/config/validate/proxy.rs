@@ -32,7 +32,7 @@ impl Validator<'_> {
         let at = admin.address.node().unwrap_or(self.tree.root());
         if let Some(address) = address {
             self.claim(&BindAddress::Tcp(address), at, "the admin address");
-            if !address.ip().is_loopback() && admin.token_file.is_absent() {
+            if !address.ip().to_canonical().is_loopback() && admin.token_file.is_absent() {
                 let reason =
                     format!("the admin address {} can be reached from outside, and there is no token", self.shown(at));
                 self.error("public-admin", at, reason, "add a `token_file`, or use `127.0.0.1`");
