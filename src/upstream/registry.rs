@@ -21,7 +21,7 @@ type Place = (String, Option<String>);
 pub(crate) struct Registry {
     upstreams: Mutex<HashMap<String, Known>>,
     admissions: Mutex<HashMap<Place, Weak<Admission>>>,
-    services: Mutex<HashMap<String, (DiscoverFrom, Weak<Services>)>>,
+    services: Mutex<HashMap<String, OfRoute>>,
     /// Sources that are to be followed from now on, for the control side. As many as services are found: see there.
     found: mpsc::UnboundedSender<Found>,
 }
@@ -31,6 +31,15 @@ pub(crate) struct Registry {
 pub(crate) struct Found {
     pub(crate) source: EndpointSource,
     pub(crate) endpoints: Arc<Endpoints>,
+}
+
+/// The services that a route has found.
+#[derive(Debug)]
+struct OfRoute {
+    /// What each of them is like, as the generation in force says.
+    template: Upstream,
+    from: DiscoverFrom,
+    services: Weak<Services>,
 }
 
 #[derive(Debug)]
@@ -63,8 +72,8 @@ impl Registry {
     /// The services that the upstream of this name has found, as long as the same registry knows them. Changes nothing.
     pub(crate) fn services(&self, template: &Upstream, from: &DiscoverFrom) -> Arc<Services> {
         let all = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = all.get(&template.name).filter(|(known, _)| known == from);
-        same.and_then(|(_, services)| services.upgrade()).unwrap_or_default()
+        let same = all.get(&template.name).filter(|known| known.from == *from);
+        same.and_then(|known| known.services.upgrade()).unwrap_or_default()
     }
 
     /// The limits of a listener or route, with what they remember where the terms are the same. Changes nothing.
@@ -85,23 +94,29 @@ impl Registry {
         services: impl Iterator<Item = (&'a Upstream, &'a DiscoverFrom, &'a Arc<Services>)>,
         admissions: impl Iterator<Item = (&'a str, Option<&'a str>, &'a Arc<Admission>)>,
     ) {
-        // Before anything is locked here: who calls a service for the first time locks its route's services, and then
-        // the upstreams.
-        let services: Vec<_> = services.map(|of_route| (of_route, of_route.2.held())).collect();
+        let services: Vec<_> = services.collect();
+        let mut all = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, known| known.services.strong_count() > 0);
+        for (template, from, services) in &services {
+            let (template, from, services) = ((*template).clone(), (*from).clone(), Arc::downgrade(services));
+            all.insert(template.name.clone(), OfRoute { template, from, services });
+        }
+        drop(all);
+        // Not before: what is found from now on is like the new template. And before anything is locked here: who calls
+        // a service for the first time locks its route's services, and then the others, one at a time.
+        let services: Vec<_> =
+            services.into_iter().map(|(template, _, services)| (template, services.held())).collect();
         let mut known = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, known| known.state.strong_count() > 0);
         upstreams.for_each(|(upstream, state, endpoints)| remember(&mut known, upstream, state, endpoints));
-        let mut all = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, (_, services)| services.strong_count() > 0);
-        for ((template, from, services), held) in services {
+        for (template, held) in services {
             // Each goes on under what the template says now.
             for service in held {
                 let upstream = of_service(template, &service.name, service.source.clone());
                 remember(&mut known, &upstream, &service.state, &service.endpoints);
             }
-            all.insert(template.name.clone(), (from.clone(), Arc::downgrade(services)));
         }
-        drop((known, all));
+        drop(known);
         let mut known = self.admissions.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, known| known.strong_count() > 0);
         known
@@ -119,7 +134,7 @@ impl Registry {
         now: Moment,
     ) -> Option<Arc<Service>> {
         services.find(name, rules.max, now, || {
-            let upstream = of_service(template, name, source.clone());
+            let upstream = self.of_service(services, template, name, source.clone());
             let (state, endpoints) = self.upstream(&upstream);
             let mut known = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
             known.retain(|_, known| known.state.strong_count() > 0);
@@ -128,6 +143,13 @@ impl Registry {
             let _ = self.found.send(Found { source: source.clone(), endpoints: endpoints.clone() });
             (source, state, endpoints)
         })
+    }
+
+    /// As the generation in force has it: the caller's may be bygone.
+    fn of_service(&self, services: &Services, template: &Upstream, name: &str, source: EndpointSource) -> Upstream {
+        let all = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.get(&template.name).filter(|known| std::ptr::eq(known.services.as_ptr(), services));
+        of_service(known.map_or(template, |known| &known.template), name, source)
     }
 }
 
@@ -266,6 +288,32 @@ mod tests {
                 registry.put_in_force(std::iter::empty(), services, std::iter::empty());
             }
         });
+    }
+
+    #[test]
+    fn what_a_bygone_generation_finds_is_like_what_the_one_in_force_says() {
+        let text = "listeners: { out: { address: 127.0.0.1:1, routes: [{ discover: consul }] } }";
+        let document = Document { name: "test", bytes: text.as_bytes() };
+        let config = load(document, &|_: &str| None, &LoadOptions::default()).unwrap().config;
+        let old = &config.upstreams[0];
+        let EndpointSource::OnDemand(rules) = &old.source else { panic!("{:?}", old.source) };
+        let registry = registry();
+        let services = registry.services(old, &rules.from);
+        let mut new = old.clone();
+        new.limits.requests = 7;
+        for template in [old, &new] {
+            registry.put_in_force(
+                std::iter::empty(),
+                [(template, &rules.from, &services)].into_iter(),
+                std::iter::empty(),
+            );
+        }
+        let find = |services: &Services, name: &str| {
+            registry.find(services, old, rules, name, looked_up(name).source, Moment::from_micros(1)).unwrap()
+        };
+        assert_eq!(find(&services, "a").state.requests.max(), 7);
+        // That of another registry, which has other services, is not.
+        assert_eq!(find(&Services::default(), "b").state.requests.max(), old.limits.requests);
     }
 
     #[tokio::test]
