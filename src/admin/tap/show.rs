@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, PROXY_AUTHORIZATION, SET_COOKIE};
+use http::header::{
+    AUTHORIZATION, CONTENT_LOCATION, COOKIE, HeaderMap, HeaderName, LOCATION, PROXY_AUTHORIZATION, REFERER, SET_COOKIE,
+};
 use http::{HeaderValue, Version};
 use serde_json::{Value, json};
 
@@ -67,7 +69,12 @@ pub(super) fn show(request: &Tapped, filter: &Filter) -> Value {
 /// Pairs: a name may be there several times.
 fn headers(headers: &HeaderMap, reveal: bool) -> Vec<[String; 2]> {
     let pair = |(name, value): (&HeaderName, &HeaderValue)| {
-        let value = if reveal || !is_secret(name) { text(value) } else { HIDDEN.to_owned() };
+        let value = match text(value) {
+            shown if reveal => shown,
+            _ if is_secret(name) => HIDDEN.to_owned(),
+            url if [LOCATION, CONTENT_LOCATION, REFERER].contains(name) => without_query(&url),
+            shown => shown,
+        };
         [name.as_str().to_owned(), value]
     };
     headers.iter().map(pair).collect()
@@ -76,6 +83,14 @@ fn headers(headers: &HeaderMap, reveal: bool) -> Vec<[String; 2]> {
 fn is_secret(name: &HeaderName) -> bool {
     [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, SET_COOKIE].contains(name)
         || TELLING.iter().any(|part| name.as_str().contains(part))
+}
+
+/// A URL without what follows its path: tokens are passed on in queries and fragments.
+fn without_query(url: &str) -> String {
+    match url.find(['?', '#']) {
+        Some(end) => format!("{}{HIDDEN}", &url[..=end]),
+        None => url.to_owned(),
+    }
 }
 
 fn text(value: &HeaderValue) -> String {
@@ -111,6 +126,22 @@ mod tests {
         assert_eq!(shown["target"], "/v1/x?token=secret");
         assert_eq!(shown["request_headers"][0], json!(["authorization", "Bearer secret"]));
         assert_eq!((&shown["request_body"], &shown["response_body"]), (&"bod".into(), &"ans".into()));
+    }
+
+    #[test]
+    fn urls_are_shown_without_what_follows_their_path() {
+        let mut fields = HeaderMap::new();
+        for (name, value) in [
+            ("referer", "https://a.test/reset?code=secret"),
+            ("location", "/done#access_token=secret"),
+            ("content-location", "/plain"),
+            ("x-other", "/a?b"),
+        ] {
+            fields.insert(name.parse::<HeaderName>().unwrap(), HeaderValue::from_static(value));
+        }
+        let shown: Vec<String> = headers(&fields, false).into_iter().map(|[_, value]| value).collect();
+        assert_eq!(shown, ["https://a.test/reset?(hidden)", "/done#(hidden)", "/plain", "/a?b"]);
+        assert!(headers(&fields, true).concat().concat().contains("code=secret"));
     }
 
     #[test]
