@@ -1,6 +1,6 @@
 //! The handshake with an endpoint, before any HTTP.
 
-use rustls::Error as TlsError;
+use rustls::{AlertDescription, Error as TlsError};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
@@ -65,13 +65,49 @@ pub(crate) async fn secure(
     Ok(Secured { stream, http2 })
 }
 
+/// True where an alert says that the handshake came to nothing, which an endpoint says before it looks at anything else.
+/// Others can come at any time.
+fn ends_handshake(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::HandshakeFailure
+            | AlertDescription::NoCertificate
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::DecryptError
+            | AlertDescription::ProtocolVersion
+            | AlertDescription::InsufficientSecurity
+            | AlertDescription::UnrecognisedName
+            | AlertDescription::CertificateRequired
+            | AlertDescription::NoApplicationProtocol
+    )
+}
+
 /// What a failure to read is: `tls_error` where the endpoint does not like our certificate, which with TLS 1.3 comes to
 /// light only here. It has then not looked at the request.
 pub(super) fn refusal(error: &std::io::Error) -> Option<Error> {
     match error.get_ref()?.downcast_ref::<TlsError>()? {
-        TlsError::AlertReceived(alert) => {
+        TlsError::AlertReceived(alert) if ends_handshake(*alert) => {
             Some(Error::upstream(Reason::TlsError).unsent().because(TlsError::AlertReceived(*alert)))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_alerts_of_the_handshake_say_that_nobody_has_looked_at_the_request() {
+        let refused = |alert| refusal(&std::io::Error::other(TlsError::AlertReceived(alert))).is_some();
+        assert!(refused(AlertDescription::CertificateRequired) && refused(AlertDescription::UnknownCA));
+        assert!(!refused(AlertDescription::InternalError) && !refused(AlertDescription::UserCanceled));
+        assert!(refusal(&std::io::Error::other(TlsError::DecryptError)).is_none());
     }
 }
