@@ -47,7 +47,7 @@ impl Source for Service {
             [] => vec![None],
             written => written.iter().cloned().map(Some).collect(),
         };
-        let views = RefCell::new(Views(datacenters.iter().map(|_| View::Unasked).collect()));
+        let views = RefCell::new(Views::new(datacenters.len()));
         let shared = Rc::new((self, views, sink));
         let mut watches = JoinSet::new();
         for (position, datacenter) in datacenters.into_iter().enumerate() {
@@ -73,10 +73,8 @@ impl Service {
                         sink.reset();
                     }
                     let known = View::Known(self.usable(answer.value));
-                    views.borrow_mut().0[position] = known;
-                    if let Some(chosen) = views.borrow().chosen() {
-                        sink.publish(chosen.to_vec());
-                    }
+                    views.borrow_mut().each[position] = known;
+                    self.publish(views, sink);
                     if matches!(self.source.target, ConsulTarget::PreparedQuery(_)) {
                         tokio::time::sleep(POLL_EVERY).await;
                     }
@@ -96,10 +94,24 @@ impl Service {
         };
         let first = views.borrow_mut().could_not_be_asked(position);
         // Whoever comes after it in order may have waited for its answer.
-        if first && let Some(chosen) = views.borrow().chosen().filter(|chosen| !chosen.is_empty()) {
-            sink.publish(chosen.to_vec());
+        if first && views.borrow().chosen().is_some_and(|chosen| !chosen.is_empty()) {
+            self.publish(views, sink);
         }
-        sink.failed(&error);
+        if views.borrow().used.is_none_or(|used| used == position) {
+            sink.failed(&error);
+        } else {
+            sink.failed_elsewhere(&error);
+        }
+    }
+
+    fn publish(&self, views: &RefCell<Views>, sink: &Sink) {
+        let mut views = views.borrow_mut();
+        let Some(chosen) = views.chosen().map(<[_]>::to_vec) else { return };
+        if !chosen.is_empty() {
+            views.used = views.each.iter().position(View::has_any);
+        }
+        drop(views);
+        sink.publish(chosen);
     }
 
     /// Those that can be called, the weightiest first where an address is there twice.
@@ -138,7 +150,11 @@ fn protocol_named(protocol: &str) -> Option<UpstreamProtocol> {
 
 /// What is known of each datacenter, in written order.
 #[derive(Debug)]
-struct Views(Vec<View>);
+struct Views {
+    each: Vec<View>,
+    /// The one whose instances were published last.
+    used: Option<usize>,
+}
 
 #[derive(Debug)]
 enum View {
@@ -150,11 +166,21 @@ enum View {
     Known(Vec<Discovered>),
 }
 
+impl View {
+    fn has_any(&self) -> bool {
+        matches!(self, View::Known(usable) if !usable.is_empty())
+    }
+}
+
 impl Views {
+    fn new(datacenters: usize) -> Self {
+        Views { each: std::iter::repeat_with(|| View::Unasked).take(datacenters).collect(), used: None }
+    }
+
     /// The endpoints to use, or `None` where that cannot be said yet.
     fn chosen(&self) -> Option<&[Discovered]> {
         let mut all_known = true;
-        for view in &self.0 {
+        for view in &self.each {
             match view {
                 View::Unasked => return None,
                 View::Unknown => all_known = false,
@@ -168,9 +194,9 @@ impl Views {
 
     /// True where nothing was known of it before.
     fn could_not_be_asked(&mut self, position: usize) -> bool {
-        let unasked = matches!(self.0[position], View::Unasked);
+        let unasked = matches!(self.each[position], View::Unasked);
         if unasked {
-            self.0[position] = View::Unknown;
+            self.each[position] = View::Unknown;
         }
         unasked
     }
@@ -178,8 +204,12 @@ impl Views {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::mpsc;
+
     use super::*;
-    use crate::config::model::EndpointAddress;
+    use crate::config::model::{EndpointAddress, OnEmpty};
+    use crate::config::{Document, LoadOptions, load};
+    use crate::upstream::registry::Registry;
 
     fn endpoint(port: u16) -> Discovered {
         let address = EndpointAddress::Tcp(([127, 0, 0, 1], port).into());
@@ -190,7 +220,9 @@ mod tests {
     fn datacenters_are_turned_to_in_written_order() {
         let known = |ports: &[u16]| View::Known(ports.iter().map(|port| endpoint(*port)).collect());
         let chosen = |views: Vec<View>| {
-            Views(views).chosen().map(|chosen| chosen.iter().map(|endpoint| endpoint.address.to_string()).collect())
+            Views { each: views, used: None }
+                .chosen()
+                .map(|chosen| chosen.iter().map(|endpoint| endpoint.address.to_string()).collect())
         };
         let first: Option<Vec<String>> = Some(vec!["127.0.0.1:1".to_owned()]);
         let second = Some(vec!["127.0.0.1:2".to_owned()]);
@@ -201,6 +233,33 @@ mod tests {
         assert_eq!(chosen(vec![known(&[]), known(&[2])]), second);
         assert_eq!(chosen(vec![known(&[]), known(&[])]), Some(vec![]));
         assert_eq!(chosen(vec![known(&[]), View::Unknown]), None, "who was not asked may have somebody");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_datacenter_that_fails_does_not_stop_the_clock_of_another() {
+        let unreachable = || Error::Unreachable { agent: "agent".to_owned(), cause: "none".to_owned() };
+        let left_after = |failing: usize| async move {
+            let text = "listeners: { in: { address: 127.0.0.1:1, upstream: \"consul://web\" } }";
+            let document = Document { name: "test", bytes: text.as_bytes() };
+            let mut upstream =
+                load(document, &|_: &str| None, &LoadOptions::default()).unwrap().config.upstreams.remove(0);
+            upstream.on_empty = OnEmpty::Keep(Duration::from_secs(30));
+            let (_state, endpoints) = Registry::new(mpsc::unbounded_channel().0).upstream(&upstream);
+            let source = ConsulSource::service(Consul::default(), "web".to_owned());
+            let settings = Settings::new(&source.agents, |_| None).unwrap();
+            let (service, sink) = (Service { source, client: Client::new(settings) }, Sink::new(&endpoints));
+            let views = RefCell::new(Views::new(2));
+            views.borrow_mut().each = vec![View::Known(vec![endpoint(1)]), View::Known(Vec::new())];
+            service.publish(&views, &sink);
+            views.borrow_mut().each[0] = View::Known(Vec::new());
+            service.publish(&views, &sink);
+            assert_eq!(endpoints.load().members.len(), 1);
+            service.failed(failing, Some("dc"), &unreachable(), &views, &sink);
+            tokio::time::sleep(Duration::from_secs(31)).await;
+            endpoints.load().members.len()
+        };
+        let test = async { (left_after(0).await, left_after(1).await) };
+        assert_eq!(tokio::task::LocalSet::new().run_until(test).await, (1, 0));
     }
 
     #[test]

@@ -110,11 +110,23 @@ impl Sink {
         self.fail(error, true);
     }
 
+    /// A look-up that failed where others than the endpoints known last would have been. What is said of those stands,
+    /// be it that there are none any more.
+    pub(crate) fn failed_elsewhere(&self, error: &str) {
+        if let Some(endpoints) = self.endpoints.upgrade() {
+            self.complain(&endpoints, error, true);
+        }
+    }
+
     fn fail(&self, error: &str, partly: bool) {
         let Some(endpoints) = self.endpoints.upgrade() else { return };
-        let now = Instant::now();
         self.patience.borrow_mut().failed();
         self.keep_no_longer();
+        self.complain(&endpoints, error, partly);
+    }
+
+    fn complain(&self, endpoints: &Endpoints, error: &str, partly: bool) {
+        let now = Instant::now();
         endpoints.failed(error.to_owned(), partly);
         if self.complained.get().is_none_or(|complained| now.duration_since(complained) >= REMIND_EVERY) {
             self.complained.set(Some(now));

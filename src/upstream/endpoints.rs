@@ -182,7 +182,8 @@ impl Endpoints {
     pub(crate) fn failed(&self, error: String, partly: bool) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.failures += 1;
-        status.kept_until = None;
+        // What is said of the set itself still holds.
+        status.kept_until = status.kept_until.filter(|_| partly);
         status.error = Some(error);
         status.partly = partly;
     }
