@@ -163,7 +163,14 @@ impl<'a> Walk<'a> {
         for (priority, known) in asked {
             let mut found = Vec::with_capacity(known.len());
             for (service, addresses) in known {
-                match addresses? {
+                // Of the backups, those that are still looked for are not waited for: they come when they are found.
+                let Some(addresses) = addresses else {
+                    if endpoints.is_empty() {
+                        return None;
+                    }
+                    continue;
+                };
+                match addresses {
                     Addresses::Some(addresses) => found.push((service, addresses)),
                     Addresses::None { .. } => {}
                     Addresses::Unknown => unknown = true,
@@ -270,7 +277,7 @@ mod tests {
         Terms { min_ttl: Duration::from_secs(1), max_ttl: Duration::from_secs(300), stale: Duration::from_secs(3600) };
 
     /// `web. A = 10.0.0.1 10.0.0.2`, `web. AAAA = -` (no data), `web. A = x` (no name), `web. A = !` (failed),
-    /// `web. SRV = 10 5 8080 a.` (priority, weight, port, target).
+    /// `web. A = ?` (asked), `web. SRV = 10 5 8080 a.` (priority, weight, port, target).
     fn book(lines: &[&str], now: Instant) -> Book {
         let mut book = Book::new(TERMS, 1);
         for line in lines {
@@ -282,6 +289,10 @@ mod tests {
                 _ => Kind::Srv,
             };
             let records = match (said, kind) {
+                ("?", _) => {
+                    book.ask(Question { name: FullName::new(name), kind }, now);
+                    continue;
+                }
                 ("!", _) => Err(Failure("Server Failure".to_owned())),
                 ("x", _) => Ok(Records::NoName),
                 ("-", _) => Ok(Records::NoData),
@@ -401,6 +412,24 @@ mod tests {
                 ],
                 "10.0.0.1:8080*3@10 10.0.0.2:8081@10 10.0.0.3:8082*9@20",
             ),
+            // A backup is not waited for; those that come first are.
+            (
+                &[
+                    srv,
+                    "a. A = 10.0.0.1",
+                    "a. AAAA = -",
+                    "b. A = 10.0.0.2",
+                    "b. AAAA = -",
+                    "c. A = 10.0.0.3",
+                    "c. AAAA = ?",
+                ],
+                "10.0.0.1:8080*3@10 10.0.0.2:8081@10",
+            ),
+            (
+                &[srv, "a. A = 10.0.0.1", "a. AAAA = -", "b. A = ?", "b. AAAA = -", "c. A = 10.0.0.3", "c. AAAA = -"],
+                "wait",
+            ),
+            (&[srv, "a. A = x", "a. AAAA = x", "b. A = x", "b. AAAA = x", "c. A = ?", "c. AAAA = -"], "wait"),
             // One of the targets fails: the others work.
             (
                 &[srv, "a. A = 10.0.0.1", "a. AAAA = -", "b. A = !", "b. AAAA = -", "c. A = x", "c. AAAA = x"],
