@@ -24,11 +24,6 @@ impl IdentityPattern {
             _ => false,
         }
     }
-
-    /// True where it is a SPIFFE ID.
-    pub fn is_spiffe(&self) -> bool {
-        self.0.starts_with(SCHEME)
-    }
 }
 
 fn matches_path(pattern: &str, identity: &str) -> bool {
