@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Clippy takes functions beside the tests for no tests.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+/// Whoever does not come within this does not come.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn outrigger(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
@@ -47,6 +50,61 @@ fn say(args: &[&str]) -> Said {
     outrigger(args).output().unwrap().into()
 }
 
+/// Waits for what must come soon.
+#[track_caller]
+fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The next connection; a test that waits for one that never comes fails.
+#[track_caller]
+fn accept(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    eventually("a connection", || listener.accept().ok()).0
+}
+
+/// A process that ends with the test, be it by a failure.
+struct Running(Option<Child>);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        Running(Some(command.spawn().unwrap()))
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.0.as_ref().unwrap()), signal).unwrap();
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        self.child().wait().unwrap().code()
+    }
+
+    /// What it says until it ends.
+    fn said(mut self) -> Said {
+        self.0.take().unwrap().wait_with_output().unwrap().into()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// A folder of a test's own; gone with this.
 struct Folder(PathBuf);
 
@@ -76,7 +134,7 @@ impl Drop for Folder {
 struct Proxy {
     folder: Folder,
     config: String,
-    child: Child,
+    process: Running,
     app: TcpListener,
 }
 
@@ -96,8 +154,8 @@ impl Proxy {
         let text = config.replace("@folder", &folder.0.display().to_string()).replace("@app", &address);
         folder.file("token", "let-me-in\n");
         let config = folder.file("outrigger.yaml", &text);
-        let child = outrigger(&["run", &config]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let proxy = Proxy { folder, config, child, app };
+        let process = Running::start(outrigger(&["run", &config]).stdout(Stdio::null()).stderr(Stdio::null()));
+        let proxy = Proxy { folder, config, process, app };
         let ready = say(&["ready", "--wait", "30s", "--config", &proxy.config]);
         assert_eq!((ready.code, ready.output.as_str()), (0, "ready\n"), "{}", ready.errors);
         proxy
@@ -107,43 +165,17 @@ impl Proxy {
         format!("unix:{}/run/admin.sock", self.folder.0.display())
     }
 
-    fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-    }
-
-    fn exit_code(&mut self) -> Option<i32> {
-        self.child.wait().unwrap().code()
-    }
-
     /// A request that its app has and does not answer; the connections to both sides.
-    fn hold_request(&self) -> (UnixStream, std::net::TcpStream) {
+    fn hold_request(&self) -> (UnixStream, TcpStream) {
         let mut client = UnixStream::connect(self.folder.0.join("inbound.sock")).unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nhost: app.test\r\n\r\n").unwrap();
-        let (app, _) = self.app.accept().unwrap();
-        (client, app)
+        (client, accept(&self.app))
     }
 
     /// Runs `drain --wait` beside the test.
     fn drain_and_wait(&self) -> JoinHandle<Said> {
         let mut command = outrigger(&["drain", "--wait", "--config", &self.config]);
         std::thread::spawn(move || command.output().unwrap().into())
-    }
-}
-
-/// A process that ends with the test.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -164,7 +196,7 @@ fn who_answers_without_being_a_proxy_is_not_ready() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let other = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
+        let mut stream = accept(&listener);
         let _ = stream.read(&mut [0; 1024]);
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
     });
@@ -210,19 +242,12 @@ fn the_admin_of_flags_can_be_elsewhere_or_nowhere() {
     let start = |name: &str, admin: &str| {
         let path = folder.0.join(name);
         let flags = ["run", "--listen", "127.0.0.1:0", "--upstream", "127.0.0.1:1", "--admin", admin, "--ready-file"];
-        let child = outrigger(&flags).arg(&path).stderr(Stdio::null()).spawn().unwrap();
-        (Killed(child), path)
+        (Running::start(outrigger(&flags).arg(&path).stderr(Stdio::null())), path)
     };
     let started = [("elsewhere", "127.0.0.1:0"), ("nowhere", "none")].map(|(name, admin)| start(name, admin));
     let admins = started.each_ref().map(|(_, path)| {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            if let Some(ready) = std::fs::read(path).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok()) {
-                return ready["admin"].clone();
-            }
-            assert!(Instant::now() < deadline, "it did not start");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let ready = || serde_json::from_slice::<Value>(&std::fs::read(path).ok()?).ok();
+        eventually("the file that says where it listens", ready)["admin"].clone()
     });
     assert!(admins[0].as_str().is_some_and(|address| address.starts_with("127.0.0.1:")), "{admins:?}");
     assert_eq!(admins[1], Value::Null);
@@ -246,9 +271,9 @@ fn a_drain_makes_unready_and_ends_what_runs() {
     let drained = say(&["drain", "--wait", "--json", "--config", &proxy.config]);
     assert_eq!((drained.code, &drained.json()["drained"]), (0, &Value::Bool(true)), "{}", drained.output);
     // It runs on until it is told to end, and then has nothing to wait for.
-    assert!(proxy.child.try_wait().unwrap().is_none());
-    proxy.terminate();
-    assert_eq!(proxy.exit_code(), Some(0));
+    assert!(proxy.process.child().try_wait().unwrap().is_none());
+    proxy.process.signal(Signal::TERM);
+    assert_eq!(proxy.process.exit_code(), Some(0));
     assert!(!Path::new(socket.trim_start_matches("unix:")).exists(), "the admin's socket file is left");
 }
 
@@ -269,12 +294,12 @@ fn sigterm_while_a_drain_is_waited_for_answers_who_waits() {
     let mut proxy = Proxy::start(&config);
     let (client, app) = proxy.hold_request();
     let waiting = proxy.drain_and_wait();
-    while say(&["ready", "--config", &proxy.config]).code == 0 {}
-    proxy.terminate();
+    eventually("the drain to begin", || (say(&["ready", "--config", &proxy.config]).code != 0).then_some(()));
+    proxy.process.signal(Signal::TERM);
     drop((client, app));
     let said = waiting.join().unwrap();
     assert_eq!((said.code, said.output.as_str()), (0, "drained\n"), "{}", said.errors);
-    assert_eq!(proxy.exit_code(), Some(0));
+    assert_eq!(proxy.process.exit_code(), Some(0));
 }
 
 #[test]
@@ -346,11 +371,10 @@ fn every_command_shows_an_example() {
 #[test]
 fn the_demo_serves_and_says_what() {
     // Two at a time: whoever comes second takes other ports.
-    let demos: Vec<Child> = (0..2)
-        .map(|_| outrigger(&["demo", "--for", "1s"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
-        .collect();
+    let demo = || outrigger(&["demo", "--for", "1s"]);
+    let demos = [(); 2].map(|()| Running::start(demo().stdout(Stdio::piped()).stderr(Stdio::piped())));
     for demo in demos {
-        let said = Said::from(demo.wait_with_output().unwrap());
+        let said = demo.said();
         assert_eq!((said.code, said.errors.as_str()), (0, ""), "{}", said.output);
         for words in ["/hello", "/metrics", "Served ", "p99", "\n  fast  ", "\n  slow  ", "attempts", "127.0.0.1:"] {
             assert!(said.output.contains(words), "{words} is not in {}", said.output);
@@ -361,8 +385,8 @@ fn the_demo_serves_and_says_what() {
 
 #[test]
 fn the_demo_ends_when_told_to() {
-    let mut demo = outrigger(&["demo"]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut output = demo.stdout.take().unwrap();
+    let mut demo = Running::start(outrigger(&["demo"]).stdout(Stdio::piped()));
+    let mut output = demo.child().stdout.take().unwrap();
     let mut said = String::new();
     while !said.contains("Ctrl-C ends it.") {
         let mut more = [0; 256];
@@ -370,10 +394,10 @@ fn the_demo_ends_when_told_to() {
         assert!(count > 0, "it ended by itself: {said}");
         said.push_str(std::str::from_utf8(&more[..count]).unwrap());
     }
-    kill_process(Pid::from_child(&demo), Signal::INT).unwrap();
+    demo.signal(Signal::INT);
     output.read_to_string(&mut said).unwrap();
     assert!(said.contains("Served "), "{said}");
-    assert_eq!(demo.wait().unwrap().code(), Some(0));
+    assert_eq!(demo.exit_code(), Some(0));
 }
 
 #[test]
@@ -381,10 +405,9 @@ fn a_program_starts_once_the_proxy_is_ready() {
     let folder = Folder::new();
     let socket = folder.0.join("admin.sock");
     let admin = format!("unix:{}", socket.display());
-    let waiting = outrigger(&["await", "--admin", &admin, "--", "/bin/sh", "-c", "echo started; exit 7"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let program = ["/bin/sh", "-c", "echo started; exit 7"];
+    let waiting = [&["await", "--admin", &admin, "--"][..], &program].concat();
+    let waiting = Running::start(outrigger(&waiting).stdout(Stdio::piped()).stderr(Stdio::piped()));
     let config = folder.file(
         "outrigger.yaml",
         &format!(
@@ -392,11 +415,10 @@ fn a_program_starts_once_the_proxy_is_ready() {
             socket.display()
         ),
     );
-    let mut proxy = outrigger(&["run", &config]).stderr(Stdio::null()).spawn().unwrap();
-    let output = waiting.wait_with_output().unwrap();
-    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(7), b"started\n".as_slice()));
-    kill_process(Pid::from_child(&proxy), Signal::KILL).unwrap();
-    proxy.wait().unwrap();
+    let proxy = Running::start(outrigger(&["run", &config]).stderr(Stdio::null()));
+    let said = waiting.said();
+    assert_eq!((said.code, said.output.as_str()), (7, "started\n"), "{}", said.errors);
+    drop(proxy);
     let late = say(&["await", "--admin", &admin, "--timeout", "50ms", "--", "/bin/true"]);
     assert_eq!(late.code, 1);
     assert!(late.errors.contains("the proxy was not ready within 50ms"), "{}", late.errors);
