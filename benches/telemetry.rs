@@ -35,6 +35,7 @@ fn metrics(criterion: &mut Criterion) {
     group.bench_function("all_of_a_request", |bencher| {
         bencher.iter(|| {
             let in_flight = shard.hold_listener(listener, ListenerGauge::RequestsInFlight);
+            shard.count_upstream(upstream, UpstreamCounter::SentBytes, black_box(0));
             shard.count_upstream(upstream, UpstreamCounter::ReceivedBytes, 512);
             shard.attempt(upstream, Outcome::answered(200), black_box(Duration::from_micros(4_100)));
             shard.request(black_box(&key), black_box(Duration::from_micros(4_400)), (0, 512), None);
@@ -75,6 +76,8 @@ fn propagation(criterion: &mut Criterion) {
             });
         });
     }
+    // So that one is there to be taken, whichever of the two is run.
+    RequestId::receive(&headers, true, &mut ids).send(&mut headers);
     for (name, edge) in [("request_id_made", true), ("request_id_taken", false)] {
         group.bench_function(name, |bencher| {
             bencher.iter(|| RequestId::receive(black_box(&headers), edge, &mut ids).send(&mut headers));
