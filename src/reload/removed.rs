@@ -29,15 +29,12 @@ impl Removed {
         let (old, new) = (places(old, before), places(new, config));
         let there: HashSet<&Place> = new.iter().map(|(_, place)| place).collect();
         let names: HashMap<RouteId, &Place> = new.iter().map(|(route, place)| (*route, place)).collect();
-        let were: HashSet<Place> = old.iter().map(|(_, place)| place.clone()).collect();
+        let were: HashSet<&Place> = old.iter().map(|(_, place)| place).collect();
         let mut removed = Removed::default();
-        for (route, place) in old {
-            if route.is_shared() || there.contains(&place) {
-                continue;
-            }
-            match names.get(&route) {
-                None => removed.gone.push((route, place)),
-                Some(other) if were.contains(*other) => removed.replaced.push((route, place)),
+        for (route, place) in old.iter().filter(|(route, place)| !route.is_shared() && !there.contains(place)) {
+            match names.get(route) {
+                None => removed.gone.push((*route, place.clone())),
+                Some(other) if were.contains(other) => removed.replaced.push((*route, place.clone())),
                 // What it takes was changed.
                 Some(_) => {}
             }
