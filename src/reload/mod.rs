@@ -9,6 +9,7 @@
 //! | `document` | how bytes become a configuration, and which variables those from the network may use |
 //! | `swap` | how a configuration becomes the one that the workers serve: bind, compile, publish, drain |
 //! | `override_` | what lies over the source, and until when |
+//! | `again` | when what was refused is tried again |
 //! | `history` | the last generations |
 //! | `guard` | how what was put in force last does, and when to go back by itself |
 //! | `probation` | when that is: the rules alone |
@@ -18,6 +19,7 @@
 //!
 //! Everything here runs on the control thread. Reading and compiling are done beside it.
 
+mod again;
 pub(crate) mod document;
 mod guard;
 pub(crate) mod history;
@@ -65,6 +67,8 @@ pub(crate) struct Reload {
     /// One swap at a time.
     turn: tokio::sync::Mutex<()>,
     overrides: Cell<u64>,
+    /// How often the source has said something else, or nothing.
+    said: Cell<u64>,
 }
 
 struct State {
@@ -169,6 +173,7 @@ impl Reload {
             guard: Guard::default(),
             turn: tokio::sync::Mutex::new(()),
             overrides: Cell::new(0),
+            said: Cell::new(0),
         };
         if reload.state.borrow().failure.is_none() {
             reload.keep_last_good();
@@ -177,15 +182,19 @@ impl Reload {
     }
 
     /// The source holds this now. `again`: somebody insists, be it the same.
-    pub(crate) async fn source_says(&self, bytes: Vec<u8>, again: bool) -> Result<Adopted, Refusal> {
+    pub(crate) async fn source_says(self: &Rc<Self>, bytes: Vec<u8>, again: bool) -> Result<Adopted, Refusal> {
         let _turn = self.turn.lock().await;
         let hash = ContentHash::of(&bytes);
         if self.state.borrow().seen == Some(hash) && !again {
             return Ok(Adopted::same(self.stage.generation()));
         }
         self.state.borrow_mut().seen = Some(hash);
-        let outcome = self.take_truth(bytes, hash).await;
+        self.said.set(self.said.get() + 1);
+        let outcome = self.take_truth(bytes.clone(), hash).await;
         self.note(&self.source, &outcome);
+        if outcome.as_ref().is_err_and(Refusal::may_pass) {
+            self.try_again(bytes, hash);
+        }
         outcome
     }
 
@@ -194,6 +203,7 @@ impl Reload {
         if self.state.borrow_mut().seen.take().is_none() {
             return; // And has been said.
         }
+        self.said.set(self.said.get() + 1);
         self.note(&self.source, &Err(Refusal::Unreadable(error.to_owned())));
     }
 
@@ -354,11 +364,18 @@ impl Reload {
             let reload = self.clone();
             tokio::task::spawn_local(async move {
                 tokio::time::sleep_until(until).await;
-                let _turn = reload.turn.lock().await;
-                let stands = reload.state.borrow().over.as_ref().is_some_and(|over| over.number() == number);
-                if stands {
+                for pause in again::pauses() {
+                    let turn = reload.turn.lock().await;
+                    let stands = reload.state.borrow().over.as_ref().is_some_and(|over| over.number() == number);
+                    if !stands {
+                        return;
+                    }
                     tracing::info!("the override's time is over");
-                    let _ = reload.return_to_truth(true).await;
+                    if reload.return_to_truth(true).await.is_ok() {
+                        return;
+                    }
+                    drop(turn);
+                    tokio::time::sleep(pause).await;
                 }
             });
         }

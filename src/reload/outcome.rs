@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::config::diagnostics::Diagnostics;
+use crate::config::diagnostics::{Diagnostics, Severity};
 use crate::config::diff::Diff;
 use crate::identity::FileError;
 use crate::listener::socket::BindError;
@@ -52,4 +52,25 @@ pub(crate) enum Refusal {
     NotRemembered { generation: u64 },
     #[error("the configuration could not be compiled; this is a bug in the proxy")]
     Internal,
+}
+
+impl Refusal {
+    /// True where the same may be accepted another time: it was what surrounds it that was not right.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Refusal::Bind(_) | Refusal::Identity(_) | Refusal::AccessLog(_) => true,
+            Refusal::Invalid(diagnostics) => {
+                let mut errors = diagnostics.list.iter().filter(|found| found.severity == Severity::Error);
+                diagnostics.omitted == 0 && errors.all(|error| error.code == "missing-file")
+            }
+            Refusal::Unreadable(_)
+            | Refusal::Consul(_)
+            | Refusal::Draining
+            | Refusal::Outdated { .. }
+            | Refusal::NoOverride
+            | Refusal::NothingBefore
+            | Refusal::NotRemembered { .. }
+            | Refusal::Internal => false,
+        }
+    }
 }

@@ -1,8 +1,11 @@
 //! What lies over the source: by hand, for a while, or by going back.
 
+use std::net::TcpListener;
+
 use serde_json::Value;
 
-use super::{admin, config, generation, put, save, setup, start, swap, text};
+use super::{admin, bound, config, generation, put, save, setup, start, swap, text};
+use crate::support::wait::eventually_some;
 use crate::support::{Proxy, Upstream, eventually};
 
 fn json(response: &crate::support::Response) -> Value {
@@ -59,6 +62,24 @@ fn an_override_can_end_by_itself() {
     eventually("the override's end", || in_force(&proxy, "15s"));
     assert!(config(&proxy)["override"].is_null());
     assert_eq!(put(&proxy, "?for=soon", &with_timeout(&proxy, "7s")).status, 400);
+}
+
+#[test]
+fn an_override_whose_return_is_refused_returns_later() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    let without = text(&proxy);
+    let extra = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let listener = format!("listeners:\n  extra: {{ address: \"{extra}\", upstream: app }}\n");
+    swap(&proxy, &without.replace("listeners:\n", &listener));
+    assert_eq!(put(&proxy, "?for=1s", &without).status, 200);
+    let taken = eventually_some("the address to be free", || TcpListener::bind(extra).ok());
+    eventually("the refusal", || !config(&proxy)["refused"].is_null());
+    assert!(!config(&proxy)["override"].is_null());
+    drop(taken);
+    eventually("the override's end", || config(&proxy)["override"].is_null());
+    assert_eq!(bound(&proxy, "extra"), Some(extra));
+    assert!(config(&proxy)["refused"].is_null());
 }
 
 #[test]

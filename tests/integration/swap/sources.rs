@@ -1,12 +1,14 @@
 //! The file, in every way in which it may change.
 
+use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::{BASE, config, generation, save, setup, start, swap, text};
+use super::{BASE, bound, config, generation, save, setup, start, swap, text};
+use crate::support::pki::Authority;
 use crate::support::proxy::Setup;
 use crate::support::{Proxy, Upstream, eventually};
 
@@ -45,6 +47,30 @@ fn what_is_saved_is_in_force_and_what_is_wrong_changes_nothing() {
     swap(&proxy, &good.replace("body: one", "body: three"));
     assert_eq!(word(&proxy), "three");
     assert!(!proxy.admin_get("/readyz").text().contains("was refused"));
+}
+
+#[test]
+fn what_only_its_surroundings_refuse_is_in_force_once_they_allow_it() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    let before = text(&proxy);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let extra = format!("listeners:\n  extra: {{ address: \"{address}\", upstream: app }}\n");
+    save(&proxy, &before.replace("listeners:\n", &extra));
+    eventually("the refusal", || !config(&proxy)["refused"].is_null());
+    drop(taken);
+    eventually("the address to be taken", || bound(&proxy, "extra") == Some(address));
+    assert!(config(&proxy)["refused"].is_null());
+
+    let later = proxy.directory().join("later.pem");
+    let tls = format!("tls: {{ ca_file: {} }}", later.display());
+    let secure = format!("upstreams:\n  secure: {{ static: [\"127.0.0.1:1\"], {tls} }}\n");
+    save(&proxy, &before.replace("upstreams:\n", &secure));
+    eventually("the refusal", || !config(&proxy)["refused"].is_null());
+    std::fs::write(later, Authority::new("later").pem()).unwrap();
+    eventually("the file to be found", || generation(&proxy) == 3);
+    assert!(config(&proxy)["refused"].is_null());
 }
 
 #[test]
