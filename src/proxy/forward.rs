@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, request};
@@ -56,14 +57,15 @@ pub(super) async fn forward(
     let deadlines = deadline::of_request(order.target, record, request.headers())?;
 
     // Attempts.
+    let now = Instant::now();
     let (head, body) = std::mem::take(request).into_parts();
     let copy = order.mirror.and_then(|mirror| Copy::of(mirror, &head, &body, order.hop));
-    let retrying = begin_retrying(record, order.target, upstream, &head);
+    let retrying = begin_retrying(record, order.target, upstream, &head, now);
     let keep = bytes_to_keep(&retrying, order.target, upstream, record.grpc);
     let keep = if copy.is_some() { keep.max(Some(mirror::BODY_BYTES)) } else { keep };
     let raw_head = body.raw_head().clone();
     let mut sending = Sending { head, raw_head, body: Replay::new(body, keep), deadlines };
-    let outcome = attempts(record, order, upstream, &generation, retrying, &mut sending).await;
+    let outcome = attempts(record, order, upstream, &generation, retrying, &mut sending, now).await;
     if let (Some(mirror), Some(copy)) = (order.mirror, copy) {
         copy.send(record, mirror, &sending.body);
     }
@@ -87,6 +89,7 @@ async fn attempts(
     generation: &Generation,
     mut retrying: Retrying<'_>,
     sending: &mut Sending,
+    mut now: Instant,
 ) -> Result<Response<Body>, Error> {
     let (target, destination) = (order.target, order.destination);
     let worker = record.worker().clone();
@@ -94,7 +97,7 @@ async fn attempts(
     let mut tried = SmallVec::<[u64; 4]>::new();
     let mut fresh = false;
     loop {
-        let mut began = Instant::now();
+        let mut began = now;
         let wish = Wish { key, failed: &tried, now: began.into() };
         let picked = match &record.original {
             Some(original) if upstream.is_original => Ok(original.endpoint(upstream)?),
@@ -136,21 +139,26 @@ async fn attempts(
             None => (first.await, None),
             Some(second) => {
                 let mut permit = None;
+                // Picked before it is paid for: what cannot be sent costs nothing.
                 let launch = || {
-                    permit = upstream.state.retries.try_acquire();
-                    if permit.is_none() || upstream.state.budget.withdraw(Instant::now()).is_none() {
-                        return None;
-                    }
-                    let wish = Wish { key: None, failed: &[endpoint.id], now: Instant::now().into() };
-                    generation.pick_endpoint(destination, wish).ok()
+                    let (now, mut failed) = (Instant::now(), tried.clone());
+                    failed.push(endpoint.id);
+                    let wish = Wish { key: None, failed: &failed, now: now.into() };
+                    let picked = generation.pick_endpoint(destination, wish).ok()?;
+                    let place = upstream.state.retries.try_acquire()?;
+                    upstream.state.budget.withdraw(now)?;
+                    permit = Some(place);
+                    Some(picked)
                 };
-                let raced = Box::pin(hedge::race(&plan, first, second, launch)).await;
+                let judge = |loser: &EndpointState, lost: &Lost, took| judge_lost(record, upstream, loser, lost, took);
+                let raced = Box::pin(hedge::race(&plan, first, second, launch, judge)).await;
                 record.retry_permit = record.retry_permit.take().or(permit);
                 (raced.outcome, raced.second)
             }
         };
         let (mut endpoint, mut began) = (endpoint, began);
         let mut number = record.attempts - 1;
+        let mut beaten = None;
         if let Some(hedged) = hedged {
             retrying.hedged();
             record.attempts += 1;
@@ -164,6 +172,7 @@ async fn attempts(
                 std::mem::swap(&mut number, &mut other_number);
                 record.endpoint = Some(endpoint.clone());
             }
+            beaten = Some(other.endpoint.id);
             tell_of_loser(record, upstream.scheme(), &sending.head, &other, other_number, hedged.lost);
         }
         let took = began.elapsed();
@@ -218,6 +227,7 @@ async fn attempts(
                 if !fresh && is_stale(failure, &retrying, &sending.body) {
                     fresh = true;
                     worker.metrics.count_upstream(upstream.id, UpstreamCounter::StaleConnectionReplays, 1);
+                    now = Instant::now();
                     continue;
                 }
                 Ended::failed(&failure.error, record.grpc)
@@ -239,21 +249,29 @@ async fn attempts(
                     tokio::time::sleep(pause).await;
                 }
                 tried.push(endpoint.id);
+                tried.extend(beaten);
                 retrying.announce(&mut sending.head.headers, record.grpc);
                 record.retries += 1;
+                now = Instant::now();
             }
         }
     }
 }
 
-fn begin_retrying<'a>(record: &Record, target: &'a Target, upstream: &Upstream, head: &request::Parts) -> Retrying<'a> {
+fn begin_retrying<'a>(
+    record: &Record,
+    target: &'a Target,
+    upstream: &Upstream,
+    head: &request::Parts,
+    now: Instant,
+) -> Retrying<'a> {
     let listener = record.listener();
     let retrying = Retrying::new(&target.retries, &head.method, &head.headers, record.grpc, listener.edge);
     if retrying.is_somebodys_retry() {
         record.worker().metrics.count_listener(listener.id, ListenerCounter::RetriedRequests);
     }
     if retrying.is_possible() {
-        upstream.state.budget.deposit(record.received);
+        upstream.state.budget.deposit(now);
     }
     retrying
 }
@@ -315,8 +333,20 @@ struct Racer {
     checkpoints: Checkpoints,
 }
 
-/// The attempt that lost a race is judged by how it ended. One that was still out has failed nobody; but that it took at
-/// least so long is known.
+/// An attempt that loses a race by how it ended is judged as it ends, be the other out for as long as it likes.
+fn judge_lost(record: &Record, upstream: &Upstream, loser: &EndpointState, lost: &Lost, took: Duration) {
+    if let Outcome::Failed(reason) = lost.outcome {
+        loser.count_failure();
+        count_failure(record, upstream, reason);
+    }
+    if lost.stale {
+        record.count_attempt(lost.outcome, took);
+    } else {
+        record.judge_endpoint(loser, lost.outcome, took, lost.at);
+    }
+}
+
+/// One that was still out has failed nobody; but that it took at least so long is known.
 fn tell_of_loser(
     record: &mut Record,
     scheme: &'static str,
@@ -330,13 +360,9 @@ fn tell_of_loser(
         None => (Outcome::Failed(Reason::ClientCancelled), Instant::now()),
     };
     let took = ended - loser.began;
-    match lost {
-        Some(Lost { stale: true, .. }) => record.count_attempt(outcome, took),
-        Some(_) => record.judge_endpoint(&loser.endpoint, outcome, took, ended),
-        None => {
-            record.count_attempt(outcome, took);
-            loser.endpoint.observe_at_least(took, ended.into());
-        }
+    if lost.is_none() {
+        record.count_attempt(outcome, took);
+        loser.endpoint.observe_at_least(took, ended.into());
     }
     record.span(&AttemptEnd {
         id: loser.checkpoints.span_id,

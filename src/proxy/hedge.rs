@@ -58,12 +58,14 @@ pub(super) fn after(hedge: Hedge, latencies: &Latencies) -> Option<Duration> {
     }
 }
 
-/// `launch` pays for the second attempt and picks its endpoint, once it is due.
+/// `launch` picks the second attempt's endpoint and pays for it, once it is due. `judge` hears of the one that ends first,
+/// where that is no answer, with how long it took.
 pub(super) async fn race(
     plan: &Plan<'_>,
     first: impl Future<Output = Result<Response<Body>, Failure>>,
     second: Second,
     launch: impl FnOnce() -> Option<Arc<EndpointState>>,
+    judge: impl FnOnce(&EndpointState, &Lost, Duration),
 ) -> Raced {
     let Second { after, mut head, mut body } = second;
     let mut first = pin!(first);
@@ -73,7 +75,7 @@ pub(super) async fn race(
         () = tokio::time::sleep(after) => {}
     }
     let Some(endpoint) = launch() else { return Raced { outcome: first.await, second: None } };
-    let began = Instant::now();
+    let (of_first, first_began, began) = (plan.endpoint, plan.began, Instant::now());
     let per_try = plan.target.timeouts.timeouts.per_try.map(|bound| began + bound);
     let deadlines = Deadlines { per_try, ..plan.deadlines };
     let plan = Plan { endpoint: &endpoint, began, deadlines, ..*plan };
@@ -92,8 +94,11 @@ pub(super) async fn race(
             (outcome, won, None)
         } else {
             let stale = outcome.as_ref().is_err_and(|failure| failure.stale);
-            let lost = Some(Lost { outcome: ended(&outcome), at: Instant::now(), stale });
+            let lost = Lost { outcome: ended(&outcome), at: Instant::now(), stale };
             drop(outcome);
+            let (loser, since) = if won { (&endpoint, began) } else { (of_first, first_began) };
+            judge(loser, &lost, lost.at - since);
+            let lost = Some(lost);
             if won { (first.await, false, lost) } else { (other.await, true, lost) }
         }
     };
