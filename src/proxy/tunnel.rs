@@ -35,7 +35,7 @@ pub(crate) async fn join(
 ) -> Result<(), Reason> {
     let mut endpoint = tunnel.endpoint;
     let mut down = Pipe::new(greeting, tunnel.early);
-    let mut up = Pipe::new(early, Bytes::new());
+    let mut up = Pipe::new(Bytes::new(), early);
     let mut progress = Instant::now();
     let outcome = poll_fn(|cx| {
         let moved = down.moved + up.moved;
@@ -91,12 +91,14 @@ struct Pipe {
     buffer: BytesMut,
     ended: bool,
     closed: bool,
+    /// Of the source's.
     moved: u64,
 }
 
 impl Pipe {
-    fn new(first: Bytes, second: Bytes) -> Self {
-        Pipe { first: first.chain(second), buffer: BytesMut::new(), ended: false, closed: false, moved: 0 }
+    /// `greeting` is the proxy's own; `early` is the source's first.
+    fn new(greeting: Bytes, early: Bytes) -> Self {
+        Pipe { first: greeting.chain(early), buffer: BytesMut::new(), ended: false, closed: false, moved: 0 }
     }
 
     /// Ready when the source has ended, everything has been passed on, and so has the end. The error is the source's
@@ -110,7 +112,9 @@ impl Pipe {
         loop {
             while self.first.has_remaining() {
                 let written = ready!(Pin::new(&mut *to).poll_write(cx, self.first.chunk())).map_err(|_| ())?;
+                let greeting = self.first.first_ref().len();
                 self.first.advance(written);
+                self.moved += written.saturating_sub(greeting) as u64;
             }
             while !self.buffer.is_empty() {
                 let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.buffer)).map_err(|_| ())?;

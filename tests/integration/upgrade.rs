@@ -77,6 +77,11 @@ fn bytes_that_come_with_the_handshake_are_not_lost() {
     client.send(format!("{HANDSHAKE}early bird"));
     assert_eq!(client.response().status, 101);
     client.expect("answer");
+    client.fin();
+    client.expect_end();
+    // They count like all others; the proxy's own head does not.
+    let line = proxy.log_line("/socket");
+    assert_eq!((&line["bytes_in"], &line["bytes_out"]), (&10.into(), &6.into()));
 
     let upstream = Upstream::scripted(|served| {
         served.request_head();
@@ -84,7 +89,11 @@ fn bytes_that_come_with_the_handshake_are_not_lost() {
         served.rest();
     });
     let proxy = Proxy::before(upstream.address());
-    upgraded(&proxy).expect("server first");
+    let mut client = upgraded(&proxy);
+    client.expect("server first");
+    client.fin();
+    client.expect_end();
+    assert_eq!(proxy.log_line("/socket")["bytes_out"], 12);
 }
 
 #[test]
