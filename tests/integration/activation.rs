@@ -18,7 +18,7 @@ use crate::support::files::Directory;
 use crate::support::process::Process;
 use crate::support::proxy::{Setup, binary};
 use crate::support::tools::{needed, run};
-use crate::support::wait::PATIENCE;
+use crate::support::wait::{PATIENCE, eventually_some};
 use crate::support::{Client, Proxy, Upstream, eventually};
 
 const CONFIG: &str = "
@@ -67,9 +67,11 @@ impl Manager {
     fn gives<T>(&self, start: impl FnOnce() -> T) -> T {
         let _ = std::fs::remove_file(self.path());
         let door = UnixListener::bind(self.path()).unwrap();
+        door.set_nonblocking(true).unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let (stream, _) = door.accept().unwrap();
+                // A program that never comes must not hold the test for ever.
+                let stream = eventually_some("the program to ask for its sockets", || door.accept().ok()).0;
                 let sockets: Vec<BorrowedFd<'_>> = self.sockets.iter().map(OwnedFd::as_fd).collect();
                 let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
                 let mut control = SendAncillaryBuffer::new(&mut space);

@@ -24,8 +24,6 @@ fn turning(
     let wrong = Arc::new(AtomicBool::new(false));
     let is_wrong = wrong.clone();
     let upstream = Upstream::scripted(move |served| {
-        // Once it is ejected, its connections are idle until the test is over.
-        served.set_patience(Duration::from_secs(60));
         while served.head().is_some() {
             if is_wrong.load(Ordering::SeqCst) {
                 fault(served);
@@ -37,10 +35,25 @@ fn turning(
     (upstream, wrong)
 }
 
-/// Until the test is over, however long that takes.
-fn hold(gate: &Gate) {
-    while !gate.is_open() {
-        std::thread::sleep(Duration::from_millis(5));
+/// Whom an endpoint holds, it holds until the test is over, however it ends.
+struct Held(Gate);
+
+impl Held {
+    fn new() -> (Self, impl Fn() + Send + Sync + 'static) {
+        let gate = Gate::new();
+        let held = gate.clone();
+        let hold = move || {
+            while !held.is_open() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        (Held(gate), hold)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.open();
     }
 }
 
@@ -103,10 +116,8 @@ fn ejected(proxy: &Proxy) -> bool {
 
 #[test]
 fn one_that_hangs() {
-    let gate = Gate::new();
-    let held = gate.clone();
-    survives("hangs", turning(move |_: &mut _| hold(&held)), "", ejected);
-    gate.open();
+    let (_held, hold) = Held::new();
+    survives("hangs", turning(move |_: &mut _| hold()), "", ejected);
 }
 
 #[test]
@@ -135,15 +146,13 @@ fn one_that_answers_slowly() {
 
 #[test]
 fn one_that_accepts_and_never_answers() {
-    let gate = Gate::new();
-    let held = gate.clone();
+    let (_held, hold) = Held::new();
     let mute = turning(move |served| {
         served.close();
-        hold(&held);
+        hold();
     });
     let keys = "    health: { http: /, every: 50ms, timeout: 50ms, down: 2 }";
     survives("accepts and never answers", mute, keys, |proxy| {
         proxy.metric("outrigger_endpoints", &[("upstream", "app"), ("state", "down")]) == 1.0 || ejected(proxy)
     });
-    gate.open();
 }

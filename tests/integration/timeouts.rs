@@ -79,20 +79,22 @@ listeners:
   inbound:
     address: 127.0.0.1:0
     routes:
-      - { match: { path: /route }, upstream: slow, timeouts: { response: 200ms } }
-      - { match: { path: /upstream }, upstream: quick }
+      - { match: { path: /route }, upstream: own, timeouts: { response: 500ms } }
+      - { match: { path: /upstream }, upstream: own }
       - { match: { path: /default }, upstream: plain }
-defaults: { timeouts: { response: 250ms } }
+defaults: { timeouts: { response: 50ms } }
 upstreams:
-  slow: { static: [\"@app\"], timeouts: { response: 1h } }
-  quick: { static: [\"@app\"], timeouts: { response: 220ms } }
+  own: { static: [\"@app\"], timeouts: { response: 250ms } }
   plain: { static: [\"@app\"] }
 ",
         &[("@app", &upstream.address())],
     );
-    for path in ["/route", "/upstream", "/default"] {
+    // Each waits longer than what it goes before would have it.
+    for (path, least) in [("/route", 500), ("/upstream", 250), ("/default", 50)] {
+        let began = Instant::now();
         let response = proxy.client().get(path);
         assert_eq!((response.status, response.reason()), (504, Some("response_timeout; hop=inbound")), "{path}");
+        assert!(began.elapsed() >= Duration::from_millis(least), "{path}: {:?}", began.elapsed());
     }
 }
 

@@ -9,7 +9,7 @@ use std::thread;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::message::{Request, request_framing, visible};
+use super::message::{Head, Request, request_framing, visible};
 use super::wait::{eventually, eventually_some};
 use super::wire::Wire;
 
@@ -210,19 +210,25 @@ fn serve(mut served: Served, script: &(impl Fn(&mut Served) + Send + Sync + 'sta
 impl Served {
     /// The next request with its body; `None` where the proxy closed the connection before another head.
     pub fn request(&mut self) -> Option<Request> {
-        self.wire.set_patience(std::time::Duration::from_secs(60));
-        let head = self.wire.head();
-        self.wire.set_patience(super::wait::PATIENCE);
-        let head = head?;
+        let head = self.head()?;
         let body = self.wire.body(request_framing(&head));
         let request = Request::new(head, body);
         self.shared.requests.lock().unwrap().push(request.clone());
         Some(request)
     }
 
+    /// The next request's head, unrecorded. A connection may be idle for long before it comes.
+    pub fn head(&mut self) -> Option<Head> {
+        let patience = self.wire.socket().read_timeout().unwrap().unwrap_or_default();
+        self.wire.set_patience(patience.max(std::time::Duration::from_secs(60)));
+        let head = self.wire.head();
+        self.wire.set_patience(patience);
+        head
+    }
+
     /// The next request's head, recorded as a request without a body.
     pub fn request_head(&mut self) -> Option<Request> {
-        let head = self.wire.head()?;
+        let head = self.head()?;
         let request = Request::new(head, super::message::Body::default());
         self.shared.requests.lock().unwrap().push(request.clone());
         Some(request)

@@ -125,6 +125,10 @@ async fn silent_streams_of_http_2_end_too() {
     let mut body = bounded("headers", response).await.unwrap().into_body();
     assert_eq!(h2::next(&mut body).await.unwrap().unwrap(), "first");
     let text = text(&proxy).replace(GONE, "");
+    let began = Instant::now();
     std::fs::write(proxy.directory().join("outrigger.yaml"), text).unwrap();
     assert!(h2::next(&mut body).await.is_err(), "it must not look whole");
+    assert!(began.elapsed() >= Duration::from_millis(1_900), "{:?}", began.elapsed());
+    drop(client);
+    assert_eq!(proxy.log_line("/gone/stream")["reason"], "draining");
 }

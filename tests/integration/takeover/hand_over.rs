@@ -18,6 +18,7 @@ use crate::support::consul::Consul;
 use crate::support::files::Directory;
 use crate::support::process::Process;
 use crate::support::proxy::{Setup, binary};
+use crate::support::wait::eventually_some;
 use crate::support::{Client, Gate, Proxy, Upstream, eventually};
 
 const CONFIG: &str = "
@@ -145,11 +146,15 @@ fn whatever_is_wrong_with_the_new_process_the_old_one_serves_on() {
 
 #[test]
 fn a_stream_that_does_not_end_is_cut_when_drain_timeout_is_over() {
-    let upstream = Upstream::scripted(script);
+    let upstream = Upstream::scripted(|served| {
+        while served.head().is_some() {
+            served.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        }
+    });
     let line = Line::before(&upstream, "1s");
     let old = line.start();
     let mut client = old.client();
-    client.send(get("/slow"));
+    client.send(get("/endless"));
     assert!(client.head().is_some());
     let began = Instant::now();
     let new = line.start();
@@ -247,9 +252,10 @@ fn a_signal_starts_the_next_process() {
     let address = old.address("inbound");
     let before = ready_pid(old.directory()).unwrap();
     old.process().signal(Signal::USR2);
-    eventually("the next process", || ready_pid(old.directory()).is_some_and(|pid| pid != before));
-    let pid = ready_pid(old.directory()).unwrap();
-    let _end = Ended(pid);
+    // Known as soon as there is one, so that it ends with the test, be it that it never gets ready.
+    let next = eventually_some("the next process", || child_of(before));
+    let _end = Ended(next);
+    eventually("the next process to be ready", || ready_pid(old.directory()) == Some(next));
     assert_eq!(old.process().exit_code_within(Duration::from_secs(20)), Some(0));
     assert_eq!(Client::connect(address).get("/").status, 200);
     assert_eq!(old.admin_get("/readyz").status, 200);
@@ -275,6 +281,13 @@ impl Drop for Ended {
         let gone = |stat: std::io::Result<String>| stat.map_or(true, |stat| stat.contains(") Z "));
         eventually("its end", || gone(std::fs::read_to_string(format!("/proc/{}/stat", self.0))));
     }
+}
+
+/// The first child of any of its threads.
+fn child_of(pid: u32) -> Option<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let children = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    children.filter_map(|children| children.split_whitespace().next()?.parse().ok()).next()
 }
 
 fn ready_pid(directory: &Path) -> Option<u32> {
