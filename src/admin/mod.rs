@@ -24,7 +24,7 @@ mod tap;
 mod token;
 mod view;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -152,7 +152,7 @@ impl Admin {
                 doors.push(tokio::task::spawn_local(door::serve(socket, answer, closing.subscribe())));
             }
         }
-        Serving { doors, closing, files: RefCell::new(files), own: RefCell::new(own) }
+        Serving { doors, closing, files: RefCell::new(files), own: RefCell::new(own), lent: Cell::new(false) }
     }
 }
 
@@ -164,6 +164,8 @@ pub(crate) struct Serving {
     files: RefCell<Vec<(&'static str, PathBuf)>>,
     /// Its sockets by their keys, for a process that takes them over; whether a service manager has them, too.
     own: RefCell<Vec<(&'static str, Vec<Socket>, bool)>>,
+    /// Another process has them.
+    lent: Cell<bool>,
 }
 
 impl Serving {
@@ -179,10 +181,16 @@ impl Serving {
         self.own.borrow().iter().map(offer).collect()
     }
 
+    /// Another process has the sockets, or has them no longer.
+    pub(crate) fn lend(&self, lent: bool) {
+        self.lent.set(lent);
+    }
+
     /// Takes nothing new any more: another process answers, but for the addresses of `left`.
     pub(crate) fn leave(&self, left: &[String]) {
         self.files.borrow_mut().retain(|(key, _)| left.iter().any(|left| left == key));
         self.own.borrow_mut().clear();
+        self.lent.set(false);
         self.closing.send_replace(true);
     }
 
@@ -196,7 +204,8 @@ impl Serving {
             }
         })
         .await;
-        for (_, file) in self.files.take() {
+        let ours = if self.lent.get() { Vec::new() } else { self.files.take() };
+        for (_, file) in ours {
             let _ = std::fs::remove_file(file);
         }
     }

@@ -99,7 +99,8 @@ pub(super) async fn conduct(
     let mut ending = false;
     let mut relieved = false;
     let mut drain: Awaited<'_, bool> = None;
-    let mut relief: Awaited<'_, (u32, Relief)> = None;
+    let post = post.as_ref();
+    let mut relief: Awaited<'_, Option<(u32, Relief)>> = None;
     if let Some(post) = post {
         relief = Some(Box::pin(relieve(post, control, reload, admin)));
     }
@@ -112,21 +113,28 @@ pub(super) async fn conduct(
                 }
                 continue;
             }
-            (pid, there) = if_any(&mut relief) => {
+            relieved_by = if_any(&mut relief) => {
+                let Some((pid, there)) = relieved_by else { continue };
                 tracing::info!(pid, "another process serves now; what is left here is let finish");
                 relieved = true;
                 manager.succeeded_by(pid);
                 admin.leave(&there.left);
                 control.doors().pass_on(&there.left);
                 *control.registered_elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = there.registered;
-                drain = Some(Box::pin(drained_for_another(control.clone())));
+                // A drain that is to end in the proxy's end goes on as it is.
+                if !ending {
+                    drain = Some(Box::pin(drained_for_another(control.clone())));
+                }
                 control.announce();
                 continue;
             }
         };
-        // Whoever ends has nothing to give away any more.
-        if !matches!(wish, Wish::Reload) {
-            relief = None;
+        // Whoever ends has nothing to give away any more. What a process has already been given stays its.
+        if let Some(post) = post.filter(|_| wish != Wish::Reload) {
+            post.close();
+            if !post.is_lent() {
+                relief = None;
+            }
         }
         match wish {
             Wish::Reload => {

@@ -2,8 +2,6 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Socket, Type};
@@ -18,9 +16,10 @@ use crate::reload::Reload;
 use crate::runtime::address::BoundAddress;
 use crate::succession::{Inheritance, Offer, Post, Predecessor, Relief, TAKE_OVER};
 
-/// So long a process looks for its endpoints before it serves in another's place: the other one gives it up after twice
-/// as long.
+/// So long a process looks for its endpoints before it serves in another's place.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// So long no configuration is swapped for a process that is to take over: twice as long as it looks for its endpoints.
+const HELD_FOR: Duration = Duration::from_secs(60);
 
 /// What a start that takes over begins with.
 #[derive(Debug)]
@@ -79,55 +78,60 @@ pub(super) fn report_unclaimed(doors: &Doors, admin: &[BoundAddress]) {
     }
 }
 
-/// Gives the sockets to every process that asks, until one of them, whose id it returns, serves in this one's place. No
-/// swap happens meanwhile, so that what was offered stays as it is.
+/// Gives the sockets to every process that asks, until one of them, whose id it returns, serves in this one's place.
+/// `None` where none has and the post is closed.
+///
+/// Once a process has been offered the sockets, they are its, too, until it has gone: also while this one drains, and
+/// after it has ended.
 pub(super) async fn relieve(
-    post: Post,
-    control: &Arc<Control>,
-    reload: &Rc<Reload>,
+    post: &Post,
+    control: &Control,
+    reload: &Reload,
     admin: &admin::Serving,
-) -> (u32, Relief) {
-    loop {
+) -> Option<(u32, Relief)> {
+    while !post.is_closed() {
         let candidate = post.candidate().await;
-        let _held = reload.hold().await;
-        let lent = Lent::begin(control);
-        let relief = match offers(&post, control, admin) {
-            Ok(offers) => candidate.serves(&offers).await,
+        // No swap happens meanwhile, so that what was offered stays as it is.
+        let held = reload.hold().await;
+        if post.is_closed() {
+            break;
+        }
+        lend(true, post, control, admin);
+        let relief = match offers(post, control, admin) {
+            Ok(offers) => {
+                let mut serving = std::pin::pin!(candidate.serves(&offers));
+                match tokio::time::timeout(HELD_FOR, serving.as_mut()).await {
+                    Ok(relief) => relief,
+                    Err(_) => {
+                        let pid = candidate.pid;
+                        tracing::warn!(
+                            pid,
+                            "the process that is to take over does not serve after 60 s; this one serves on, and its \
+                             configuration may change again"
+                        );
+                        drop(held);
+                        serving.await
+                    }
+                }
+            }
             Err(error) => Err(error),
         };
         match relief {
-            Ok(relief) => {
-                lent.keep();
-                post.pass_on();
-                return (candidate.pid, relief);
-            }
+            Ok(relief) => return Some((candidate.pid, relief)),
             Err(error) => {
+                lend(false, post, control, admin);
                 let pid = candidate.pid;
                 tracing::error!(pid, %error, "the process that was to take over does not; this one serves on");
             }
         }
     }
+    None
 }
 
-/// The doors are another's, too; until this is dropped, also by whoever gives up waiting.
-struct Lent<'c>(&'c Control);
-
-impl<'c> Lent<'c> {
-    fn begin(control: &'c Control) -> Self {
-        control.doors().lend(true);
-        Lent(control)
-    }
-
-    /// It stays so.
-    fn keep(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        self.0.doors().lend(false);
-    }
+fn lend(lent: bool, post: &Post, control: &Control, admin: &admin::Serving) {
+    control.doors().lend(lent);
+    admin.lend(lent);
+    post.lend(lent);
 }
 
 fn offers(post: &Post, control: &Control, admin: &admin::Serving) -> io::Result<Vec<Offer>> {

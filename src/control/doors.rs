@@ -148,7 +148,8 @@ impl Doors {
                 Planned::New { bound, own, shared } => {
                     let limit = limit.unwrap_or_else(|| Limit::new(listener.limits.connections));
                     let local = bound.address.is_local();
-                    let entrance = Entrance::new(compiled.name.clone(), compiled.id, limit, local, bound.kept);
+                    let lent = before.iter().any(|door| door.bound == bound.address && door.entrance.is_shared());
+                    let entrance = Entrance::new(compiled.name.clone(), compiled.id, limit, local, bound.kept || lent);
                     if shared {
                         passed_on.push(bound.address.clone());
                     }
@@ -215,10 +216,10 @@ impl Doors {
         }
     }
 
-    /// Another process accepts at every open door but these, by their keys.
+    /// Another process accepts at every door that was lent but these, by their keys.
     pub(crate) fn pass_on(&mut self, left: &[String]) {
         for door in &mut self.open {
-            if left.contains(&key_of_listener(&door.listener)) {
+            if !door.entrance.is_shared() || left.contains(&key_of_listener(&door.listener)) {
                 door.entrance.share(door.kept);
             } else {
                 door.sockets.clear();

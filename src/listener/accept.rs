@@ -93,6 +93,9 @@ pub(crate) async fn listen(socket: Socket, door: Door) -> io::Result<()> {
     let listener = if unix {
         Listener::Unix(UnixListener::from_std(socket.into())?)
     } else {
+        if let Err(error) = socket::welcome_new(&socket) {
+            tracing::debug!(%error, "what an earlier process may have done to the socket cannot be undone");
+        }
         Listener::Tcp(TcpListener::from_std(socket.into())?)
     };
     let mut spare = Spare::new();

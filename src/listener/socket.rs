@@ -164,6 +164,15 @@ pub(crate) fn refuse_new(socket: &Socket) -> io::Result<()> {
     ])
 }
 
+/// Undoes [`refuse_new`], which another process may have done to a socket that is this one's now, too: the filter is the
+/// socket's, and stays when that process ends.
+pub(crate) fn welcome_new(socket: &Socket) -> io::Result<()> {
+    match socket.detach_filter() {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
@@ -188,8 +197,11 @@ mod tests {
         refuse_new(&bound.sockets[0]).unwrap();
         let refused = TcpStream::connect_timeout(&address, Duration::from_millis(50));
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        welcome_new(&bound.sockets[0]).unwrap();
+        welcome_new(&bound.sockets[0]).unwrap();
+        let _welcome = TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap();
         let listener = TcpListener::from(bound.sockets.into_iter().next().unwrap());
-        assert!(listener.accept().is_ok());
+        assert!(listener.accept().is_ok() && listener.accept().is_ok());
     }
 
     #[test]

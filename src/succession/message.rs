@@ -54,7 +54,8 @@ pub(super) fn send(socket: impl AsFd, message: &Message, sockets: &[BorrowedFd<'
 /// The next message, with the sockets that came with it.
 ///
 /// # Errors
-/// Where the other side has gone, or says what is none, or (on a socket that does not block) nothing yet.
+/// Where the other side has gone, or says what is none ([`io::ErrorKind::InvalidData`]), or (on a socket that does not
+/// block) nothing yet.
 pub(super) fn receive(socket: impl AsFd) -> io::Result<(Message, Vec<OwnedFd>)> {
     let mut bytes = vec![0; BYTES];
     let mut space = vec![MaybeUninit::uninit(); cmsg_space!(ScmRights(SOCKETS))];
@@ -72,7 +73,8 @@ pub(super) fn receive(socket: impl AsFd) -> io::Result<(Message, Vec<OwnedFd>)> 
     if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "what it says is too long, or too many files are open"));
     }
-    Ok((serde_json::from_slice(&bytes[..received.bytes])?, sockets))
+    let message = serde_json::from_slice(&bytes[..received.bytes]);
+    Ok((message.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?, sockets))
 }
 
 #[cfg(test)]
@@ -105,7 +107,9 @@ mod tests {
     fn what_is_no_message_is_an_error() {
         let (one, other) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
         one.send(b"GET / HTTP/1.1\r\n").unwrap();
-        assert!(receive(&other).is_err());
+        assert_eq!(receive(&other).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        one.send(b"{").unwrap();
+        assert_eq!(receive(&other).unwrap_err().kind(), io::ErrorKind::InvalidData, "it has not gone");
         let serving = br#"{"serving":{"left":[],"registered":null,"later":1}}"#;
         one.send(serving).unwrap();
         assert_eq!(receive(&other).unwrap().0, Message::Serving { left: Vec::new(), registered: None });

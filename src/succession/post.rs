@@ -14,8 +14,6 @@ use super::TAKE_OVER;
 use super::message::{Message, PROTOCOL, SOCKETS, receive, send};
 use super::peer::trusted;
 
-/// From the offer to the word that the new process serves. It compiles, binds, and waits for its sources of endpoints.
-const SERVING_WITHIN: Duration = Duration::from_secs(60);
 /// Without a free file descriptor, the next look is after this long.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -24,7 +22,8 @@ const BREATH: Duration = Duration::from_millis(100);
 pub(crate) struct Post {
     door: UnixListener,
     path: PathBuf,
-    passed_on: Cell<bool>,
+    lent: Cell<bool>,
+    closed: Cell<bool>,
 }
 
 /// What the new process may have.
@@ -58,7 +57,8 @@ impl Post {
     /// # Errors
     /// Where the runtime cannot look after another socket.
     pub(crate) fn new(door: Socket, path: PathBuf) -> io::Result<Self> {
-        Ok(Post { door: UnixListener::from_std(door.into())?, path, passed_on: Cell::new(false) })
+        let door = UnixListener::from_std(door.into())?;
+        Ok(Post { door, path, lent: Cell::new(false), closed: Cell::new(false) })
     }
 
     /// The next process that asks and may.
@@ -89,35 +89,48 @@ impl Post {
         Ok(Offer { key: TAKE_OVER.to_owned(), sockets: vec![socket], kept: false })
     }
 
-    /// It is the new process' now.
-    pub(crate) fn pass_on(&self) {
-        self.passed_on.set(true);
+    /// Another process has the post and everything else, or has it no longer.
+    pub(crate) fn lend(&self, lent: bool) {
+        self.lent.set(lent);
+    }
+
+    pub(crate) fn is_lent(&self) -> bool {
+        self.lent.get()
+    }
+
+    /// No further process may ask.
+    pub(crate) fn close(&self) {
+        self.closed.set(true);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
     }
 }
 
 impl Drop for Post {
     fn drop(&mut self) {
-        if !self.passed_on.get() {
+        if !self.lent.get() {
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
 impl Candidate {
-    /// Gives it the sockets, and waits until it serves.
+    /// Gives it the sockets, and waits until it serves: for as long as it is there, for it has them all that time.
     ///
     /// # Errors
-    /// Where it goes away instead, or takes too long. It has nothing then that anybody would miss.
+    /// Where it has gone instead. It has nothing then that anybody would miss.
     pub(crate) async fn serves(&self, offers: &[Offer]) -> io::Result<Relief> {
-        let relief = tokio::time::timeout(SERVING_WITHIN, async {
-            self.offer(offers).await?;
-            self.socket.async_io(Interest::READABLE, || receive(&self.socket)).await
-        });
-        match relief.await {
-            Ok(Ok((Message::Serving { left, registered }, _))) => Ok(Relief { left, registered }),
-            Ok(Ok(_)) => Err(io::Error::new(io::ErrorKind::InvalidData, "it says what was not asked")),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "it did not serve within 60 s")),
+        self.offer(offers).await?;
+        loop {
+            match self.socket.async_io(Interest::READABLE, || receive(&self.socket)).await {
+                Ok((Message::Serving { left, registered }, _)) => return Ok(Relief { left, registered }),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                Err(error) => return Err(error),
+            }
+            tracing::warn!(pid = self.pid, "the process that is to take over says what was not asked");
         }
     }
 
@@ -137,5 +150,30 @@ impl Candidate {
     async fn say(&self, message: &Message, sockets: &[Socket]) -> io::Result<()> {
         let sockets: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
         self.socket.async_io(Interest::WRITABLE, || send(&self.socket, message, &sockets)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "local", start_paused = true)]
+    async fn a_candidate_is_waited_for_until_it_serves_or_has_gone() {
+        let candidate = || {
+            let (ours, theirs) = Socket::pair(socket2::Domain::UNIX, socket2::Type::SEQPACKET, None).unwrap();
+            ours.set_nonblocking(true).unwrap();
+            (Candidate { socket: UnixStream::from_std(ours.into()).unwrap(), pid: 1 }, theirs)
+        };
+        let (late, theirs) = candidate();
+        let speaking = async {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            theirs.send(b"a moment").unwrap();
+            send(&theirs, &Message::Serving { left: vec!["admin.address".to_owned()], registered: None }, &[]).unwrap();
+        };
+        let (relief, ()) = tokio::join!(late.serves(&[]), speaking);
+        assert_eq!(relief.unwrap().left, ["admin.address"]);
+        let (gone, theirs) = candidate();
+        drop(theirs);
+        assert!(gone.serves(&[]).await.is_err());
     }
 }

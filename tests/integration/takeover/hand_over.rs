@@ -144,6 +144,49 @@ fn whatever_is_wrong_with_the_new_process_the_old_one_serves_on() {
     assert!(!line.place().exists());
 }
 
+// What was offered stays the new process', whatever becomes of the old one: it may not close the doors behind itself.
+#[test]
+fn the_old_process_may_end_while_the_new_one_still_looks_for_its_endpoints() {
+    let answer = Gate::new();
+    let answering = answer.clone();
+    let agent = Upstream::scripted(move |served| {
+        while served.request().is_some() {
+            answering.wait("the old process' end");
+            if served.try_send("HTTP/1.1 200 OK\r\nX-Consul-Index: 1\r\nContent-Length: 2\r\n\r\n[]").is_err() {
+                return;
+            }
+        }
+    });
+    let upstream = Upstream::ok();
+    let line = Line::before(&upstream, "5s");
+    let paths = ["in.sock", "metrics.sock"].map(|name| line.directory.join(name));
+    let [listener, metrics] = paths.each_ref().map(|path| path.display().to_string());
+    let config = CONFIG
+        .replace("60s", "0s")
+        .replace("listeners:\n", &format!("listeners:\n  files: {{ address: \"unix:{listener}\", upstream: app }}\n"))
+        + &format!("metrics: \"unix:{metrics}\"\n");
+    let old = line.setup(&config).start();
+    let (inbound, outbound) = (old.address("inbound"), old.address("outbound"));
+    let waiting = config.replace("upstreams:\n", "upstreams:\n  late: { consul: late }\n")
+        + &format!("consul: {{ address: \"http://{}\" }}\nwait_for_discovery: 30s\n", agent.address());
+    let new = start_alone(&line, &waiting);
+    eventually("the question to the agent", || agent.connections() > 0);
+    old.terminate();
+    ends(old, 0);
+    for path in paths.iter().chain([&line.place()]) {
+        assert!(path.exists(), "{} is gone", path.display());
+    }
+    answer.open();
+    for address in [inbound, outbound] {
+        assert_eq!(Client::connect(address).get("/").status, 200);
+    }
+    assert_eq!(Client::connect_unix(&paths[0]).get("/").status, 200);
+    let next = line.setup(&config).start();
+    assert_eq!(next.address("inbound"), inbound);
+    drop(new);
+    finished(next);
+}
+
 #[test]
 fn a_stream_that_does_not_end_is_cut_when_drain_timeout_is_over() {
     let upstream = Upstream::scripted(|served| {
