@@ -23,8 +23,7 @@ pub struct Body {
     kind: Kind,
     observer: Option<Box<dyn Observer>>,
     downstream: Option<Rc<dyn Downstream>>,
-    idle: Option<Duration>,
-    held: Option<Box<dyn Any>>,
+    patience: Patience,
     raw_head: Bytes,
 }
 
@@ -35,6 +34,32 @@ enum Kind {
     Full(Bytes),
     Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = Error>>>),
     Tunnel(Box<Tunnel>),
+}
+
+/// How long a client may take nothing of a response while there is something to take.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Patience {
+    /// From the last time that it took something.
+    pub(crate) idle: Option<Duration>,
+    /// When the whole request has to be over, and what it means that it is not.
+    pub(crate) request: Option<(Instant, Reason)>,
+}
+
+impl Patience {
+    /// When it is over, for a client that has taken nothing since then.
+    pub(crate) fn until(&self, since: Instant) -> Option<Instant> {
+        let idle = self.idle.map(|idle| since + idle);
+        let request = self.request.map(|(deadline, _)| deadline);
+        [idle, request].into_iter().flatten().min()
+    }
+
+    /// Why it is over.
+    pub(crate) fn reason(&self) -> Reason {
+        match self.request {
+            Some((deadline, reason)) if Instant::now() >= deadline => reason,
+            _ => Reason::IdleTimeout,
+        }
+    }
 }
 
 /// Counts what becomes of a response. Dropped with its body, where the client left.
@@ -141,13 +166,13 @@ impl Body {
         self.downstream.take()
     }
 
-    /// How long the client may take nothing while there is something to take.
-    pub(crate) fn idle(&self) -> Option<Duration> {
-        self.idle
+    /// With the client that it goes to.
+    pub(crate) fn patience(&self) -> Patience {
+        self.patience
     }
 
-    pub(crate) fn set_idle(&mut self, idle: Option<Duration>) {
-        self.idle = idle;
+    pub(crate) fn set_patience(&mut self, patience: Patience) {
+        self.patience = patience;
     }
 
     /// The message's head as it came over HTTP/1; empty where it did not.
@@ -171,11 +196,6 @@ impl Body {
             other => self.kind = other,
         }
         kept
-    }
-
-    /// Keeps `guard` as long as the body.
-    pub(crate) fn hold(&mut self, guard: impl Any) {
-        self.held = Some(Box::new(guard));
     }
 
     fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
@@ -236,7 +256,7 @@ impl http_body::Body for Peek {
 
 impl From<Kind> for Body {
     fn from(kind: Kind) -> Self {
-        Body { kind, observer: None, downstream: None, idle: None, held: None, raw_head: Bytes::new() }
+        Body { kind, observer: None, downstream: None, patience: Patience::default(), raw_head: Bytes::new() }
     }
 }
 

@@ -390,7 +390,7 @@ async fn respond(
 
     let mut out = std::mem::take(&mut *shared.interim.borrow_mut());
     http1::encode_response(&response, response.body().raw_head(), framing, connection, out.buffer());
-    let idle = response.body().idle();
+    let patience = response.body().patience();
     let body = response.into_body();
     let mut sender = BodySender::new(body, framing);
     let mut progress: Option<Instant> = None;
@@ -415,8 +415,8 @@ async fn respond(
         }
         if waits {
             let since = *progress.get_or_insert_with(Instant::now);
-            ready!(timer.poll(cx, idle.map(|idle| since + idle)));
-            return Poll::Ready(Err(Reason::IdleTimeout));
+            ready!(timer.poll(cx, patience.until(since)));
+            return Poll::Ready(Err(patience.reason()));
         }
         Poll::Pending
     })

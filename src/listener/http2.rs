@@ -19,11 +19,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::Session;
-use crate::body::{Body, Downstream};
+use super::lane::{Answer, Lane, Lanes};
+use crate::body::{Body, Downstream, Patience};
 use crate::error::{Error, Reason};
 use crate::proxy::tunnel;
 use crate::runtime::drain::{Phase, Ticket};
-use crate::runtime::local::LocalExec;
 use crate::runtime::stream::Stream;
 use crate::runtime::timer::Timer;
 
@@ -36,28 +36,24 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Streams that clients may open and reset before they are told to leave (CVE-2023-44487). gRPC clients cancel often,
 /// so more than hyper's 20.
 const PENDING_RESETS: usize = 100;
-
-/// How many streams are open, and since when there is none.
-#[derive(Debug)]
-struct Activity {
-    streams: Cell<usize>,
-    idle_since: Cell<Instant>,
-}
+/// So many times `limits.idle`, a connection without open streams may last in all: clients that have to take the end of
+/// what they were sent (h2 keeps at most 400 KiB of a stream for them) and do not, hold it that long.
+const LAST_PIECES: u32 = 5;
 
 /// Serves the connection to its end.
 pub(super) async fn serve(stream: Stream, early: BytesMut, session: Rc<Session>, mut ticket: Ticket) {
     let limits = session.limits();
-    let activity = Rc::new(Activity { streams: Cell::new(0), idle_since: Cell::new(Instant::now()) });
+    let lanes = Lanes::new();
     let service = {
-        let activity = activity.clone();
+        let lanes = lanes.clone();
         service_fn(move |request: Request<Incoming>| {
-            let open = Open::new(activity.clone());
+            let lane = lanes.open();
             let session = session.clone();
-            async move { Ok::<_, Infallible>(answer(&session, request, open).await) }
+            async move { Ok::<_, Infallible>(answer(&session, request, lane).await) }
         })
     };
     let io = TokioIo::new(if early.is_empty() { stream } else { Stream::Replayed(early, Box::new(stream)) });
-    let connection = Builder::new(LocalExec)
+    let connection = Builder::new(lanes.clone())
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
@@ -88,22 +84,29 @@ pub(super) async fn serve(stream: Stream, early: BytesMut, session: Rc<Session>,
             }
             _ => {}
         }
-        if activity.streams.get() == 0 && !leaving {
-            ready!(timer.poll(cx, Some(activity.idle_since.get() + limits.idle)));
-            leaving = true;
-            connection.as_mut().graceful_shutdown();
-            cx.waker().wake_by_ref();
+        let activity = lanes.activity();
+        if activity.streams.get() == 0 {
+            let since = activity.idle_since.get();
+            if !leaving {
+                ready!(timer.poll(cx, Some(since + limits.idle)));
+                leaving = true;
+                connection.as_mut().graceful_shutdown();
+                cx.waker().wake_by_ref();
+            }
+            ready!(timer.poll(cx, Some(since + limits.idle * LAST_PIECES)));
+            return Poll::Ready(());
         }
         Poll::Pending
     })
     .await;
 }
 
-async fn answer(session: &Rc<Session>, mut request: Request<Incoming>, open: Open) -> Response<Body> {
+async fn answer(session: &Rc<Session>, mut request: Request<Incoming>, lane: Rc<Lane>) -> Response<Answer> {
     let wants_tunnel = request.method() == Method::CONNECT;
     let upgrade = wants_tunnel.then(|| hyper::upgrade::on(&mut request));
     let incoming = Rc::new(Counted { received: Instant::now(), bytes: Cell::new(0) });
-    let max = session.limits().body_bytes;
+    let limits = session.limits();
+    let max = limits.body_bytes;
     let announced = request.body().size_hint().lower();
     let ended = request.body().is_end_stream() || wants_tunnel;
     let mut request = request.map(|body| {
@@ -121,8 +124,9 @@ async fn answer(session: &Rc<Session>, mut request: Request<Incoming>, open: Ope
     if let (Some(tunnel), Some(upgrade)) = (response.body_mut().take_tunnel(), upgrade) {
         let observer = response.body_mut().take_observer();
         let mut ticket = session.join_drain();
+        let tunnelled = lane.clone();
         tokio::task::spawn_local(async move {
-            let _open = open;
+            let _open = tunnelled;
             // Without the client's end, the tunnel ends with its observer.
             if let Ok(client) = upgrade.await {
                 let (client, mut timer) = (TokioIo::new(client), Timer::default());
@@ -130,11 +134,14 @@ async fn answer(session: &Rc<Session>, mut request: Request<Incoming>, open: Ope
                 let _ = tunnel::join(client, none.clone(), none, tunnel, observer, &mut ticket, &mut timer).await;
             }
         });
-        return response.map(|_| Body::empty());
+        return response.map(|_| Answer::new(Body::empty(), lane, Patience::default()));
     }
-    // The stream is open until its response has been sent.
-    response.body_mut().hold(open);
-    response
+    let mut patience = response.body().patience();
+    if response.body().as_full().is_some() {
+        // What the proxy says itself is nobody's to wait for without end.
+        patience.idle = patience.idle.or(Some(limits.idle));
+    }
+    response.map(|body| Answer::new(body, lane, patience))
 }
 
 /// The request as HTTP/1 would have it: the host in `Host`, the target without it.
@@ -170,23 +177,6 @@ fn normalise(request: &mut Request<Body>) -> Result<(), Error> {
         None => return Err(bad("no :path")),
     }
     Ok(())
-}
-
-/// A stream, counted until it is dropped.
-struct Open(Rc<Activity>);
-
-impl Open {
-    fn new(activity: Rc<Activity>) -> Self {
-        activity.streams.set(activity.streams.get() + 1);
-        Open(activity)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
-        self.0.idle_since.set(Instant::now());
-    }
 }
 
 /// What a request has brought.

@@ -5,6 +5,7 @@ mod capture;
 pub(crate) mod entrance;
 mod http1;
 mod http2;
+mod lane;
 mod session;
 pub(crate) mod socket;
 mod tcp;

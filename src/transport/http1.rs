@@ -299,7 +299,7 @@ impl Http1Connection {
             })
         };
         let mut response = received.response.map(|()| body);
-        response.body_mut().set_idle(deadlines.idle);
+        response.body_mut().set_patience(deadlines.of_client());
         response.body_mut().set_raw_head(received.raw);
         response
     }

@@ -228,7 +228,7 @@ fn from_http2(
         let timer = Timer::default();
         Body::stream(Http2Body { incoming, request, deadlines, timer, progress, _stream: stream, _guard: guard })
     };
-    body.set_idle(deadlines.idle);
+    body.set_patience(deadlines.of_client());
     Response::from_parts(parts, body)
 }
 

@@ -18,6 +18,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use tokio::time::Instant;
 
+use crate::body::Patience;
 use crate::error::Reason;
 use crate::runtime::timer::earlier;
 
@@ -46,6 +47,11 @@ impl Deadlines {
     /// When the response's headers have to be there, whatever else holds.
     pub(crate) fn head(&self) -> Option<Instant> {
         earlier(self.request, self.per_try)
+    }
+
+    /// For the client to take the response.
+    fn of_client(&self) -> Patience {
+        Patience { idle: self.idle, request: self.request.map(|deadline| (deadline, self.request_reason)) }
     }
 
     /// Why time is up: the whole request's deadline, or the attempt's, explains a timeout once it has passed.

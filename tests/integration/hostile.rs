@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::support::client::{get, once};
-use crate::support::frames::{self, FrameClient};
+use crate::support::frames::{self, FrameClient, Outcome};
+use crate::support::upstream::OK;
 use crate::support::{Client, Proxy, Upstream, eventually};
 
 /// Sends blocks until the other side ends the connection or this much has gone.
@@ -152,6 +153,81 @@ fn a_client_that_never_reads_is_left() {
     upstream.request(0);
     upstream.all_closed();
     assert_eq!(proxy.log_line("/unread")["reason"], "idle_timeout");
+}
+
+// Any amount of data, for as long as it is taken.
+fn endless() -> Upstream {
+    Upstream::scripted(|served| {
+        while let Some(request) = served.request() {
+            if request.target == "/short" {
+                served.send(OK);
+                continue;
+            }
+            let _ = served.try_send("HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n");
+            let block = vec![b'x'; 1 << 20];
+            while served.try_send(&block).is_ok() {}
+            return;
+        }
+    })
+}
+
+/// A client of HTTP/2 that answers PINGs, and opens its streams with a window of so many bytes.
+fn client_with_window(proxy: &Proxy, window: u8) -> FrameClient {
+    const INITIAL_WINDOW_SIZE: u8 = 4;
+    let mut client = FrameClient::connect(proxy.address("inbound"));
+    client.send(frames::SETTINGS, 0, 0, &[0, INITIAL_WINDOW_SIZE, 0, 0, 0, window]);
+    client
+}
+
+fn get_on(client: &mut FrameClient, stream: u32, path: &str) {
+    let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "app.test"), (":path", path)];
+    client.headers(stream, frames::END_STREAM, &fields);
+}
+
+// The stream alone: its connection may have others that are well.
+#[test]
+fn an_http_2_client_that_opens_no_window_loses_the_stream() {
+    let upstream = endless();
+    let proxy = Proxy::before_upstream(upstream.address(), ", timeouts: { idle: 400ms }");
+    let mut client = client_with_window(&proxy, 0);
+    for (stream, path) in [(1, "/unread"), (3, "/short")] {
+        get_on(&mut client, stream, path);
+        assert_eq!(client.outcome(stream), Outcome::Status(200));
+        assert_eq!(client.outcome(stream), Outcome::Reset(frames::CANCEL));
+        assert_eq!(proxy.log_line(path)["reason"], "idle_timeout");
+    }
+    eventually("the endless answer to be left", || upstream.open_connections() <= 1);
+    get_on(&mut client, 5, "/short");
+    client.send(frames::WINDOW_UPDATE, 0, 5, &[0, 0, 1, 0]);
+    assert_eq!(client.outcome(5), Outcome::Status(200));
+    assert_eq!(client.until(frames::DATA).payload, b"ok");
+}
+
+#[test]
+fn the_end_of_what_was_sent_is_not_kept_for_ever() {
+    let upstream = endless();
+    let proxy = Proxy::before_with(upstream.address(), ", limits: { idle: 100ms }");
+    let mut client = client_with_window(&proxy, 1);
+    get_on(&mut client, 1, "/short");
+    assert_eq!(client.until(frames::DATA).payload, b"o");
+    while client.frame().is_some() {}
+    assert_eq!(proxy.log_line("/short")["code"], 200);
+}
+
+#[test]
+fn a_request_has_an_end_also_where_its_client_takes_nothing() {
+    let upstream = endless();
+    let proxy = Proxy::before_upstream(upstream.address(), ", timeouts: { request: 400ms }");
+    let mut client = client_with_window(&proxy, 0);
+    get_on(&mut client, 1, "/over-http-2");
+    assert_eq!(client.outcome(1), Outcome::Status(200));
+    assert_eq!(client.outcome(1), Outcome::Reset(frames::CANCEL));
+    let mut client = proxy.client();
+    client.send(get("/over-http-1"));
+    upstream.all_closed();
+    for path in ["/over-http-1", "/over-http-2"] {
+        assert_eq!(proxy.log_line(path)["reason"], "request_timeout", "{path}");
+    }
 }
 
 #[test]

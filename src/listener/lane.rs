@@ -1,0 +1,173 @@
+//! Streams of HTTP/2 whose clients take nothing.
+//!
+//! hyper asks a response's body for its next piece only once the client has made room for the last one, and waits for
+//! that without end. But the task of each stream is ours to spawn: a lane goes beside it, knows from the body's side
+//! whether a piece waits, and ends the task when the patience is over. That resets the stream, and leaves the
+//! connection's others alone.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+
+use crate::body::{Body, Patience};
+use crate::error::{Error, Reason};
+use crate::runtime::timer::Timer;
+
+/// How many streams of a connection are open, and since when there is none.
+#[derive(Debug)]
+pub(super) struct Activity {
+    pub(super) streams: Cell<usize>,
+    pub(super) idle_since: Cell<Instant>,
+}
+
+/// Makes the lanes of one connection, and spawns the tasks beside them.
+#[derive(Clone)]
+pub(super) struct Lanes(Rc<Shared>);
+
+struct Shared {
+    activity: Rc<Activity>,
+    /// Of a stream whose task is not spawned yet.
+    newest: Cell<Option<Rc<Lane>>>,
+}
+
+/// One stream, which counts as open until this is dropped.
+#[derive(Debug)]
+pub(super) struct Lane {
+    activity: Rc<Activity>,
+    patience: Cell<Patience>,
+    /// hyper has a piece of the body that it has not passed on.
+    waits: Cell<bool>,
+    /// Since when that has been seen.
+    since: Cell<Option<Instant>>,
+    given_up: Cell<Option<Reason>>,
+}
+
+impl Lanes {
+    pub(super) fn new() -> Self {
+        let activity = Activity { streams: Cell::new(0), idle_since: Cell::new(Instant::now()) };
+        Lanes(Rc::new(Shared { activity: Rc::new(activity), newest: Cell::new(None) }))
+    }
+
+    pub(super) fn activity(&self) -> &Activity {
+        &self.0.activity
+    }
+
+    /// The lane of a request that has just come. The next task that is spawned is its: hyper spawns it at once.
+    pub(super) fn open(&self) -> Rc<Lane> {
+        let activity = self.0.activity.clone();
+        activity.streams.set(activity.streams.get() + 1);
+        let lane = Rc::new(Lane {
+            activity,
+            patience: Cell::default(),
+            waits: Cell::default(),
+            since: Cell::default(),
+            given_up: Cell::default(),
+        });
+        self.0.newest.set(Some(lane.clone()));
+        lane
+    }
+}
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Lanes {
+    fn execute(&self, task: F) {
+        match self.0.newest.take() {
+            Some(lane) => tokio::task::spawn_local(Watched { task, lane, timer: Timer::default() }),
+            None => tokio::task::spawn_local(task),
+        };
+    }
+}
+
+impl Lane {
+    /// Ready when the client has taken nothing for too long.
+    fn poll_given_up(&self, cx: &mut Context<'_>, timer: &mut Timer) -> Poll<()> {
+        if !self.waits.get() {
+            return Poll::Pending;
+        }
+        let since = self.since.get().unwrap_or_else(Instant::now);
+        self.since.set(Some(since));
+        let patience = self.patience.get();
+        ready!(timer.poll(cx, patience.until(since)));
+        self.given_up.set(Some(patience.reason()));
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.activity.streams.set(self.activity.streams.get() - 1);
+        self.activity.idle_since.set(Instant::now());
+    }
+}
+
+pin_project! {
+    /// A stream's task, until it is over or its client is given up.
+    struct Watched<F> {
+        #[pin]
+        task: F,
+        lane: Rc<Lane>,
+        timer: Timer,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Watched<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        match this.task.poll(cx) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => this.lane.poll_given_up(cx, this.timer),
+        }
+    }
+}
+
+/// A response's body on its lane.
+pub(super) struct Answer {
+    body: Body,
+    lane: Rc<Lane>,
+}
+
+impl Answer {
+    pub(super) fn new(body: Body, lane: Rc<Lane>, patience: Patience) -> Self {
+        lane.patience.set(patience);
+        Answer { body, lane }
+    }
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let Answer { body, lane } = self.get_mut();
+        lane.waits.set(false);
+        lane.since.set(None);
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        lane.waits.set(matches!(&frame, Some(Ok(frame)) if frame.is_data()));
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(reason) = self.lane.given_up.get()
+            && let Some(observer) = self.body.take_observer()
+        {
+            observer.end(Err(reason));
+        }
+    }
+}
