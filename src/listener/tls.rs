@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use rustls::Error as TlsError;
+use rustls::server::Acceptor;
 use tokio::io::AsyncWrite as _;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 
 use super::tcp::HANDSHAKE;
 use crate::identity::{Peer, ServerTls};
@@ -21,6 +22,9 @@ use crate::runtime::timer::{Timer, after};
 use crate::runtime::tls_stream::TlsStream;
 use crate::telemetry::metrics::ListenerCounter;
 
+/// A handshake has its turn for this long: a client that has not answered by then, however far away, lets others wait no
+/// longer.
+const TURN: Duration = Duration::from_secs(1);
 /// After a handshake that failed, what the client still sends is read for this long, so that it sees the alert and not
 /// a reset.
 const LINGER: Duration = Duration::from_secs(1);
@@ -111,9 +115,23 @@ async fn shake_hands(
     }
     let worker = connection.worker().clone();
     let handshake = async {
+        // Who has not said all of its first word waits at nobody's expense.
+        let mut greeting = LazyConfigAcceptor::new(Acceptor::default(), stream);
+        let greeted = match (&mut greeting).await {
+            Ok(greeted) => greeted,
+            Err(error) => return Err((error, greeting.take_io())),
+        };
         // Many at once would only make each of them slower, and all of their memory stay for longer.
-        let _turn = worker.handshakes.acquire().await;
-        TlsAcceptor::from(tls.config()).accept(stream).into_fallible().await
+        let turn = worker.handshakes.acquire().await;
+        let mut rest = greeted.into_stream(tls.config()).into_fallible();
+        let outcome = match tokio::time::timeout(TURN, &mut rest).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                drop(turn);
+                rest.await
+            }
+        };
+        outcome.map_err(|(error, stream)| (error, Some(stream)))
     };
     let mut handshake = std::pin::pin!(handshake);
     let outcome = poll_fn(|cx| {
@@ -136,7 +154,9 @@ async fn shake_hands(
         }
         Err((error, stream)) => {
             let failure = Failure::of(error);
-            linger(stream, &mut timer).await;
+            if let Some(stream) = stream {
+                linger(stream, &mut timer).await;
+            }
             Err(failure)
         }
     }

@@ -48,7 +48,7 @@ pub(crate) struct Worker {
     entries: RefCell<HashMap<u64, Weak<Entry>>>,
     pub(crate) via: Pseudonym,
     in_flight: Cell<usize>,
-    /// TLS handshakes with clients that are under way.
+    /// Turns of TLS handshakes with clients.
     pub(crate) handshakes: Semaphore,
     /// Failed ones that are worth a line.
     pub(crate) handshake_log: Throttle,

@@ -3,8 +3,9 @@
 use std::io::Read as _;
 use std::net::TcpStream;
 use std::process::Command;
+use std::sync::Arc;
 
-use rustls::HandshakeKind;
+use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 
 use crate::peers::{curl, succeeds};
 use crate::support::files::Directory;
@@ -249,6 +250,46 @@ fn who_says_nothing_or_no_tls_is_let_go() {
     assert!(plain.response_or_end("GET").is_none());
     eventually("the failure to be counted", || handshakes(&proxy, "not_tls") == 1.0);
     assert_eq!(upstream.requests().len(), 0);
+}
+
+// More than may shake hands at once, and none of them goes on.
+#[test]
+fn clients_that_stop_in_the_middle_of_a_handshake_hold_up_nobody() {
+    const CLIENTS: usize = 300;
+    let authority = Authority::new("servers");
+    let upstream = Upstream::ok();
+    let shown = authority.issue(&["app.test"]);
+    let config = format!("{CONFIG}workers: 1\n");
+    let proxy = Setup::new(&config, &[("@app", &upstream.address()), ("@keys", &""), ("@timeout", &"60s")])
+        .file("tls.crt", &shown.certificate)
+        .file("tls.key", &shown.key)
+        .start();
+    let address = proxy.address("inbound");
+    let config = client_config(&authority, None);
+    let hello = first_word(&config);
+    for said in [&hello[..1], &hello] {
+        let held: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                let mut socket = TcpStream::connect(address).unwrap();
+                std::io::Write::write_all(&mut socket, said).unwrap();
+                socket
+            })
+            .collect();
+        let mut client = TlsClient::connect(address, "app.test", &config)
+            .unwrap_or_else(|error| panic!("beside {CLIENTS} that said {} bytes: {error}", said.len()));
+        assert!(client.get("/").unwrap().starts_with("HTTP/1.1 200"));
+        drop(held);
+    }
+}
+
+/// The hello of a client.
+fn first_word(config: &Arc<ClientConfig>) -> Vec<u8> {
+    let mut session = ClientConnection::new(config.clone(), "app.test".try_into().unwrap()).unwrap();
+    let mut hello = Vec::new();
+    while session.wants_write() {
+        session.write_tls(&mut hello).unwrap();
+    }
+    hello
 }
 
 /// hyper#3792: the last answer before the end must be whole, and its end a proper one.
