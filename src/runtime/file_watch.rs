@@ -3,16 +3,18 @@
 //! The kernel's events only say when to look; what counts is whether the content differs. Kinds of events are not to be
 //! trusted (a ConfigMap's symlink swap shows as anything), events get lost (a folder that is replaced, NFS), so every
 //! file is also looked at now and then. The folders are watched and not the files, since editors and kubelet replace
-//! files instead of writing into them.
+//! files instead of writing into them; what happens there to files of other names is nobody's business.
 //!
 //! Reading happens on a thread of its own: a network file system that hangs stalls nobody else.
 
 use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,12 +23,16 @@ use tokio::sync::watch;
 
 /// Without an event, files are looked at this often. kubelet itself takes up to a minute.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// And never more often than this, whatever happens in their folders.
+const PAUSE: Duration = Duration::from_millis(100);
 /// A content counts once it has been the same for this long: writers that write in pieces are faster than that.
 const SETTLED: Duration = Duration::from_millis(10);
 /// A writer that goes on for longer is not waited for.
 const SETTLE_WITHIN: Duration = Duration::from_secs(1);
 /// A file that is gone or empty is probably being replaced; after this long it is not.
 const GONE: Duration = Duration::from_secs(1);
+/// Links that a path may lead through: MAXSYMLINKS, path_resolution(7).
+const LINKS: usize = 40;
 
 /// A file as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,14 +51,10 @@ pub(crate) struct Unreadable(String);
 #[derive(Debug)]
 pub(crate) struct FileWatch {
     latest: watch::Receiver<Arc<[WatchedFile]>>,
-    /// Dropped with the watch, which ends the thread.
-    _events: Sender<Event>,
-}
-
-enum Event {
-    Happened,
-    /// Kept by the watch: when it hangs up, nobody wants to know any more.
-    Ended,
+    /// Wakes the thread.
+    event: SyncSender<()>,
+    /// Nobody wants to know any more.
+    ended: Arc<AtomicBool>,
 }
 
 impl FileWatch {
@@ -63,15 +65,22 @@ impl FileWatch {
     /// left.
     pub(crate) fn start(paths: impl IntoIterator<Item = PathBuf>, largest: usize) -> io::Result<Self> {
         let paths: Vec<PathBuf> = paths.into_iter().collect();
-        let (sender, events) = channel();
+        // One event that waits says as much as a thousand.
+        let (event, events) = sync_channel(1);
         // Folders are watched before the first look, or a change between the two would go unnoticed.
-        let mut folders = Folders::new(sender.clone());
+        let mut folders = Folders::new({
+            let event = event.clone();
+            move || {
+                let _ = event.try_send(());
+            }
+        });
         folders.watch(&paths);
         let first = read_all(&paths, largest);
         let (publisher, latest) = watch::channel(first.into());
-        let looker = Looker { paths, largest, folders, events, publisher };
+        let ended = Arc::new(AtomicBool::new(false));
+        let looker = Looker { paths, largest, folders, events, ended: ended.clone(), publisher };
         thread::Builder::new().name("file-watch".to_owned()).spawn(move || looker.run())?;
-        Ok(FileWatch { latest, _events: sender })
+        Ok(FileWatch { latest, event, ended })
     }
 
     /// The files, as they were found last.
@@ -91,7 +100,8 @@ impl FileWatch {
 
 impl Drop for FileWatch {
     fn drop(&mut self) {
-        let _ = self._events.send(Event::Ended);
+        self.ended.store(true, Ordering::Relaxed);
+        let _ = self.event.try_send(());
     }
 }
 
@@ -99,61 +109,64 @@ struct Looker {
     paths: Vec<PathBuf>,
     largest: usize,
     folders: Folders,
-    events: Receiver<Event>,
+    events: Receiver<()>,
+    ended: Arc<AtomicBool>,
     publisher: watch::Sender<Arc<[WatchedFile]>>,
 }
 
 impl Looker {
     fn run(mut self) {
+        let mut happened = false;
         loop {
-            match self.events.recv_timeout(LOOK_EVERY) {
-                Ok(Event::Happened) | Err(RecvTimeoutError::Timeout) => {}
-                Ok(Event::Ended) | Err(RecvTimeoutError::Disconnected) => return,
+            if !happened {
+                let _ = self.events.recv_timeout(LOOK_EVERY);
             }
-            self.folders.watch(&self.paths);
-            let mut files = read_all(&self.paths, self.largest);
-            if *files == **self.publisher.borrow() {
-                continue;
+            if self.ended.load(Ordering::Relaxed) {
+                return;
             }
-            let began = Instant::now();
-            loop {
-                match self.wait() {
-                    Waited::Ended => return,
-                    Waited::Quiet | Waited::Busy => {}
-                }
-                let again = read_all(&self.paths, self.largest);
-                let steady = std::mem::replace(&mut files, again) == files;
-                let patience = if files.iter().any(WatchedFile::is_absent) { GONE } else { Duration::ZERO };
-                let waited = began.elapsed();
-                if (steady && waited >= patience) || waited >= SETTLE_WITHIN.max(patience) {
-                    break;
-                }
-            }
-            self.folders.watch(&self.paths);
-            self.publisher.send_if_modified(|latest| {
-                let differs = **latest != *files;
-                if differs {
-                    *latest = files.into();
-                }
-                differs
-            });
+            self.look();
+            happened = self.rest(PAUSE);
         }
     }
 
-    /// Lets events pass until none has come for a moment.
-    fn wait(&self) -> Waited {
-        match self.events.recv_timeout(SETTLED) {
-            Ok(Event::Happened) => Waited::Busy,
-            Err(RecvTimeoutError::Timeout) => Waited::Quiet,
-            Ok(Event::Ended) | Err(RecvTimeoutError::Disconnected) => Waited::Ended,
+    /// Lets this time pass. True where something has happened meanwhile.
+    fn rest(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut happened = false;
+        while let Some(left) = until.checked_duration_since(Instant::now())
+            && !self.ended.load(Ordering::Relaxed)
+        {
+            happened |= self.events.recv_timeout(left).is_ok();
         }
+        happened
     }
-}
 
-enum Waited {
-    Quiet,
-    Busy,
-    Ended,
+    fn look(&mut self) {
+        self.folders.watch(&self.paths);
+        let mut files = read_all(&self.paths, self.largest);
+        if *files == **self.publisher.borrow() {
+            return;
+        }
+        let began = Instant::now();
+        loop {
+            self.rest(SETTLED);
+            let again = read_all(&self.paths, self.largest);
+            let steady = std::mem::replace(&mut files, again) == files;
+            let patience = if files.iter().any(WatchedFile::is_absent) { GONE } else { Duration::ZERO };
+            let waited = began.elapsed();
+            if (steady && waited >= patience) || waited >= SETTLE_WITHIN.max(patience) {
+                break;
+            }
+        }
+        self.folders.watch(&self.paths);
+        self.publisher.send_if_modified(|latest| {
+            let differs = **latest != *files;
+            if differs {
+                *latest = files.into();
+            }
+            differs
+        });
+    }
 }
 
 impl WatchedFile {
@@ -180,31 +193,62 @@ fn read_all(paths: &[PathBuf], largest: usize) -> Vec<WatchedFile> {
 struct Folders {
     watcher: Option<RecommendedWatcher>,
     watched: HashSet<PathBuf>,
+    /// Of the files, their folders, and all that is on the way to them.
+    names: Arc<Mutex<HashSet<OsString>>>,
 }
 
 impl Folders {
-    fn new(events: Sender<Event>) -> Self {
+    /// `happened` is called for what may have changed a file.
+    fn new(happened: impl Fn() + Send + 'static) -> Self {
+        let names = Arc::<Mutex<HashSet<OsString>>>::default();
+        let wanted = names.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading is an event, too, and ours would never end.
-            if !event.is_ok_and(|event| event.kind.is_access()) {
-                let _ = events.send(Event::Happened);
+            let names = wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            // Of an error, such as events that were lost, nobody knows what it concerns.
+            if event.is_ok_and(|event| !concerns(&event, &names)) {
+                return;
             }
+            happened();
         });
         let watcher = watcher
             .inspect_err(|error| tracing::warn!(%error, "cannot watch files; they are looked at every 5 s instead"));
-        Folders { watcher: watcher.ok(), watched: HashSet::new() }
+        Folders { watcher: watcher.ok(), watched: HashSet::new(), names }
     }
 
     /// Watches what is not watched yet. A folder that went and came back is another one, so that all are told again.
     fn watch(&mut self, paths: &[PathBuf]) {
         let Some(watcher) = &mut self.watcher else { return };
         let wanted: HashSet<PathBuf> = paths.iter().flat_map(|path| folders_of(path)).collect();
+        let of_folders = wanted.iter().filter_map(|folder| folder.file_name().map(OsStr::to_owned));
+        let names = paths.iter().flat_map(|path| names_of(path)).chain(of_folders).collect();
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
         for gone in self.watched.difference(&wanted) {
             let _ = watcher.unwatch(gone);
         }
         self.watched =
             wanted.into_iter().filter(|folder| watcher.watch(folder, RecursiveMode::NonRecursive).is_ok()).collect();
     }
+}
+
+/// Reading is an event, too, and ours would never end; and a log that is written beside a file is none of its.
+fn concerns(event: &notify::Event, names: &HashSet<OsString>) -> bool {
+    let named = |path: &PathBuf| path.file_name().is_none_or(|name| names.contains(name));
+    !event.kind.is_access() && (event.paths.is_empty() || event.paths.iter().any(named))
+}
+
+/// What may be swapped on the way to a file: itself, and whatever links lead through.
+fn names_of(path: &Path) -> HashSet<OsString> {
+    let mut names: HashSet<_> = path.file_name().map(OsStr::to_owned).into_iter().collect();
+    let mut at = path.to_owned();
+    for _ in 0..LINKS {
+        let Ok(target) = std::fs::read_link(&at) else { break };
+        names.extend(target.components().filter_map(|part| match part {
+            Component::Normal(name) => Some(name.to_owned()),
+            _ => None,
+        }));
+        at = at.parent().unwrap_or(Path::new("")).join(target);
+    }
+    names
 }
 
 fn folders_of(path: &Path) -> impl Iterator<Item = PathBuf> {
@@ -242,6 +286,43 @@ mod tests {
         fn drop(&mut self) {
             let _ = std::fs::remove_dir_all(&self.0);
         }
+    }
+
+    #[test]
+    fn what_happens_to_other_files_of_the_folder_is_none_of_our_business() {
+        use std::sync::atomic::AtomicUsize;
+        let folder = Folder::new("others");
+        let path = folder.join("file");
+        std::fs::write(&path, "one").unwrap();
+        let happened = Arc::new(AtomicUsize::new(0));
+        let mut folders = Folders::new({
+            let happened = happened.clone();
+            move || {
+                happened.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        folders.watch(std::slice::from_ref(&path));
+        for line in 0..500 {
+            std::fs::write(folder.join("access.log"), line.to_string()).unwrap();
+        }
+        std::fs::write(&path, "two").unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        while happened.load(Ordering::SeqCst) == 0 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!((1..100).contains(&happened.load(Ordering::SeqCst)), "{happened:?}");
+    }
+
+    #[test]
+    fn everything_on_the_way_to_a_file_counts() {
+        let folder = Folder::new("names");
+        std::fs::create_dir(folder.join("..1")).unwrap();
+        std::fs::write(folder.join("..1").join("file"), "one").unwrap();
+        symlink("..1", folder.join("..data")).unwrap();
+        symlink("..data/file", folder.join("file")).unwrap();
+        symlink("file", folder.join("alias")).unwrap();
+        let names = names_of(&folder.join("alias"));
+        assert!(["alias", "file", "..data"].iter().all(|name| names.contains(OsStr::new(name))), "{names:?}");
     }
 
     async fn next(watch: &mut FileWatch) -> Result<String, Unreadable> {

@@ -39,8 +39,9 @@ fn an_override_stands_until_it_is_taken_away_and_what_the_source_says_waits() {
     assert!(proxy.metric("outrigger_config_info", &[("override", "")]) == 0.0, "the metric names the override");
 
     // The source changes: checked, and reported as pending.
+    let pending = config(&proxy)["pending"].clone();
     save(&proxy, &with_timeout(&proxy, "9s"));
-    eventually("the pending change", || config(&proxy)["pending"].is_string());
+    eventually("the pending change", || config(&proxy)["pending"] != pending);
     assert!(in_force(&proxy, "7s"));
     assert!(proxy.admin_get("/readyz").text().contains("waits for the override's end"));
     // A mistake there is found now, and not when the override ends.
