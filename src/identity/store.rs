@@ -185,42 +185,62 @@ type Look = Option<(u64, u64, i64, i64, u64)>;
 
 impl<T: FromFiles> Table<T> {
     fn get_or_load(&self, definition: &T::Definition) -> Result<Arc<T>, FileError> {
-        let mut entries = self.entries();
-        if let Some(made) = entries.get(definition).and_then(|entry| entry.made.upgrade()) {
+        if let Some(made) = self.made(definition) {
             return Ok(made);
         }
         // Looked at first: what changes while it is read is read again.
         let read = looks::<T>(definition);
         let made = Arc::new(T::load(definition)?);
+        let mut entries = self.entries();
+        // Somebody else may have been faster.
+        if let Some(made) = entries.get(definition).and_then(|entry| entry.made.upgrade()) {
+            return Ok(made);
+        }
         let entry = Entry { made: Arc::downgrade(&made), read, refused: None };
         entries.insert(definition.clone(), entry);
         Ok(made)
     }
 
+    fn made(&self, definition: &T::Definition) -> Option<Arc<T>> {
+        self.entries().get(definition).and_then(|entry| entry.made.upgrade())
+    }
+
     fn refresh(&self, early: bool) -> bool {
         let mut fits = true;
-        self.entries().retain(|definition, entry| {
-            let Some(made) = entry.made.upgrade() else { return false };
-            let now = looks::<T>(definition);
-            if now == entry.read {
-                return true;
+        for (definition, made, read) in self.in_use() {
+            let now = looks::<T>(&definition);
+            if now == read {
+                continue;
             }
             let refused = made.reload().err().map(|error| format!("changed TLS files cannot be used: {error}"));
             if refused.is_some() && early {
                 fits = false;
-                return true;
+                continue;
             }
-            entry.read = now;
-            entry.refused = refused;
-            let files: Vec<String> = T::files(definition).iter().map(|file| file.display().to_string()).collect();
+            let files: Vec<String> = T::files(&definition).iter().map(|file| file.display().to_string()).collect();
             let files = files.join(", ");
-            match &entry.refused {
+            match &refused {
                 None => tracing::info!(files, "TLS files have changed and are in use"),
                 Some(refused) => tracing::error!(files, "{refused}; what was read before stays"),
             }
-            true
-        });
+            let mut entries = self.entries();
+            if let Some(entry) = entries.get_mut(&definition).filter(|entry| entry.made.as_ptr() == Arc::as_ptr(&made))
+            {
+                entry.read = now;
+                entry.refused = refused;
+            }
+        }
         fits
+    }
+
+    /// What is in use, and how its files looked; what is not is let go.
+    fn in_use(&self) -> Vec<(T::Definition, Arc<T>, Vec<Look>)> {
+        let mut entries = self.entries();
+        entries.retain(|_, entry| entry.made.strong_count() > 0);
+        let entries = entries.iter();
+        entries
+            .filter_map(|(definition, entry)| Some((definition.clone(), entry.made.upgrade()?, entry.read.clone())))
+            .collect()
     }
 
     fn files(&self) -> BTreeSet<PathBuf> {
@@ -237,6 +257,7 @@ impl<T: FromFiles> Table<T> {
         self.entries().values().filter_map(|entry| entry.made.upgrade()).flat_map(|made| made.expiries()).collect()
     }
 
+    /// Never held while files are read: a file system may hang, and the control thread only wants to know how things stand.
     fn entries(&self) -> MutexGuard<'_, HashMap<T::Definition, Entry<T>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -255,4 +276,40 @@ fn looks<T: FromFiles>(definition: &T::Definition) -> Vec<Look> {
 fn look(path: &Path) -> Look {
     let found = fs::metadata(path).ok()?;
     Some((found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.size()))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+    use crate::config::model::{CertificateFiles, ClientCertificates, TlsVersion};
+
+    // A pipe that nobody writes into: opening it hangs.
+    #[test]
+    fn a_file_system_that_hangs_keeps_nobody_from_asking_how_things_stand() {
+        let path = std::env::temp_dir().join(format!("outrigger-store-{}", std::process::id()));
+        mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let store = Arc::<Store>::default();
+        let definition = ListenerTls {
+            certificates: vec![CertificateFiles { cert: path.clone(), key: path.with_extension("none") }],
+            client: ClientCertificates::Ignored,
+            min_version: TlsVersion::V1_2,
+            forward_client_cert: false,
+            plaintext: false,
+            http: true,
+        };
+        let loading = {
+            let (store, definition) = (store.clone(), definition.clone());
+            std::thread::spawn(move || store.server(&definition).is_ok())
+        };
+        // Opened for writing it is once somebody opens it for reading, and so far has not been answered.
+        let writer = fs::File::options().write(true).open(&path).unwrap();
+        let (told, answer) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send((store.expiries().len(), store.warnings().len())));
+        assert_eq!(answer.recv_timeout(Duration::from_secs(20)).unwrap(), (0, 0));
+        drop(writer);
+        assert!(!loading.join().unwrap(), "nothing was in it");
+        fs::remove_file(&path).unwrap();
+    }
 }
