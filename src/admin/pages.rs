@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
@@ -128,7 +129,7 @@ pub(super) struct Pages {
 impl Pages {
     /// Answers a request that came this way.
     pub(super) async fn answer(self: Rc<Self>, way: Way, request: Request<Incoming>) -> Answer {
-        let mut answer = match self.choose(way, &request) {
+        let mut answer = match self.choose(way, &request).await {
             Ok(page) => self.perform(page, request).await,
             Err(denial) => denial.into_answer(),
         };
@@ -167,6 +168,12 @@ impl Pages {
             let denial = Denial::new(StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes {allowed}"));
             return Err(denial.with(ALLOW, allowed));
         };
+        if let Some(token) = &self.token
+            && page.exposure != Exposure::Public
+            && request.headers().contains_key(AUTHORIZATION)
+        {
+            token.refresh().await;
+        }
         judge(way, page.exposure, request, self.token.as_ref()).map_err(|refusal| {
             let denial = Denial::new(refusal.status(), refusal.message().to_owned());
             match refusal.status() {

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use crate::runtime::patient_read::PatientRead;
+
 /// Longest token. Larger files are no tokens.
 const LONGEST: u64 = 4 << 10;
 
@@ -16,6 +18,7 @@ pub(super) struct Token {
     path: Option<PathBuf>,
     latest: RefCell<Vec<u8>>,
     stale: Cell<bool>,
+    reads: PatientRead,
 }
 
 impl Token {
@@ -25,12 +28,11 @@ impl Token {
     /// Where the file cannot be read, or is not a token.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         let latest = RefCell::new(content(path)?);
-        Ok(Token { path: Some(path.to_owned()), latest, stale: Cell::new(false) })
+        Ok(Token { path: Some(path.to_owned()), latest, stale: Cell::new(false), reads: PatientRead::default() })
     }
 
     /// True where `presented` is the token. Takes as long for a token that is nearly right as for one that is not.
     pub(super) fn is(&self, presented: &[u8]) -> bool {
-        self.refresh();
         let token = self.latest.borrow();
         let differences = token.iter().zip(presented).fold(0, |all, (a, b)| std::hint::black_box(all | (a ^ b)));
         token.len() == presented.len() && differences == 0
@@ -41,9 +43,14 @@ impl Token {
         self.stale.get()
     }
 
-    fn refresh(&self) {
-        let Some(path) = &self.path else { return };
-        match content(path) {
+    /// Reads it again, before it is compared.
+    pub(super) async fn refresh(&self) {
+        let Some(path) = self.path.clone() else { return };
+        let read = self.reads.read({
+            let path = path.clone();
+            move || content(&path)
+        });
+        match read.await {
             Ok(token) => {
                 self.stale.set(false);
                 *self.latest.borrow_mut() = token;
@@ -58,7 +65,7 @@ impl Token {
 
     #[cfg(test)]
     pub(super) fn fixed(token: &str) -> Self {
-        Token { path: None, latest: RefCell::new(token.into()), stale: Cell::new(false) }
+        Token { path: None, latest: RefCell::new(token.into()), stale: Cell::new(false), reads: PatientRead::default() }
     }
 }
 
@@ -90,17 +97,20 @@ fn content(path: &Path) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_file_is_read_again_and_half_a_rotation_locks_nobody_out() {
+    #[tokio::test]
+    async fn the_file_is_read_again_and_half_a_rotation_locks_nobody_out() {
         let path = std::env::temp_dir().join(format!("outrigger-token-{}", std::process::id()));
         std::fs::write(&path, " first\n").unwrap();
         let token = Token::read(&path).unwrap();
         assert!(token.is(b"first") && !token.is(b"firs") && !token.is(b"first ") && !token.is(b""));
         std::fs::write(&path, "").unwrap();
+        token.refresh().await;
         assert!(token.is(b"first") && token.is_stale());
         std::fs::write(&path, "second").unwrap();
+        token.refresh().await;
         assert!(token.is(b"second") && !token.is(b"first") && !token.is_stale());
         std::fs::remove_file(&path).unwrap();
+        token.refresh().await;
         assert!(token.is(b"second") && token.is_stale());
     }
 

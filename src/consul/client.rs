@@ -175,7 +175,7 @@ impl Client {
             .header(USER_AGENT, AGENT)
             .body(Full::new(question.body.clone()))
             .map_err(|error| Error::Unusable { agent: name(), what: error.to_string() })?;
-        if let Some(token) = self.token.current() {
+        if let Some(token) = self.token.current().await {
             request.headers_mut().insert(TOKEN, token);
         }
         let within = question.answer_within();

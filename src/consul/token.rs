@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use http::HeaderValue;
 
+use crate::runtime::patient_read::PatientRead;
+
 /// Longest token. Larger files are no tokens.
 const LONGEST: u64 = 4 << 10;
 
@@ -17,19 +19,24 @@ pub(super) struct Token {
     path: Option<PathBuf>,
     latest: RefCell<Option<HeaderValue>>,
     stale: Cell<bool>,
+    reads: PatientRead,
 }
 
 impl Token {
     /// The file goes before the value, which goes before none.
     pub(super) fn new(path: Option<PathBuf>, value: Option<&str>) -> Self {
         let value = value.and_then(|value| header(value.as_bytes()).ok());
-        Token { path, latest: RefCell::new(value), stale: Cell::new(false) }
+        Token { path, latest: RefCell::new(value), stale: Cell::new(false), reads: PatientRead::default() }
     }
 
     /// The token as it is now.
-    pub(super) fn current(&self) -> Option<HeaderValue> {
-        if let Some(path) = &self.path {
-            match read(path) {
+    pub(super) async fn current(&self) -> Option<HeaderValue> {
+        if let Some(path) = self.path.clone() {
+            let token = self.reads.read({
+                let path = path.clone();
+                move || read(&path)
+            });
+            match token.await {
                 Ok(token) => {
                     self.stale.set(false);
                     *self.latest.borrow_mut() = Some(token);
@@ -67,18 +74,18 @@ fn header(bytes: &[u8]) -> io::Result<HeaderValue> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_file_is_read_again_and_half_a_rotation_loses_nothing() {
+    #[tokio::test]
+    async fn the_file_is_read_again_and_half_a_rotation_loses_nothing() {
         let path = std::env::temp_dir().join(format!("outrigger-consul-token-{}", std::process::id()));
         let token = Token::new(Some(path.clone()), None);
-        assert_eq!(token.current(), None);
+        assert_eq!(token.current().await, None);
         for (content, expected) in [(" first\n", "first"), ("", "first"), ("second", "second"), ("a b", "second")] {
             std::fs::write(&path, content).unwrap();
-            assert_eq!(token.current().unwrap(), expected, "{content:?}");
+            assert_eq!(token.current().await.unwrap(), expected, "{content:?}");
         }
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(token.current().unwrap(), "second");
-        assert!(token.current().unwrap().is_sensitive());
-        assert_eq!(Token::new(None, Some("fixed")).current().unwrap(), "fixed");
+        assert_eq!(token.current().await.unwrap(), "second");
+        assert!(token.current().await.unwrap().is_sensitive());
+        assert_eq!(Token::new(None, Some("fixed")).current().await.unwrap(), "fixed");
     }
 }

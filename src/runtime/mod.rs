@@ -7,6 +7,7 @@ pub(crate) mod address;
 pub(crate) mod drain;
 pub(crate) mod file_watch;
 pub(crate) mod local;
+pub(crate) mod patient_read;
 pub(crate) mod stream;
 pub(crate) mod timer;
 pub(crate) mod tls_stream;

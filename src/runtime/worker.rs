@@ -2,8 +2,12 @@
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use tokio::runtime::LocalOptions;
+
+/// For work beside the thread that has not ended with it.
+const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// Starts a thread that runs `work` and whatever it spawns on the thread itself.
 ///
@@ -21,6 +25,8 @@ where
             Ok(runtime) => {
                 let _ = made.send(Ok(()));
                 runtime.block_on(work());
+                // What a file system does not answer has no part in the end.
+                runtime.shutdown_timeout(LAST_WORK);
             }
             Err(error) => {
                 let _ = made.send(Err(error));
