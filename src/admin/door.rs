@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -12,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::Socket;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -20,8 +22,8 @@ use tokio::time::Instant;
 
 use super::content::Content;
 
-/// Open connections at one door. A newcomer beyond them takes the place of whoever has been silent for longest, so that
-/// nobody can lock the probes out by holding connections.
+/// Open connections at one door. A newcomer beyond them takes the place of whoever has been silent for longest, or has
+/// taken nothing of its stream, so that nobody can lock the probes out by holding connections.
 const CONNECTIONS: usize = 64;
 /// From a connection's start to the end of its first request's head.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
@@ -79,9 +81,10 @@ where
     fn admit(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
         self.open.retain(|(task, _)| !task.is_finished());
         if self.open.len() >= CONNECTIONS {
-            let silent = self.open.iter().enumerate().filter(|(_, (_, activity))| !activity.busy.get());
-            let Some((position, _)) = silent.min_by_key(|(_, (_, activity))| activity.since.get()) else { return };
-            self.open.swap_remove(position).0.abort();
+            let silent = self.open.iter().enumerate();
+            let silent = silent.filter_map(|(at, (_, activity))| Some((activity.silent_since()?, at)));
+            let Some((_, longest)) = silent.min() else { return };
+            self.open.swap_remove(longest).0.abort();
         }
         let activity = Rc::new(Activity::new());
         let connection = converse(stream, self.answer.clone(), activity.clone(), self.closing.clone());
@@ -95,13 +98,20 @@ struct Activity {
     busy: Cell<bool>,
     /// The last change of that.
     since: Cell<Instant>,
-    /// How long it may last.
+    /// Since when the client takes nothing of what it is sent.
+    stuck_since: Cell<Option<Instant>>,
+    /// How long it may be silent.
     patience: Cell<Duration>,
 }
 
 impl Activity {
     fn new() -> Self {
-        Activity { busy: Cell::new(false), since: Cell::new(Instant::now()), patience: Cell::new(FIRST_REQUEST) }
+        Activity {
+            busy: Cell::new(false),
+            since: Cell::new(Instant::now()),
+            stuck_since: Cell::new(None),
+            patience: Cell::new(FIRST_REQUEST),
+        }
     }
 
     fn enter(&self, busy: bool) {
@@ -110,18 +120,50 @@ impl Activity {
         self.patience.set(IDLE);
     }
 
+    /// Since when nothing has come from the client: no request, or no sign that it takes its stream.
+    fn silent_since(&self) -> Option<Instant> {
+        if self.busy.get() { self.stuck_since.get() } else { Some(self.since.get()) }
+    }
+
     /// Returns when the silence has lasted too long. Answers have bounds of their own.
     async fn silent_for_too_long(&self) {
         loop {
-            let deadline = self.since.get() + self.patience.get();
-            tokio::time::sleep_until(deadline).await;
-            if !self.busy.get() && self.since.get() + self.patience.get() <= Instant::now() {
-                return;
-            }
-            if self.busy.get() {
-                tokio::time::sleep(FIRST_REQUEST).await;
+            let ends = self.silent_since().map(|since| since + self.patience.get());
+            match ends {
+                Some(ends) if ends <= Instant::now() => return,
+                Some(ends) => tokio::time::sleep_until(ends).await,
+                None => tokio::time::sleep(FIRST_REQUEST).await,
             }
         }
+    }
+}
+
+/// A connection whose client is watched while it takes what it is sent.
+struct Watched<S> {
+    stream: S,
+    activity: Rc<Activity>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let stuck = written.is_pending().then(|| self.activity.stuck_since.get().unwrap_or_else(Instant::now));
+        self.activity.stuck_since.set(stuck);
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -160,7 +202,8 @@ where
             Ok::<_, Infallible>(response)
         }
     });
-    let connection = http1::Builder::new().max_buf_size(HEAD_BYTES).serve_connection(TokioIo::new(stream), service);
+    let stream = TokioIo::new(Watched { stream, activity: activity.clone() });
+    let connection = http1::Builder::new().max_buf_size(HEAD_BYTES).serve_connection(stream, service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => return,
@@ -202,7 +245,9 @@ mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::TcpStream;
 
-    use tokio::io::AsyncReadExt as _;
+    use bytes::Bytes;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::mpsc;
 
     use super::*;
     use crate::config::model::BindAddress;
@@ -238,10 +283,48 @@ mod tests {
         });
     }
 
+    /// `/stream` never ends.
+    async fn stream_or_hello(request: Request<Incoming>) -> Response<Content> {
+        if request.uri().path() != "/stream" {
+            return hello(request).await;
+        }
+        let (events, receiver) = mpsc::channel(1);
+        tokio::spawn(async move { while events.send(Bytes::from(vec![b'x'; 1 << 10])).await.is_ok() {} });
+        Response::new(Content::stream(receiver))
+    }
+
+    #[tokio::test(flavor = "local", start_paused = true)]
+    async fn who_takes_nothing_of_a_stream_gives_way_and_is_let_go_in_the_end() {
+        let closing = watch::Sender::new(false);
+        let mut door = Door {
+            connections: JoinSet::new(),
+            open: Vec::new(),
+            answer: stream_or_hello,
+            closing: closing.subscribe(),
+        };
+        let mut ask = async |path: &str| {
+            let (mut client, server) = tokio::io::duplex(4 << 10);
+            client.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+            door.admit(server);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            client
+        };
+        let mut stuck = Vec::new();
+        for _ in 0..CONNECTIONS {
+            stuck.push(ask("/stream").await);
+        }
+        let mut answer = [0; 12];
+        ask("/").await.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        tokio::time::sleep(IDLE + FIRST_REQUEST).await;
+        while door.connections.try_join_next().is_some() {}
+        assert!(door.connections.is_empty(), "{} are still there", door.connections.len());
+    }
+
     /// How long a connection lives on which the client sends this and no more.
     async fn lifetime(sent: &[u8]) -> Duration {
         let (mut client, server) = tokio::io::duplex(4 << 10);
-        tokio::io::AsyncWriteExt::write_all(&mut client, sent).await.unwrap();
+        client.write_all(sent).await.unwrap();
         let closing = watch::Sender::new(false);
         let began = Instant::now();
         let reading = async {
