@@ -8,6 +8,7 @@
 mod conduct;
 mod relief;
 mod running;
+mod threads;
 pub(crate) mod trial;
 mod worker;
 
@@ -43,7 +44,7 @@ use crate::reload::swap::{Parts, Stage};
 use crate::reload::{Beginning, Reload};
 use crate::runtime::drain::Phase;
 use crate::runtime::stream::Stream;
-use crate::runtime::worker as thread;
+use crate::runtime::worker::cpus;
 use crate::snapshot::Snapshot;
 use crate::succession::{Inheritance, Manager};
 use crate::telemetry::access_log::AccessLog;
@@ -59,6 +60,7 @@ pub use conduct::Handle;
 use conduct::{Conduct, conduct};
 use relief::{Taken, report_unclaimed};
 pub use running::Running;
+use threads::Threads;
 use worker::Duty;
 
 /// For the last spans to be exported at the end. With the access log's last lines, 2 s.
@@ -295,7 +297,7 @@ impl Builder {
         let loads: Loads = (0..count).map(|_| AtomicUsize::new(0)).collect();
         let channels: Vec<_> = (0..count).map(|_| mpsc::unbounded_channel()).collect();
         let peers: Vec<_> = channels.iter().map(|(sender, _)| sender.clone()).collect();
-        let mut threads = Vec::with_capacity(count + 1);
+        let mut threads = Threads::of(peers.clone());
         let mut workers = Vec::with_capacity(count);
         for (index, (sender, commands)) in channels.into_iter().enumerate() {
             let heartbeat = Heartbeat::new();
@@ -317,7 +319,7 @@ impl Builder {
                 },
                 layers: self.layers.clone(),
             };
-            threads.push(thread::start(format!("worker-{index}"), move || duty.run()).map_err(StartError::Thread)?);
+            threads.start(format!("worker-{index}"), move || duty.run())?;
         }
         let control = Arc::new(Control {
             workers,
@@ -365,7 +367,7 @@ impl Builder {
         };
         let (source, manager, (handle, wished)) = (self.source, self.manager, Handle::new());
         let (done, ended) = std::sync::mpsc::channel();
-        let thread = thread::start("control".to_owned(), {
+        threads.start("control".to_owned(), {
             let (control, handle) = (control.clone(), handle.clone());
             move || async move {
                 let manager = Rc::new(manager);
@@ -425,10 +427,8 @@ impl Builder {
                 }
                 let _ = done.send(ending);
             }
-        })
-        .map_err(StartError::Thread)?;
-        threads.push(thread);
-        Ok(Running { addresses, admin_addresses, handle, control, threads, ended })
+        })?;
+        Ok(Running { addresses, admin_addresses, handle, control, threads: threads.keep(), ended })
     }
 }
 
@@ -444,7 +444,7 @@ fn secure_collector<'a>(stream: Stream, tls: &'a UpstreamTls, host: &'a str, pro
 /// Threads that carry requests.
 fn workers(config: &Config) -> usize {
     match config.workers {
-        Workers::Auto => thread::cpus(),
+        Workers::Auto => cpus(),
         Workers::Count(count) => count.get(),
     }
 }
