@@ -137,6 +137,10 @@ pub(super) async fn conduct(
             }
         }
         match wish {
+            Wish::Reload if ending || relieved => {
+                tracing::info!("this process ends, so that its configuration is not read again");
+                continue;
+            }
             Wish::Reload => {
                 let (reload, source, manager) = (reload.clone(), source.clone(), manager.clone());
                 tokio::task::spawn_local(async move {

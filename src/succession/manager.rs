@@ -1,5 +1,6 @@
 //! What a service manager is told of this process' state: sd_notify(3).
 
+use std::cell::Cell;
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -9,7 +10,11 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Whoever started this process and wants to hear of it, if anybody does.
 #[derive(Debug, Default)]
-pub(crate) struct Manager(Option<UnixDatagram>);
+pub(crate) struct Manager {
+    socket: Option<UnixDatagram>,
+    /// This process has said that it ends, or that another is meant: what is ready after that is not its to say.
+    over: Cell<bool>,
+}
 
 impl Manager {
     /// Whom the environment names.
@@ -18,7 +23,9 @@ impl Manager {
             return Manager::default();
         };
         let manager = Manager::at(&address);
-        Manager(manager.inspect_err(|error| tracing::warn!(%error, address, "cannot tell the service manager")).ok())
+        let socket =
+            manager.inspect_err(|error| tracing::warn!(%error, address, "cannot tell the service manager")).ok();
+        Manager { socket, ..Manager::default() }
     }
 
     fn at(address: &str) -> io::Result<UnixDatagram> {
@@ -34,11 +41,16 @@ impl Manager {
 
     /// Everything is ready, or again.
     pub(crate) fn ready(&self) {
-        self.tell("READY=1");
+        if !self.over.get() {
+            self.tell("READY=1");
+        }
     }
 
     /// The configuration is being read again; [`Manager::ready`] is the end of it.
     pub(crate) fn reloading(&self) {
+        if self.over.get() {
+            return;
+        }
         let now = clock_gettime(ClockId::Monotonic);
         let now = Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or_default());
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros()));
@@ -47,15 +59,17 @@ impl Manager {
     /// The end has begun.
     pub(crate) fn stopping(&self) {
         self.tell("STOPPING=1");
+        self.over.set(true);
     }
 
     /// Another process is to be looked after instead of this one.
     pub(crate) fn succeeded_by(&self, pid: u32) {
         self.tell(&format!("MAINPID={pid}"));
+        self.over.set(true);
     }
 
     fn tell(&self, state: &str) {
-        if let Some(socket) = &self.0
+        if let Some(socket) = &self.socket
             && let Err(error) = socket.send(state.as_bytes())
         {
             tracing::warn!(%error, state, "cannot tell the service manager");
@@ -74,7 +88,7 @@ mod tests {
         let files = UnixDatagram::bind(&path).unwrap();
         let abstract_ = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         for (socket, address) in [(files, path.display().to_string()), (abstract_, format!("@{name}"))] {
-            let manager = Manager(Some(Manager::at(&address).unwrap()));
+            let manager = Manager { socket: Some(Manager::at(&address).unwrap()), ..Manager::default() };
             let mut buffer = [0; 100];
             manager.ready();
             let length = socket.recv(&mut buffer).unwrap();
@@ -82,6 +96,13 @@ mod tests {
             manager.reloading();
             let length = socket.recv(&mut buffer).unwrap();
             assert!(buffer[..length].starts_with(b"RELOADING=1\nMONOTONIC_USEC="), "{address}");
+            manager.stopping();
+            let length = socket.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..length], b"STOPPING=1");
+            // A reload that was under way.
+            manager.ready();
+            socket.set_nonblocking(true).unwrap();
+            assert_eq!(socket.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock, "{address}");
         }
         std::fs::remove_file(path).unwrap();
     }
