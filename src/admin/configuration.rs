@@ -190,6 +190,7 @@ fn outcome(outcome: Result<Adopted, Refusal>, dry_run: bool, json: bool) -> Answ
                 Refusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
                 Refusal::Outdated { .. } => StatusCode::PRECONDITION_FAILED,
                 Refusal::Draining
+                | Refusal::TakingOver
                 | Refusal::NoOverride
                 | Refusal::NothingBefore
                 | Refusal::Bind(_)

@@ -139,7 +139,7 @@ impl Pages {
         answer
     }
 
-    fn choose<B: http_body::Body>(&self, way: Way, request: &Request<B>) -> Result<What, Denial> {
+    async fn choose<B: http_body::Body>(&self, way: Way, request: &Request<B>) -> Result<What, Denial> {
         let path = request.uri().path();
         if way != Way::Metrics
             && let Some(asset) = dashboard::asset(path)
@@ -220,7 +220,15 @@ impl Pages {
                 What::Asset(asset) => file(asset),
             }
         };
-        let late = || failure(StatusCode::SERVICE_UNAVAILABLE, "the workers did not answer in time");
+        let late = || {
+            let why = match what {
+                What::PutConfig | What::DeleteOverride | What::Rollback => {
+                    "this takes longer than 10 s, and was given up; GET /config shows what is in force"
+                }
+                _ => "the workers did not answer in time",
+            };
+            failure(StatusCode::SERVICE_UNAVAILABLE, why)
+        };
         tokio::time::timeout(bound, answer).await.unwrap_or_else(|_| late())
     }
 

@@ -38,7 +38,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::mpsc;
+use tokio::sync::{MutexGuard, mpsc};
 
 use crate::config::diff::{Diff, diff};
 use crate::config::{ContentHash, Loaded};
@@ -66,6 +66,8 @@ pub(crate) struct Reload {
     guard: Guard,
     /// One swap at a time.
     turn: tokio::sync::Mutex<()>,
+    /// Another process is about to take this one's place.
+    held: Cell<bool>,
     overrides: Cell<u64>,
     /// How often the source has said something else, or nothing.
     said: Cell<u64>,
@@ -172,6 +174,7 @@ impl Reload {
             state: RefCell::new(state),
             guard: Guard::default(),
             turn: tokio::sync::Mutex::new(()),
+            held: Cell::new(false),
             overrides: Cell::new(0),
             said: Cell::new(0),
         };
@@ -228,7 +231,7 @@ impl Reload {
 
     /// Lays `bytes` over what the source says.
     pub(crate) async fn put(self: &Rc<Self>, bytes: Vec<u8>, wish: Wish) -> Result<Adopted, Refusal> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn_of_somebody().await?;
         let generation = self.stage.generation();
         if wish.instead_of.is_some_and(|wanted| wanted != generation) {
             return Err(Refusal::Outdated { generation });
@@ -252,7 +255,7 @@ impl Reload {
 
     /// Takes the override away; what the source says holds again.
     pub(crate) async fn end_override(&self) -> Result<Adopted, Refusal> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn_of_somebody().await?;
         if self.state.borrow().over.is_none() {
             return Err(Refusal::NoOverride);
         }
@@ -272,7 +275,7 @@ impl Reload {
     /// Goes back to an earlier generation: this one, or the last that was not gone back from. Holds until the source's
     /// hash changes.
     pub(crate) async fn roll_back(self: &Rc<Self>, to: Option<u64>) -> Result<Adopted, Refusal> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn_of_somebody().await?;
         self.go_back("rollback", |history, rejected| {
             history.target(to, rejected).ok_or(match to {
                 Some(generation) => Refusal::NotRemembered { generation },
@@ -430,9 +433,16 @@ impl Reload {
         self.state.borrow().history.newest_first().cloned().collect()
     }
 
-    /// Holds up swaps for as long as the guard lives.
-    pub(crate) async fn hold(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.turn.lock().await
+    /// Holds up swaps for as long as the guard lives, for a process that is about to take this one's place.
+    pub(crate) async fn hold(&self) -> Held<'_> {
+        let turn = self.turn.lock().await;
+        self.held.set(true);
+        Held { reload: self, _turn: turn }
+    }
+
+    /// The turn of somebody who waits for an answer, and who is told at once that there will be none.
+    async fn turn_of_somebody(&self) -> Result<MutexGuard<'_, ()>, Refusal> {
+        if self.held.get() { Err(Refusal::TakingOver) } else { Ok(self.turn.lock().await) }
     }
 
     /// The source of truth, for people.
@@ -483,6 +493,18 @@ impl Reload {
             refused: state.refused,
             probations: self.guard.counts(),
         }
+    }
+}
+
+/// See [`Reload::hold`].
+pub(crate) struct Held<'r> {
+    reload: &'r Reload,
+    _turn: MutexGuard<'r, ()>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.reload.held.set(false);
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) enum Refusal {
     AccessLog(io::Error),
     #[error("this proxy is draining; the one that takes its place reads the new configuration")]
     Draining,
+    #[error("another process is about to take this one's place; until it does, or has gone, nothing changes here")]
+    TakingOver,
     #[error("generation {generation} is in force, which is not the one that If-Match names")]
     Outdated { generation: u64 },
     #[error("no override is in force")]

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::load::{Done, KEPT, Load, NEW, SLOW, script};
-use crate::support::client::get;
+use crate::support::client::{get, once};
 use crate::support::consul::Consul;
 use crate::support::files::Directory;
 use crate::support::process::Process;
@@ -171,6 +171,13 @@ fn the_old_process_may_end_while_the_new_one_still_looks_for_its_endpoints() {
         + &format!("consul: {{ address: \"http://{}\" }}\nwait_for_discovery: 30s\n", agent.address());
     let new = start_alone(&line, &waiting);
     eventually("the question to the agent", || agent.connections() > 0);
+    // What was offered stays as it is, and whoever would change it hears so at once.
+    let put = once(
+        old.admin(),
+        "PUT /config HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
+    );
+    assert_eq!(put.status, 409, "{}", put.text());
+    assert!(put.text().contains("another process is about to take this one's place"), "{}", put.text());
     old.terminate();
     ends(old, 0);
     for path in paths.iter().chain([&line.place()]) {
