@@ -77,7 +77,8 @@ fn probes_are_few() {
             }
         }
     });
-    let proxy = proxy(&upstream, "{ min_requests: 5, open_for: 500ms, probes: 2 }", "");
+    // A round of probes lasts as long: until then, nobody else is let through.
+    let proxy = proxy(&upstream, "{ min_requests: 5, open_for: 3s, probes: 2 }", "");
     let mut client = proxy.client();
     (0..5).for_each(|_| drop(client.get("/")));
     assert_eq!(client.get("/").status, 503);

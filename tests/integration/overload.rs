@@ -1,6 +1,8 @@
 //! What protects a service from its clients: rate limits and limits of concurrency; and what its owners do to it on
 //! purpose: copies of requests, and faults.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::support::client::{get, once};
@@ -142,6 +144,48 @@ fn an_adaptive_limit_holds_a_slow_service_upright() {
         });
     }
     eventually("the limit to move", || once(address, get("/")).status == 200 && limit() > 50.0);
+}
+
+#[test]
+fn an_adaptive_limit_shrinks_where_answers_take_longer() {
+    let millis = Arc::new(AtomicU64::new(100));
+    let takes = millis.clone();
+    let upstream = Upstream::scripted(move |served| {
+        while served.request().is_some() {
+            std::thread::sleep(Duration::from_millis(takes.load(SeqCst)));
+            if served.try_send(OK).is_err() {
+                return;
+            }
+        }
+    });
+    let proxy = Proxy::before_with(upstream.address(), ", concurrency: adaptive");
+    let address = proxy.address("inbound");
+    let limit = || proxy.metric("outrigger_concurrency_limit", &[("listener", "inbound")]);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _end = End(&done);
+        for _ in 0..40 {
+            scope.spawn(|| {
+                while !done.load(SeqCst) {
+                    if once(address, get("/")).status == 503 {
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                }
+            });
+        }
+        eventually("the limit to grow", || limit() > 52.0);
+        millis.store(500, SeqCst);
+        eventually("the limit to shrink", || limit() < 50.0);
+    });
+}
+
+/// Ends those who ask, also where an assertion fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
 }
 
 #[test]
