@@ -6,11 +6,14 @@
 
 mod effect;
 mod text;
-mod value;
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 pub use effect::Effect;
 use serde::Serialize;
-use value::Value;
+
+use super::effective::written::{Form, NOTHING, Written};
 
 /// Everything that changes, in the order of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -85,39 +88,37 @@ impl Part {
     }
 }
 
+/// Something of a long form, and its name.
+type Entry<'t> = (Cow<'t, str>, Written<'t>);
+
 /// Compares two long forms ([`super::Loaded::effective`]).
 pub fn diff(old: &str, new: &str) -> Diff {
-    let (old, new) = (Value::parse(old), Value::parse(new));
+    let (old, new) = (Written::document(old), Written::document(new));
     let mut diff = Diff::default();
-    let process = |document: &Value| {
-        let own = |key: &str| !matches!(key, "version" | "defaults" | "listeners" | "upstreams");
-        Value::Map(document.entries().iter().filter(|(key, _)| own(key)).cloned().collect())
-    };
-    diff.compare(Part::Process, "", &process(&old), &process(&new));
-    let none = Value::Map(Vec::new());
-    let section = |document: &Value, key: &str| document.get(key).cloned().unwrap_or_else(|| none.clone());
-    let (old_listeners, new_listeners) = (section(&old, "listeners"), section(&new, "listeners"));
-    for (name, before, after) in pairs(old_listeners.entries(), new_listeners.entries()) {
-        diff.pair(Part::Listener, name, before.map(without_routes).as_ref(), after.map(without_routes).as_ref());
-        let routes = |listener: Option<&Value>| -> Vec<(String, Value)> {
-            let routes = listener.and_then(|listener| listener.get("routes"));
-            routes.map_or_else(Vec::new, |routes| routes.items().into_iter().map(|(n, v)| (n, v.clone())).collect())
-        };
+    diff.compare(Part::Process, "", of_process(old), of_process(new));
+    let (old_listeners, new_listeners) = (section(old, "listeners"), section(new, "listeners"));
+    for (name, before, after) in pairs(&old_listeners, &new_listeners) {
+        let own = |(key, _): &Entry<'_>| key != "routes";
+        diff.pair(Part::Listener, name, before, after, own);
         let (before, after) = (routes(before), routes(after));
         for (route, before, after) in pairs(&before, &after) {
-            let route = format!("{name}/{route}");
-            diff.pair(Part::Route, &route, before, after);
+            let full = || format!("{name}/{route}");
+            if before == after {
+                diff.unchanged += 1;
+            } else {
+                diff.pair(Part::Route, &full(), before, after, |_| true);
+            }
             // Services that are found when first called have no other policies than these.
-            let finds = |side: Option<&Value>| side.is_some_and(|route| route.get("discover").is_some());
+            let finds = |side: Option<Written<'_>>| side.is_some_and(|route| route.get("discover").is_some());
             if finds(before) && finds(after) {
-                diff.compare(Part::Upstream, &route, &section(&old, "defaults"), &section(&new, "defaults"));
+                diff.compare(Part::Upstream, &full(), section(old, "defaults"), section(new, "defaults"));
             }
         }
         diff.order(name, &before, &after);
     }
-    let (old_upstreams, new_upstreams) = (section(&old, "upstreams"), section(&new, "upstreams"));
-    for (name, before, after) in pairs(old_upstreams.entries(), new_upstreams.entries()) {
-        diff.pair(Part::Upstream, name, before, after);
+    let (old_upstreams, new_upstreams) = (section(old, "upstreams"), section(new, "upstreams"));
+    for (name, before, after) in pairs(&old_upstreams, &new_upstreams) {
+        diff.pair(Part::Upstream, name, before, after, |_| true);
     }
     diff
 }
@@ -135,20 +136,32 @@ impl Diff {
         fields.filter(|field| field.effect == Effect::Restart).map(|field| field.key.clone()).collect()
     }
 
-    fn pair(&mut self, part: Part, name: &str, before: Option<&Value>, after: Option<&Value>) {
+    fn pair<'t>(
+        &mut self,
+        part: Part,
+        name: &str,
+        before: Option<Written<'t>>,
+        after: Option<Written<'t>>,
+        counts: fn(&Entry<'_>) -> bool,
+    ) {
         let whole =
             |kind, effect| Change { part, name: name.to_owned(), kind, fields: Vec::new(), effect, connections: None };
+        let entries = |side: Written<'t>| side.entries().filter(counts).collect();
         match (before, after) {
-            (Some(before), Some(after)) => self.compare(part, name, before, after),
+            (Some(before), Some(after)) => self.compare(part, name, entries(before), entries(after)),
             (None, Some(_)) => self.changes.push(whole(Kind::Added, Effect::InPlace)),
             (Some(_), None) => self.changes.push(whole(Kind::Removed, Effect::Drains)),
             (None, None) => {}
         }
     }
 
-    fn compare(&mut self, part: Part, name: &str, before: &Value, after: &Value) {
+    fn compare(&mut self, part: Part, name: &str, before: Vec<Entry<'_>>, after: Vec<Entry<'_>>) {
         let mut fields = Vec::new();
-        walk(part, "", Some(before), Some(after), &mut fields);
+        if before != after {
+            for (name, before, after) in pairs(&before, &after) {
+                walk(part, name, before, after, &mut fields);
+            }
+        }
         if fields.is_empty() {
             self.unchanged += usize::from(part != Part::Process);
             return;
@@ -164,10 +177,16 @@ impl Diff {
     }
 
     /// The first match wins, so that an order is a change of its own.
-    fn order(&mut self, listener: &str, before: &[(String, Value)], after: &[(String, Value)]) {
-        fn common<'v>(these: &'v [(String, Value)], others: &[(String, Value)]) -> Vec<&'v str> {
-            let others: std::collections::HashSet<&str> = others.iter().map(|(name, _)| name.as_str()).collect();
-            these.iter().map(|(name, _)| name.as_str()).filter(|name| others.contains(name)).collect()
+    fn order(&mut self, listener: &str, before: &[Entry<'_>], after: &[Entry<'_>]) {
+        fn names<'t>(entries: &'t [Entry<'_>]) -> impl Iterator<Item = &'t str> {
+            entries.iter().map(|(name, _)| &**name)
+        }
+        fn common<'t>(these: &'t [Entry<'_>], others: &[Entry<'_>]) -> Vec<&'t str> {
+            let others: HashSet<&str> = names(others).collect();
+            names(these).filter(|name| others.contains(name)).collect()
+        }
+        if names(before).eq(names(after)) {
+            return;
         }
         let (old, new) = (common(before, after), common(after, before));
         if old != new {
@@ -182,48 +201,72 @@ impl Diff {
     }
 }
 
-fn without_routes(listener: &Value) -> Value {
-    Value::Map(listener.entries().iter().filter(|(key, _)| key != "routes").cloned().collect())
+/// What neither a listener nor an upstream has of its own.
+fn of_process(document: Written<'_>) -> Vec<Entry<'_>> {
+    let own = |key: &str| !matches!(key, "version" | "defaults" | "listeners" | "upstreams");
+    document.entries().filter(|(key, _)| own(key)).collect()
+}
+
+fn section<'t>(document: Written<'t>, key: &str) -> Vec<Entry<'t>> {
+    document.get(key).unwrap_or(NOTHING).entries().collect()
+}
+
+fn routes(listener: Option<Written<'_>>) -> Vec<Entry<'_>> {
+    named(listener.and_then(|listener| listener.get("routes")).unwrap_or(NOTHING))
 }
 
 /// Everything of both sides by name: in the new order, then what is only in the old one.
-fn pairs<'v>(
-    old: &'v [(String, Value)],
-    new: &'v [(String, Value)],
-) -> impl Iterator<Item = (&'v str, Option<&'v Value>, Option<&'v Value>)> {
-    let index = |entries: &'v [(String, Value)]| -> std::collections::HashMap<&'v str, &'v Value> {
-        entries.iter().map(|(name, value)| (name.as_str(), value)).collect()
+fn pairs<'e, 't>(
+    old: &'e [Entry<'t>],
+    new: &'e [Entry<'t>],
+) -> impl Iterator<Item = (&'e str, Option<Written<'t>>, Option<Written<'t>>)> {
+    let index = |entries: &'e [Entry<'t>]| -> HashMap<&'e str, Written<'t>> {
+        entries.iter().map(|(name, value)| (&**name, *value)).collect()
     };
     let (in_old, in_new) = (index(old), index(new));
-    let present = new.iter().map(move |(name, value)| (name.as_str(), in_old.get(name.as_str()).copied(), Some(value)));
-    let gone = old.iter().filter(move |(name, _)| !in_new.contains_key(name.as_str()));
-    present.chain(gone.map(|(name, value)| (name.as_str(), Some(value), None)))
+    let present = new.iter().map(move |(name, value)| (&**name, in_old.get(&**name).copied(), Some(*value)));
+    let gone = old.iter().filter(move |(name, _)| !in_new.contains_key(&**name));
+    present.chain(gone.map(|(name, value)| (&**name, Some(*value), None)))
 }
 
-fn walk(part: Part, key: &str, before: Option<&Value>, after: Option<&Value>, fields: &mut Vec<Field>) {
+/// The items of a list by what tells them from each other: their name, their address, what they lead to, or else their
+/// position.
+fn named(list: Written<'_>) -> Vec<Entry<'_>> {
+    let name = |position: usize, item: Written<'_>| {
+        let known = ["name", "address", "upstream"].iter().find_map(|key| item.get(key));
+        known.map_or_else(|| format!("#{}", position + 1), |known| known.to_string())
+    };
+    let items = list.items().into_iter().enumerate();
+    items.map(|(position, item)| (Cow::Owned(name(position, item)), item)).collect()
+}
+
+/// True where the list's items can be told apart.
+fn is_of_maps(list: Written<'_>) -> bool {
+    let items = list.items();
+    !items.is_empty() && items.iter().all(|item| item.form() == Form::Map)
+}
+
+fn walk(part: Part, key: &str, before: Option<Written<'_>>, after: Option<Written<'_>>, fields: &mut Vec<Field>) {
     if before == after {
         return;
     }
-    let join = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
     match (before, after) {
-        (Some(Value::Map(old)), Some(Value::Map(new))) => {
-            for (name, before, after) in pairs(old, new) {
-                walk(part, &join(name), before, after, fields);
+        (Some(old), Some(new)) if (old.form(), new.form()) == (Form::Map, Form::Map) => {
+            let (old, new): (Vec<_>, Vec<_>) = (old.entries().collect(), new.entries().collect());
+            for (name, before, after) in pairs(&old, &new) {
+                walk(part, &format!("{key}.{name}"), before, after, fields);
             }
         }
-        (Some(old), Some(new)) if old.is_of_maps() && new.is_of_maps() => {
-            let owned = |list: &Value| -> Vec<(String, Value)> {
-                list.items().into_iter().map(|(name, value)| (name, value.clone())).collect()
-            };
-            let (old, new) = (owned(old), owned(new));
+        (Some(old), Some(new)) if is_of_maps(old) && is_of_maps(new) => {
+            let (old, new) = (named(old), named(new));
             for (name, before, after) in pairs(&old, &new) {
                 walk(part, &format!("{key}[{name}]"), before, after, fields);
             }
         }
         _ => fields.push(Field {
             key: key.to_owned(),
-            old: before.map(ToString::to_string),
-            new: after.map(ToString::to_string),
+            old: before.map(|before| before.to_string()),
+            new: after.map(|after| after.to_string()),
             // An endpoint that goes is seen off; one that comes is no change to the others.
             effect: match (after, key.ends_with(']')) {
                 (None, true) => Effect::Drains,
@@ -390,5 +433,19 @@ upstreams: { a: { consul: web }, b: { dns: { name: b.example, port: 80 } } }
         );
         let other = base.replace("discover: consul", "name: discover-consul, discover: dns");
         assert_eq!(compare(base, &other).changes[0].effect, Effect::Resets);
+    }
+
+    #[test]
+    fn however_much_there_is_all_of_it_is_compared() {
+        let long = |weight: u32| {
+            let upstreams = (0..50_000).map(|number| {
+                let weight = if number == 49_999 { weight } else { 1 };
+                format!("\n  u{number}:\n    static:\n      - address: \"10.0.0.1:{number}\"\n        weight: {weight}")
+            });
+            format!("version: 1\nupstreams:{}\n", upstreams.collect::<String>())
+        };
+        let diff = diff(&long(1), &long(2));
+        assert_eq!((diff.unchanged, diff.changes.len()), (49_999, 1));
+        assert_eq!(diff.changes[0].fields[0].key, "static[10.0.0.1:49999].weight");
     }
 }

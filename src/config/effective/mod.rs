@@ -9,6 +9,7 @@ mod dns;
 mod judging;
 mod overload;
 mod retries;
+pub(crate) mod written;
 mod yaml;
 
 use yaml::Yaml;

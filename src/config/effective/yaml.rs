@@ -7,26 +7,31 @@ use crate::config::units::{Period, Size};
 /// A text in double quotes, as JSON and YAML both read it.
 pub(crate) fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\t' => quoted.push_str("\\t"),
-            '\r' => quoted.push_str("\\r"),
-            character if character.is_control() || is_invisible(character) => {
-                // All of them are below U+10000.
-                quoted.push_str(&format!("\\u{:04x}", u32::from(character)));
-            }
-            character => quoted.push(character),
-        }
-    }
-    quoted.push('"');
+    push_quoted(text, &mut quoted);
     quoted
 }
 
+fn push_quoted(text: &str, out: &mut String) {
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            character if character.is_control() || is_invisible(character) => {
+                // All of them are below U+10000.
+                out.push_str(&format!("\\u{:04x}", u32::from(character)));
+            }
+            character => out.push(character),
+        }
+    }
+    out.push('"');
+}
+
 /// A piece of YAML to write.
+#[derive(Debug)]
 pub(super) enum Yaml {
     Text(String),
     List(Vec<Yaml>),
@@ -38,7 +43,7 @@ pub(super) enum Yaml {
 impl Yaml {
     pub(super) fn write(&self, indent: usize, out: &mut String) {
         match self {
-            Yaml::Text(text) => out.push_str(&scalar(text)),
+            Yaml::Text(text) => push_scalar(text, out),
             Yaml::Comment(_) => {}
             Yaml::List(items) if items.is_empty() => out.push_str("[]"),
             Yaml::List(items) if items.iter().all(|item| matches!(item, Yaml::Text(_))) => {
@@ -64,7 +69,7 @@ impl Yaml {
                         out.push_str(&format!("# {key}: {comment}"));
                         continue;
                     }
-                    out.push_str(&scalar(key));
+                    push_scalar(key, out);
                     out.push(':');
                     if value.is_inline() {
                         out.push(' ');
@@ -93,18 +98,23 @@ fn begin_line(indent: usize, out: &mut String) {
         return;
     }
     out.push('\n');
-    out.push_str(&"  ".repeat(indent));
+    (0..indent).for_each(|_| out.push_str("  "));
 }
 
 /// A text as a scalar, without quotes only where nobody could read it as something else.
-fn scalar(text: &str) -> String {
-    const WORDS: [&str; 10] = ["null", "yes", "no", "on", "off", "y", "n", "nan", "inf", ""];
-    let safe = text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/')
+fn push_scalar(text: &str, out: &mut String) {
+    const WORDS: [&str; 9] = ["null", "yes", "no", "on", "off", "y", "n", "nan", "inf"];
+    let plain = text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/')
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/'))
-        && !WORDS.contains(&text.to_ascii_lowercase().as_str());
-    // `1e3`, `0x1f` and `0b1` are numbers to some readers, plain decimals to all.
-    let number = text.starts_with(|first: char| first.is_ascii_digit());
-    let plain_number = text.parse::<u32>().is_ok_and(|number| number.to_string() == text);
-    let unit = Period::parse(text).is_ok() || Size::parse(text).is_ok();
-    if safe && (!number || plain_number || unit && !text.starts_with('0')) { text.to_owned() } else { quoted(text) }
+        && !WORDS.iter().any(|word| text.eq_ignore_ascii_case(word))
+        && (!text.starts_with(|first: char| first.is_ascii_digit()) || is_number(text));
+    if plain { out.push_str(text) } else { push_quoted(text, out) }
+}
+
+/// True where what begins with a digit is a number, or one with a unit, to everybody: `1e3`, `0x1f` and `0b1` are numbers
+/// to some readers only, `010` is 8 to some.
+fn is_number(text: &str) -> bool {
+    let whole = text.parse::<u32>().is_ok();
+    let unit = || Period::parse(text).is_ok() || Size::parse(text).is_ok();
+    if text.starts_with('0') { text == "0" } else { whole || unit() }
 }
