@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """What it costs to follow a service of 10,000 instances in Consul when 10 of them change, and whether requests notice.
 
-    cargo build --release && python3 benches/end_to_end/discovery.py              # about a minute
+    cargo build --release && python3 benches/end_to_end/discovery.py              # about two minutes
 
-A small server stands in for Consul, so that Consul's own work is not measured. All instances are one nginx, at 10,000
-addresses of 127.0.0.0/8. Needs nginx and wrk from Debian.
+A small server stands in for Consul, so that Consul's own work is not measured; its answers are made before the rounds, so
+that what happens in a round with updates is that they are sent and applied. All instances are one nginx, at 10,000
+addresses of 127.0.0.0/8. Rounds with and without updates are interleaved. Needs nginx and wrk from Debian.
 """
 
 import argparse
+import itertools
 import json
+import random
 import re
 import resource
 import statistics
@@ -20,6 +23,9 @@ from pathlib import Path
 
 from compare import load
 from proxies import BACKEND, BODY, ROOT, Bench, free_port, memory_kib, need, wait_for
+
+# Tens of instances that get another weight, one after the other, and then their old one.
+GROUPS = 4
 
 CONFIG = """
 workers: 1
@@ -40,9 +46,9 @@ class Registry:
     def __init__(self):
         self.changed, self.index, self.body = threading.Condition(), 0, b"[]"
 
-    def says(self, instances):
+    def says(self, body):
         with self.changed:
-            self.index, self.body = self.index + 1, json.dumps(instances).encode()
+            self.index, self.body = self.index + 1, body
             self.changed.notify_all()
 
     def serve(self):
@@ -87,6 +93,17 @@ def instance(number, port, weight):
     }
 
 
+def answers(count, port):
+    """Answers of which each changes the weights of ten instances; after the last, the first follows again."""
+    weights, bodies = [1] * count, []
+    for turn in range(2 * GROUPS):
+        for number in range(10):
+            weights[(turn % GROUPS * 997 + number * 1009) % count] = 2 if turn < GROUPS else 1
+        instances = [instance(number, port, weight) for number, weight in enumerate(weights)]
+        bodies.append(json.dumps(instances).encode())
+    return bodies
+
+
 def control_seconds(pid):
     """CPU time of the thread that follows registries; workers have threads of their own."""
     for task in Path(f"/proc/{pid}/task").iterdir():
@@ -103,7 +120,8 @@ def updates(admin):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--instances", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=int, default=5, help="of one round; default %(default)s")
     parser.add_argument("--outrigger", default=ROOT / "target/release/outrigger")
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -114,49 +132,46 @@ def main():
         backends.mkdir()
         text = BACKEND.format(folder=backends, listen=f"listen 0.0.0.0:{backend} backlog=4096;", body=BODY.decode())
         bench.spawn([need("nginx"), "-p", backends, "-c", bench.write("all.conf", text), "-e", "/dev/null"])
-        instances = [instance(number, backend, 1) for number in range(options.instances)]
-        registry.says(instances[:10])
+        bodies = answers(options.instances, backend)
+        registry.says(json.dumps([instance(number, backend, 1) for number in range(10)]).encode())
         port, admin = free_port(), free_port()
         config = CONFIG.format(port=port, admin=admin, consul=registry.serve())
         process = bench.spawn([options.outrigger, "run", bench.write("discovery.yaml", config)])
         url = f"http://127.0.0.1:{port}/"
         wait_for(url, process)
         few = memory_kib(process.pid)
-        registry.says(instances)
+        registry.says(bodies[-1])
         while updates(admin) < 2:
             time.sleep(0.05)
         many = memory_kib(process.pid)
 
-        spent, turn = [], 0
+        following = itertools.cycle(bodies)
 
         def change():
             """Ten instances get another weight; gives the control thread's CPU time for that."""
-            nonlocal turn
-            turn += 1
-            for number in range(10):
-                place = (turn * 997 + number * 1009) % len(instances)
-                instances[place] = instance(place, backend, 1 + turn)
             before = control_seconds(process.pid)
-            registry.says(instances)
+            registry.says(next(following))
             time.sleep(1)
             return control_seconds(process.pid) - before
 
         load(bench, url, 5, 32)  # Every endpoint has a connection.
         seen = updates(admin)
-        for _ in range(10):
-            spent.append(change())
+        spent = [change() for _ in range(10)]
         applied = updates(admin) - seen
         settled = memory_kib(process.pid)
         quiet, busy = [], []
         for _ in range(options.rounds):
-            quiet.append(load(bench, url, 5, 32)[1])
-            stop = threading.Event()
-            changing = threading.Thread(target=lambda: [change() for _ in iter(stop.is_set, True)])
-            changing.start()
-            busy.append(load(bench, url, 5, 32)[1])
-            stop.set()
-            changing.join()
-        print(f"{options.instances} instances, {len(registry.body) / 1e6:.1f} MB an answer, {applied} updates of 10 changes")
+            for changes in random.sample((False, True), 2):
+                stop = threading.Event()
+                if changes:
+                    changing = threading.Thread(target=lambda: [change() for _ in iter(stop.is_set, True)])
+                    changing.start()
+                (busy if changes else quiet).append(load(bench, url, options.seconds, 32)[1])
+                if changes:
+                    stop.set()
+                    changing.join()
+        size = len(bodies[0]) / 1e6
+        print(f"{options.instances} instances, {size:.1f} MB an answer, {applied} updates of 10 changes")
         print(f"CPU of an update, off the workers: {statistics.median(spent) * 1e3:.0f} ms (median)")
         print(f"RSS: {few} KiB with 10 instances, {many} with all, {settled} after the updates and {options.instances} connections")
         ratio = statistics.median(busy) / statistics.median(quiet)

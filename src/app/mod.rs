@@ -43,6 +43,7 @@ use crate::reload::source::Source;
 use crate::reload::swap::{Parts, Stage};
 use crate::reload::{Beginning, Reload};
 use crate::runtime::drain::Phase;
+use crate::runtime::priority;
 use crate::runtime::stream::Stream;
 use crate::runtime::worker::cpus;
 use crate::snapshot::Snapshot;
@@ -370,6 +371,7 @@ impl Builder {
         threads.start("control".to_owned(), {
             let (control, handle) = (control.clone(), handle.clone());
             move || async move {
+                priority::give_way();
                 let manager = Rc::new(manager);
                 let reload = Reload::new(Stage::new(parts, &beginning.accepted.config), beginning);
                 tokio::task::spawn_local({

@@ -64,6 +64,7 @@ mod swap;
 mod takeover;
 mod tap;
 mod tcp;
+mod threads;
 mod timeouts;
 mod tls;
 mod tls_files;

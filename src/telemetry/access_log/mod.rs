@@ -26,6 +26,7 @@ use self::timestamp::Timestamp;
 use self::writer::Target;
 use crate::config::model::{self, AccessLogFilter, LogTarget, Samples};
 use crate::error::Reason;
+use crate::runtime::priority;
 
 /// A buffer of this size goes to the writer.
 const FULL: usize = 32 * 1024;
@@ -76,7 +77,10 @@ impl AccessLog {
         };
         let queue = Arc::new(Queue::default());
         let of_writer = Arc::clone(&queue);
-        thread::Builder::new().name("access-log".to_owned()).spawn(move || writer::run(&of_writer, target))?;
+        thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+            priority::give_way();
+            writer::run(&of_writer, target);
+        })?;
         Ok(AccessLog { queue: Some(queue), filter, layout })
     }
 
