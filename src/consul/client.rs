@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, Request, StatusCode};
 use http_body_util::Full;
 
-use super::connection::{Agent, Fault};
+use super::connection::{Agent, Fault, Intake};
 use super::error::Error;
 use super::question::Question;
 use super::token::Token;
@@ -150,15 +150,22 @@ impl Client {
     /// Asks the agent that answered last, then the others in written order, each without the index: it is the first
     /// one's.
     pub(super) async fn ask(&self, question: Question) -> Result<Answer, Error> {
+        let mut whole = BytesMut::new();
+        let answer = self.ask_into(question, &mut whole).await?;
+        Ok(if answer.status.is_success() { Answer { body: whole.freeze(), ..answer } } else { answer })
+    }
+
+    /// The same; what is asked for goes to `intake`, and the answer has no body then.
+    pub(super) async fn ask_into(&self, question: Question, intake: &mut dyn Intake) -> Result<Answer, Error> {
         let first = self.preferred.get();
-        let mut outcome = self.ask_agent(&self.agents[first], &question).await;
+        let mut outcome = self.ask_agent(&self.agents[first], &question, intake).await;
         for step in 1..self.agents.len() {
             match &outcome {
                 Err(error) if error.is_the_agents_own() => {}
                 _ => break,
             }
             let next = (first + step) % self.agents.len();
-            let other = self.ask_agent(&self.agents[next], &question.clone().at_once()).await;
+            let other = self.ask_agent(&self.agents[next], &question.clone().at_once(), intake).await;
             if other.is_ok() {
                 self.preferred.set(next);
                 outcome = other;
@@ -167,7 +174,7 @@ impl Client {
         outcome
     }
 
-    async fn ask_agent(&self, agent: &Agent, question: &Question) -> Result<Answer, Error> {
+    async fn ask_agent(&self, agent: &Agent, question: &Question, intake: &mut dyn Intake) -> Result<Answer, Error> {
         let name = || agent.address.to_string();
         let mut request = Request::builder()
             .method(question.method.clone())
@@ -179,7 +186,7 @@ impl Client {
             request.headers_mut().insert(TOKEN, token);
         }
         let within = question.answer_within();
-        let exchanged = tokio::time::timeout(within, agent.exchange(&request, question.most_bytes)).await;
+        let exchanged = tokio::time::timeout(within, agent.exchange(&request, question.most_bytes, intake)).await;
         let response = match exchanged {
             Ok(Ok(response)) => response,
             Ok(Err(Fault::Broken(cause))) => return Err(Error::Unreachable { agent: name(), cause }),

@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::error::Error as _;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::HOST;
 use http::{HeaderValue, Request, Response};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Collected, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 
@@ -15,6 +15,8 @@ use crate::config::model::{AgentAddress, UpstreamTls};
 
 /// Idle connections that are kept; each watch takes one out for as long as it waits.
 const IDLE: usize = 8;
+/// Bytes of an answer that are read at a time: few enough that what takes them in works in the processor's cache.
+const READ: usize = 64 << 10;
 
 /// An agent.
 pub(super) struct Agent {
@@ -22,6 +24,25 @@ pub(super) struct Agent {
     tls: UpstreamTls,
     host: HeaderValue,
     idle: RefCell<Vec<SendRequest<Full<Bytes>>>>,
+}
+
+/// Takes an answer in as it comes.
+pub(super) trait Intake {
+    /// It begins; what came of an earlier one is void.
+    fn begin(&mut self);
+
+    fn take(&mut self, bytes: Bytes);
+}
+
+/// As a whole.
+impl Intake for BytesMut {
+    fn begin(&mut self) {
+        self.clear();
+    }
+
+    fn take(&mut self, bytes: Bytes) {
+        self.extend_from_slice(&bytes);
+    }
 }
 
 /// What went wrong with a connection.
@@ -38,13 +59,19 @@ impl Agent {
         Agent { host: host.unwrap_or(HeaderValue::from_static("localhost")), address, tls, idle: RefCell::default() }
     }
 
-    /// Sends a request and takes the whole answer, of `most` bytes at most.
+    /// Sends a request and takes the whole answer, of `most` bytes at most. The body of a success goes to `intake`, and is
+    /// empty here.
     ///
     /// A kept connection may have died unnoticed, so a request that got nothing back on one is sent again on a fresh
     /// one: all that is asked of Consul here can be asked twice.
-    pub(super) async fn exchange(&self, request: &Request<Full<Bytes>>, most: usize) -> Result<Response<Bytes>, Fault> {
+    pub(super) async fn exchange(
+        &self,
+        request: &Request<Full<Bytes>>,
+        most: usize,
+        intake: &mut dyn Intake,
+    ) -> Result<Response<Bytes>, Fault> {
         while let Some(kept) = self.take_idle() {
-            match self.send(kept, request, most).await {
+            match self.send(kept, request, most, intake).await {
                 Ok(response) => return Ok(response),
                 Err((fault, true)) => return Err(fault),
                 Err((_, false)) => {}
@@ -52,12 +79,14 @@ impl Agent {
         }
         let stream =
             address::connect(&self.address, &self.tls).await.map_err(|error| Fault::Broken(error.to_string()))?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let mut http = http1::Builder::new();
+        http.max_buf_size(READ);
+        let (sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(broken)?;
         tokio::task::spawn_local(async move {
             // Whatever ends it is told to who waits for an answer.
             let _ = connection.await;
         });
-        self.send(sender, request, most).await.map_err(|(fault, _)| fault)
+        self.send(sender, request, most, intake).await.map_err(|(fault, _)| fault)
     }
 
     /// With a failure comes whether an answer had begun.
@@ -66,12 +95,26 @@ impl Agent {
         mut sender: SendRequest<Full<Bytes>>,
         request: &Request<Full<Bytes>>,
         most: usize,
+        intake: &mut dyn Intake,
     ) -> Result<Response<Bytes>, (Fault, bool)> {
         let mut request = request.clone();
         request.headers_mut().insert(HOST, self.host.clone());
         let response = sender.send_request(request).await.map_err(|error| (broken(error), false))?;
         let (parts, body) = response.into_parts();
-        let body = Limited::new(body, most).collect().await.map_err(|error| {
+        let mut body = Limited::new(body, most);
+        let body = if parts.status.is_success() {
+            intake.begin();
+            loop {
+                match body.frame().await {
+                    None => break Ok(Bytes::new()),
+                    Some(Err(error)) => break Err(error),
+                    Some(Ok(frame)) => frame.into_data().into_iter().for_each(|bytes| intake.take(bytes)),
+                }
+            }
+        } else {
+            body.collect().await.map(Collected::to_bytes)
+        };
+        let body = body.map_err(|error| {
             let too_large = error.is::<LengthLimitError>();
             (if too_large { Fault::TooLarge } else { Fault::Broken(error.to_string()) }, true)
         })?;
@@ -79,7 +122,7 @@ impl Agent {
         if idle.len() < IDLE && !sender.is_closed() {
             idle.push(sender);
         }
-        Ok(Response::from_parts(parts, body.to_bytes()))
+        Ok(Response::from_parts(parts, body))
     }
 
     fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {

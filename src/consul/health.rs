@@ -1,15 +1,16 @@
 //! Who offers a service, and how they are.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::Indexed;
-use super::client::{Answer, Client, Place};
+use super::client::{Client, Place};
 use super::error::Error;
+use super::instances::{Instances, Words};
 use super::question::Question;
 use crate::config::model::{ConsulConsistency, ConsulSource, ConsulTarget, EndpointAddress};
 
@@ -27,8 +28,9 @@ pub(crate) struct Instance {
     /// While one of its checks warns.
     pub(crate) weight_warning: u16,
     /// Where it is: its locality's zone, else `zone` in its or its node's metadata, else the datacenter.
-    pub(crate) zone: Option<String>,
-    pub(crate) meta: BTreeMap<String, String>,
+    pub(crate) zone: Option<Arc<str>>,
+    /// `protocol` in its metadata.
+    pub(crate) protocol: Option<Arc<str>>,
 }
 
 /// What a check says. The order is from good to bad.
@@ -41,18 +43,19 @@ pub(crate) enum Status {
 }
 
 impl Client {
-    /// All instances of a service in a datacenter, whatever their checks say. With an index, the answer comes when
+    /// Brings `known` up to date: all instances of a service in a datacenter, whatever their checks say. With an index, the answer comes when
     /// something may have changed since, or after a minute; a prepared query is always answered at once.
     ///
     /// # Errors
     /// Where no agent tells, or what it tells is not a whole list of instances with addresses and ports, or the token
-    /// hides them.
+    /// hides them. `known` stays as it is then.
     pub(crate) async fn instances(
         &self,
         source: &ConsulSource,
         datacenter: Option<&str>,
         index: Option<NonZeroU64>,
-    ) -> Result<Indexed<Vec<Instance>>, Error> {
+        known: &mut Instances,
+    ) -> Result<Indexed<()>, Error> {
         let question = match &source.target {
             ConsulTarget::Service(name) => Question::get("/v1/health/service", ANSWER_BYTES).segment(name).since(index),
             ConsulTarget::PreparedQuery(name) => {
@@ -70,28 +73,31 @@ impl Client {
             ConsulConsistency::Consistent => question.flag("consistent"),
             ConsulConsistency::Cached => question.flag("cached"),
         };
-        let answer = self.ask(question).await?.found()?;
-        let entries = match &source.target {
-            ConsulTarget::Service(_) => parse::<Vec<Entry>>(&answer)?,
-            ConsulTarget::PreparedQuery(_) => parse::<Executed>(&answer)?.nodes,
+        let (answer, read) = match &source.target {
+            ConsulTarget::Service(_) => {
+                let mut reading = known.reading();
+                let answer = self.ask_into(question, &mut reading).await?.found()?;
+                (answer, reading.finish())
+            }
+            ConsulTarget::PreparedQuery(_) => {
+                let answer = self.ask(question).await?.found()?;
+                let executed = serde_json::from_slice::<Executed>(&answer.body).map_err(|error| error.to_string());
+                let read = executed.and_then(|executed| known.replace(executed.nodes));
+                (answer, read)
+            }
         };
-        if entries.is_empty() && answer.filtered {
+        read.map_err(|what| answer.unusable(what))?;
+        if known.list().is_empty() && answer.filtered {
             return Err(Error::Hidden);
         }
-        let instances = entries.into_iter().map(Entry::instance).collect::<Result<_, _>>();
-        let instances = instances.map_err(|what| answer.unusable(what))?;
-        Ok(Indexed { index: answer.index, value: instances })
+        Ok(Indexed { index: answer.index, value: () })
     }
-}
-
-fn parse<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<T, Error> {
-    serde_json::from_slice(&answer.body).map_err(|error| answer.unusable(error.to_string()))
 }
 
 /// Of what Consul says, what is used. Go writes empty lists and maps as null.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Entry {
+pub(super) struct Entry {
     node: Node,
     service: Service,
     checks: Option<Vec<Check>>,
@@ -102,7 +108,7 @@ struct Entry {
 struct Node {
     address: String,
     datacenter: Option<String>,
-    meta: Option<BTreeMap<String, String>>,
+    meta: Option<Meta>,
     locality: Option<Locality>,
 }
 
@@ -115,9 +121,15 @@ struct Service {
     port: u32,
     #[serde(default)]
     socket_path: String,
-    meta: Option<BTreeMap<String, String>>,
+    meta: Option<Meta>,
     weights: Option<Weights>,
     locality: Option<Locality>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Meta {
+    zone: Option<String>,
+    protocol: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -148,15 +160,15 @@ struct Executed {
 impl Entry {
     /// # Errors
     /// What is wrong, for a person.
-    fn instance(self) -> Result<Instance, String> {
+    pub(super) fn instance(self, words: &mut Words) -> Result<Instance, String> {
         let Entry { node, service, checks } = self;
         let checks = checks.unwrap_or_default();
         let meta = service.meta.unwrap_or_default();
         let zone_of = |locality: Option<Locality>| locality.and_then(|locality| locality.zone);
         let zone = zone_of(service.locality)
             .or_else(|| zone_of(node.locality))
-            .or_else(|| meta.get("zone").cloned())
-            .or_else(|| node.meta.and_then(|mut meta| meta.remove("zone")))
+            .or(meta.zone)
+            .or_else(|| node.meta.and_then(|meta| meta.zone))
             .or(node.datacenter)
             .filter(|zone| !zone.is_empty());
         let (passing, warning) = service.weights.map_or((1, 1), |weights| (weights.passing, weights.warning));
@@ -166,8 +178,8 @@ impl Entry {
             status: checks.iter().map(|check| check.status).max().unwrap_or(Status::Passing),
             weight_passing: weight(passing),
             weight_warning: weight(warning),
-            zone,
-            meta,
+            zone: zone.map(|zone| words.share(&zone)),
+            protocol: meta.protocol.map(|protocol| words.share(&protocol)),
         })
     }
 }
@@ -204,7 +216,8 @@ mod tests {
 
     fn instances(text: &str) -> Result<Vec<Instance>, String> {
         let entries: Vec<Entry> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        entries.into_iter().map(Entry::instance).collect()
+        let mut words = Words::default();
+        entries.into_iter().map(|entry| entry.instance(&mut words)).collect()
     }
 
     #[test]
@@ -216,7 +229,7 @@ mod tests {
         assert_eq!((first.weight_passing, first.weight_warning), (65_535, 0));
         assert_eq!(second.address.to_string(), "10.0.0.2:81");
         assert_eq!((second.status, second.weight_passing, second.zone.as_deref()), (Status::Passing, 1, None));
-        assert_eq!(second.meta["protocol"], "http2");
+        assert_eq!(second.protocol.as_deref(), Some("http2"));
         assert_eq!(super::address("a", "/run/a.sock", "", "10.0.0.1", 0).unwrap().to_string(), "unix:/run/a.sock");
     }
 

@@ -11,6 +11,7 @@ mod client;
 mod connection;
 mod error;
 mod health;
+mod instances;
 mod kv;
 mod pace;
 mod question;
@@ -21,6 +22,7 @@ pub(crate) use agent::Registration;
 pub(crate) use client::{Client, Settings};
 pub(crate) use error::Error;
 pub(crate) use health::{Instance, Status};
+pub(crate) use instances::Instances;
 pub(crate) use watch::Watch;
 
 /// An answer, with what a blocking query needs for the next question.

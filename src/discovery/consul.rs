@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::{Sink, Source};
 use crate::config::model::{Consul, ConsulSource, ConsulTarget, Passing, UpstreamProtocol};
-use crate::consul::{Client, Error, Instance, Settings, Status, Watch};
+use crate::consul::{Client, Error, Instance, Instances, Settings, Status, Watch};
 use crate::upstream::endpoints::Discovered;
 
 /// Between two executions of a prepared query, which Consul cannot hold back until something changes.
@@ -63,16 +63,16 @@ impl Source for Service {
 
 impl Service {
     async fn follow(&self, position: usize, datacenter: Option<&str>, views: &RefCell<Views>, sink: &Sink) {
-        let mut watch = Watch::new();
+        let (mut watch, mut instances) = (Watch::new(), Instances::default());
         loop {
             let index = watch.turn().await;
-            match self.client.instances(&self.source, datacenter, index).await {
+            match self.client.instances(&self.source, datacenter, index, &mut instances).await {
                 Ok(answer) => {
                     if watch.answered(&answer) {
                         tracing::warn!(datacenter, "Consul's index went backwards: it was restored or replaced");
                         sink.reset();
                     }
-                    let known = View::Known(self.usable(answer.value));
+                    let known = View::Known(self.usable(instances.list()));
                     views.borrow_mut().each[position] = known;
                     self.publish(views, sink);
                     if matches!(self.source.target, ConsulTarget::PreparedQuery(_)) {
@@ -115,19 +115,19 @@ impl Service {
     }
 
     /// Those that can be called, the weightiest first where an address is there twice.
-    fn usable(&self, instances: Vec<Instance>) -> Vec<Discovered> {
-        let usable = instances.into_iter().filter_map(|instance| {
+    fn usable(&self, instances: &[Instance]) -> Vec<Discovered> {
+        let usable = instances.iter().filter_map(|instance| {
             let weight = match (instance.status, self.source.passing) {
                 (Status::Passing, _) => instance.weight_passing,
                 (Status::Warning, Passing::Warning) => instance.weight_warning,
                 (Status::Warning | Status::Critical, _) => return None,
             };
             Some(Discovered {
-                address: instance.address,
+                address: instance.address.clone(),
                 weight: u32::from(weight),
                 priority: 0,
-                zone: instance.zone.map(Into::into),
-                protocol: instance.meta.get("protocol").and_then(|protocol| protocol_named(protocol)),
+                zone: instance.zone.clone(),
+                protocol: instance.protocol.as_deref().and_then(protocol_named),
             })
         });
         let mut usable: Vec<Discovered> = usable.collect();
@@ -269,8 +269,8 @@ mod tests {
             status,
             weight_passing,
             weight_warning,
-            zone: Some("a".to_owned()),
-            meta: [("protocol".to_owned(), protocol.to_owned())].into(),
+            zone: Some("a".into()),
+            protocol: Some(protocol.into()),
         };
         let instances = || {
             vec![
@@ -286,7 +286,7 @@ mod tests {
             let source = ConsulSource { near: near.map(str::to_owned), passing, ..source };
             let settings = Settings::new(&source.agents, |_| None).unwrap();
             let service = Service { source, client: Client::new(settings) };
-            let usable = service.usable(instances());
+            let usable = service.usable(&instances());
             usable.iter().map(|endpoint| (endpoint.address.to_string(), endpoint.weight)).collect::<Vec<_>>()
         };
         let named = |named: &[(u16, u32)]| {
