@@ -60,7 +60,7 @@ impl Refusal {
     /// True where the same may be accepted another time: it was what surrounds it that was not right.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            Refusal::Bind(_) | Refusal::Identity(_) | Refusal::AccessLog(_) => true,
+            Refusal::Bind(_) | Refusal::Identity(_) | Refusal::AccessLog(_) | Refusal::TakingOver => true,
             Refusal::Invalid(diagnostics) => {
                 let mut errors = diagnostics.list.iter().filter(|found| found.severity == Severity::Error);
                 diagnostics.omitted == 0 && errors.all(|error| error.code == "missing-file")
