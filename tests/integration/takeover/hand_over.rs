@@ -148,15 +148,7 @@ fn whatever_is_wrong_with_the_new_process_the_old_one_serves_on() {
 #[test]
 fn the_old_process_may_end_while_the_new_one_still_looks_for_its_endpoints() {
     let answer = Gate::new();
-    let answering = answer.clone();
-    let agent = Upstream::scripted(move |served| {
-        while served.request().is_some() {
-            answering.wait("the old process' end");
-            if served.try_send("HTTP/1.1 200 OK\r\nX-Consul-Index: 1\r\nContent-Length: 2\r\n\r\n[]").is_err() {
-                return;
-            }
-        }
-    });
+    let agent = late_agent(&answer);
     let upstream = Upstream::ok();
     let line = Line::before(&upstream, "5s");
     let paths = ["in.sock", "metrics.sock"].map(|name| line.directory.join(name));
@@ -167,9 +159,7 @@ fn the_old_process_may_end_while_the_new_one_still_looks_for_its_endpoints() {
         + &format!("metrics: \"unix:{metrics}\"\n");
     let old = line.setup(&config).start();
     let (inbound, outbound) = (old.address("inbound"), old.address("outbound"));
-    let waiting = config.replace("upstreams:\n", "upstreams:\n  late: { consul: late }\n")
-        + &format!("consul: {{ address: \"http://{}\" }}\nwait_for_discovery: 30s\n", agent.address());
-    let new = start_alone(&line, &waiting);
+    let new = start_alone(&line, &waiting_for(&agent, &config));
     eventually("the question to the agent", || agent.connections() > 0);
     // What was offered stays as it is, and whoever would change it hears so at once.
     let put = once(
@@ -192,6 +182,47 @@ fn the_old_process_may_end_while_the_new_one_still_looks_for_its_endpoints() {
     assert_eq!(next.address("inbound"), inbound);
     drop(new);
     finished(next);
+}
+
+#[test]
+fn a_drain_by_hand_does_not_keep_the_new_process_from_taking_over() {
+    let answer = Gate::new();
+    let agent = late_agent(&answer);
+    let upstream = Upstream::ok();
+    let line = Line::before(&upstream, "5s");
+    let config = CONFIG.replace("60s", "0s");
+    let old = line.setup(&config).start();
+    let (inbound, outbound) = (old.address("inbound"), old.address("outbound"));
+    let new = start_alone(&line, &waiting_for(&agent, &config));
+    eventually("the question to the agent", || agent.connections() > 0);
+    let drain = "POST /drain?wait=true HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    assert_eq!(once(old.admin(), drain).status, 200);
+    assert_eq!(Client::connect(outbound).get("/").status, 200);
+    answer.open();
+    ends(old, 0);
+    for address in [inbound, outbound] {
+        assert_eq!(Client::connect(address).get("/").status, 200);
+    }
+    drop(new);
+}
+
+/// One that answers once the gate is open, and knows of nobody.
+fn late_agent(answer: &Gate) -> Upstream {
+    let answer = answer.clone();
+    Upstream::scripted(move |served| {
+        while served.request().is_some() {
+            answer.wait("the test to let it answer");
+            if served.try_send("HTTP/1.1 200 OK\r\nX-Consul-Index: 1\r\nContent-Length: 2\r\n\r\n[]").is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// A configuration whose process serves once the agent has answered.
+fn waiting_for(agent: &Upstream, config: &str) -> String {
+    config.replace("upstreams:\n", "upstreams:\n  late: { consul: late }\n")
+        + &format!("consul: {{ address: \"http://{}\" }}\nwait_for_discovery: 30s\n", agent.address())
 }
 
 #[test]
