@@ -374,7 +374,7 @@ impl Reload {
                         return;
                     }
                     tracing::info!("the override's time is over");
-                    if reload.return_to_truth(true).await.is_ok() {
+                    if let Ok(_) | Err(Refusal::Draining) = reload.return_to_truth(true).await {
                         return;
                     }
                     drop(turn);
