@@ -8,6 +8,8 @@
 //! | --- | --- |
 //! | `document` | how bytes become a configuration, and which variables those from the network may use |
 //! | `swap` | how a configuration becomes the one that the workers serve: bind, compile, publish, drain |
+//! | `removed` | which routes a swap has removed, so that their streams end in time |
+//! | `outcome` | how an attempt to change the configuration ends |
 //! | `override_` | what lies over the source, and until when |
 //! | `again` | when what was refused is tried again |
 //! | `history` | the last generations |
