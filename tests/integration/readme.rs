@@ -1,7 +1,10 @@
 //! What the README shows of Consul, word for word: an agent in dev mode, a service in it, and the proxy before it.
 
-use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::support::consul::program;
 use crate::support::files::Directory;
@@ -9,9 +12,17 @@ use crate::support::namespace::entered;
 use crate::support::process::Process;
 use crate::support::proxy::binary;
 use crate::support::tools::{needed, run};
-use crate::support::wait::eventually_some;
 
 const README: &str = include_str!("../../README.md");
+
+/// Processes that end with the test.
+struct Group(Pid);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = kill_process_group(self.0, Signal::KILL);
+    }
+}
 
 #[test]
 fn consul_in_one_screen_works_as_it_is_shown() {
@@ -24,31 +35,25 @@ fn consul_in_one_screen_works_as_it_is_shown() {
     let (_, rest) = README.split_once("**Consul in one screen.**").unwrap();
     let shown = rest.split("```").nth(1).unwrap().strip_prefix("sh\n").unwrap();
     assert!(shown.contains("--listen 127.0.0.1:8080 --upstream consul://web"), "{shown}");
-    let programs = BTreeMap::from([("consul", program()), ("outrigger", binary())]);
+    // As whoever pastes it has them: programs by their names, in a folder of their own.
     let directory = Directory::new();
-    let mut background = Vec::new();
-    for line in shown.lines() {
-        let (line, stays) = line.strip_suffix(" &").map_or((line, false), |line| (line, true));
-        let words: Vec<&str> = line.split(' ').collect();
-        let mut command = Command::new(programs.get(words[0]).cloned().unwrap_or_else(|| words[0].into()));
-        command.args(&words[1..]).current_dir(directory.path());
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CONSUL")) {
-            command.env_remove(name);
-        }
-        if stays {
-            let name = format!("{}-{}", words[0], background.len());
-            background.push(Process::start(&name, &mut command, &directory));
-            continue;
-        }
-        // Who types takes longer than this; who has just started may not listen yet.
-        let output = eventually_some(line, || {
-            let output = command.stdin(Stdio::null()).output().unwrap();
-            let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            (output.status.success() && (words[0] != "curl" || said.starts_with("HTTP/1.1 200"))).then_some(said)
-        });
-        if words[0] == "curl" {
-            assert!(output.contains("Directory listing"), "it comes from the service: {output}");
-        }
+    let programs = directory.path().join("bin");
+    std::fs::create_dir(&programs).unwrap();
+    for (name, path) in [("consul", program()), ("outrigger", binary())] {
+        std::os::unix::fs::symlink(path, programs.join(name)).unwrap();
     }
-    assert_eq!(background.len(), 3, "an agent, a service and a proxy");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut shell = Command::new("bash");
+    shell.args(["-e", "-c", shown]).env("PATH", format!("{}:{path}", programs.display())).current_dir(directory.path());
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CONSUL")) {
+        shell.env_remove(name);
+    }
+    // What it leaves in the background ends with its group.
+    shell.process_group(0);
+    let mut shell = Process::start("bash", &mut shell, &directory);
+    let _group = Group(shell.pid());
+    let code = shell.exit_code_within(Duration::from_secs(60));
+    let said = shell.stdout();
+    assert_eq!(code, Some(0), "{said}\n{}", shell.stderr());
+    assert!(said.contains("HTTP/1.1 200") && said.contains("Directory listing"), "it comes from the service: {said}");
 }
