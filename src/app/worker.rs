@@ -18,10 +18,9 @@ use crate::telemetry::WorkerEnds;
 use crate::telemetry::metrics::{Bounds, Shard};
 use crate::transport::{OwnAddresses, Pools};
 
-/// How often a worker tidies up: log lines go out, its heart beats.
+/// How often a worker tidies up: log lines go out, its heart beats, and of its idle connections a part is looked through:
+/// all of them once a second.
 const TICK: Duration = Duration::from_millis(250);
-/// How often it looks through idle connections.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// What one worker thread begins with.
 pub(super) struct Duty {
@@ -69,7 +68,6 @@ impl Duty {
         };
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut swept = tokio::time::Instant::now();
         loop {
             tokio::select! {
                 command = self.commands.recv() => match command {
@@ -90,10 +88,7 @@ impl Duty {
                     worker.tracer.flush();
                     worker.refresh();
                     worker.pools.yield_wanted();
-                    if now.duration_since(swept) >= SWEEP_EVERY {
-                        swept = now;
-                        worker.pools.sweep(now);
-                    }
+                    worker.pools.sweep(now);
                 }
             }
         }

@@ -53,7 +53,10 @@ pub(crate) async fn keep(snapshot: &ArcSwap<Snapshot>, own: Arc<OwnAddresses>) {
         let found: Vec<Upstream> = snapshot.upstreams.iter().flat_map(Upstream::found).collect();
         let upstreams = || snapshot.upstreams.iter().chain(&found);
         checks.follow(upstreams());
-        upstreams().for_each(|upstream| upstream.judge().tend(now.into()));
+        for upstream in upstreams() {
+            upstream.endpoints.let_go();
+            upstream.judge().tend(now.into());
+        }
     }
 }
 

@@ -71,6 +71,17 @@ pub(crate) struct Failure {
     pub(crate) body_intact: bool,
 }
 
+/// How carefully an idle connection is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Care {
+    /// Only at what the runtime has heard: no system call.
+    Heard,
+    /// The kernel is asked where it was idle for a while.
+    Usual,
+    /// The kernel is asked even if it has just been used.
+    Utmost,
+}
+
 /// A connection, busy or idle.
 #[derive(Debug)]
 pub(crate) struct Http1Connection {
@@ -117,24 +128,19 @@ impl Http1Connection {
         (self.stream, self.permit)
     }
 
-    /// True while an idle connection may be used again. `careful`: ask the kernel even if it has just been used.
-    pub(crate) fn is_usable(
-        &mut self,
-        now: Instant,
-        idle: Option<Duration>,
-        lifetime: Duration,
-        careful: bool,
-    ) -> bool {
+    /// True while an idle connection may be used again.
+    pub(crate) fn is_usable(&mut self, now: Instant, idle: Option<Duration>, lifetime: Duration, care: Care) -> bool {
         let quiet_for = now.saturating_duration_since(self.idle_since);
         let bound = earlier_duration(idle, self.keep_alive);
         if bound.is_some_and(|bound| quiet_for >= bound) || now.saturating_duration_since(self.opened) >= lifetime {
             return false;
         }
-        if careful || quiet_for > FRESHLY_IDLE {
-            return self.stream.look() == Liveness::Quiet;
-        }
-        // No system call: only what the runtime has already heard.
-        self.stream.is_quiet()
+        let asks = match care {
+            Care::Heard => false,
+            Care::Usual => quiet_for > FRESHLY_IDLE,
+            Care::Utmost => true,
+        };
+        if asks { self.stream.look() == Liveness::Quiet } else { self.stream.is_quiet() }
     }
 
     /// Sends the attempt and waits for the response's head. The connection goes home to `pools` with the response's

@@ -4,7 +4,7 @@
 //! Bounds are the upstream's, over all workers; a request at the bound waits for a connection, at most as long as
 //! connecting may take.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::http1::Http1Connection;
+use super::http1::{Care, Http1Connection};
 use super::http2::Http2Connection;
 use super::tls::{self, Secured};
 use super::{OwnAddresses, connect};
@@ -27,6 +27,8 @@ use crate::upstream::state::{EndpointState, UpstreamState};
 
 /// A connection ends after this long however busy it is, so that load finds new machines behind an address.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// In so many parts idle connections are looked through.
+const SWEEPS: u64 = 4;
 /// Lines a second about handshakes that fail.
 const LINES: u32 = 10;
 /// Streams on one HTTP/2 connection before another is opened: RFC 9113, section 6.5.2 recommends that servers allow at
@@ -40,6 +42,8 @@ pub(crate) struct Pools {
     /// Failed handshakes that are worth a line.
     log: Throttle,
     endpoints: RefCell<HashMap<Place, EndpointPool, foldhash::fast::FixedState>>,
+    /// The part that was looked through last.
+    swept: Cell<u64>,
 }
 
 /// Which connections are alike: those to one endpoint that were made with the same certificates and demands.
@@ -119,7 +123,7 @@ impl Checkout {
 
 impl Pools {
     pub(crate) fn new(own: Arc<OwnAddresses>) -> Rc<Self> {
-        Rc::new(Pools { own, log: Throttle::new(LINES), endpoints: RefCell::default() })
+        Rc::new(Pools { own, log: Throttle::new(LINES), endpoints: RefCell::default(), swept: Cell::new(0) })
     }
 
     /// A connection that is no part of any pool.
@@ -298,7 +302,7 @@ impl Pools {
         let mut endpoints = self.endpoints.borrow_mut();
         // Without its pool, the endpoint has been removed meanwhile, or its certificates have changed.
         let Some(pool) = endpoints.get_mut(&connection.place) else { return };
-        if !pool.waiters.is_empty() && !connection.is_usable(Instant::now(), None, LIFETIME, false) {
+        if !pool.waiters.is_empty() && !connection.is_usable(Instant::now(), None, LIFETIME, Care::Usual) {
             return; // Its place goes to somebody who waits.
         }
         while let Some(waiter) = pool.waiters.pop_front() {
@@ -313,14 +317,20 @@ impl Pools {
         }
     }
 
-    /// Ends what is idle for too long, dead, or of an endpoint that is gone.
+    /// Ends what is idle for too long, dead, or of an endpoint that is gone: of one part of [`SWEEPS`] of the endpoints, so
+    /// that ten thousand of them do not keep requests waiting. Whoever uses a connection looks again.
     pub(crate) fn sweep(&self, now: Instant) {
+        let part = (self.swept.get() + 1) % SWEEPS;
+        self.swept.set(part);
         self.endpoints.borrow_mut().retain(|place, pool| {
+            if place.endpoint % SWEEPS != part {
+                return true;
+            }
             let wanted = pool.upstream.connections.is_wanted();
             let bound = pool.idle_bound;
             pool.idle.retain_mut(|connection| {
                 connection.release_buffer(now);
-                !wanted && connection.is_usable(now, bound, LIFETIME, false)
+                !wanted && connection.is_usable(now, bound, LIFETIME, Care::Heard)
             });
             pool.http2.retain(|connection| connection.is_usable(now, bound, LIFETIME));
             pool.endpoint.strong_count() > 0 && pool.is_current(*place)
@@ -374,11 +384,11 @@ impl Pools {
         endpoint: &Arc<EndpointState>,
         wanted: Wanted<'_>,
     ) -> Option<Box<Http1Connection>> {
-        let now = wanted.now;
+        let (now, care) = (wanted.now, if wanted.careful { Care::Utmost } else { Care::Usual });
         self.with(upstream, endpoint, wanted, |pool| {
             pool.idle_bound = wanted.idle;
             while let Some(mut connection) = pool.idle.pop() {
-                if connection.is_usable(now, wanted.idle, LIFETIME, wanted.careful) {
+                if connection.is_usable(now, wanted.idle, LIFETIME, care) {
                     return Some(connection);
                 }
             }

@@ -3,6 +3,7 @@
 //! A set never changes; a new one takes its place. What the proxy remembers of an endpoint is not in the set but in its
 //! [`EndpointState`], which the next set shares where the address is still there.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -43,13 +44,18 @@ pub(crate) struct Member {
 #[derive(Debug)]
 pub(crate) struct EndpointSet {
     pub(crate) members: Vec<Member>,
+    /// Each that a member has, the lowest first.
+    pub(super) priorities: Vec<u16>,
     /// What hashing balancers look keys up in.
     pub(super) tables: Tables,
 }
 
 impl EndpointSet {
     fn new(members: Vec<Member>) -> Self {
-        EndpointSet { members, tables: Tables::default() }
+        let mut priorities: Vec<u16> = members.iter().map(|member| member.priority).collect();
+        priorities.sort_unstable();
+        priorities.dedup();
+        EndpointSet { members, priorities, tables: Tables::default() }
     }
 
     fn is(&self, discovered: &[Discovered]) -> bool {
@@ -88,6 +94,9 @@ pub(crate) struct Endpoints {
     pub(crate) id: u64,
     pub(super) upstream: Arc<UpstreamState>,
     current: ArcSwap<EndpointSet>,
+    /// Sets that some worker may still use. They are kept so that the last to let go, and to give the memory of ten
+    /// thousand back, is never a worker.
+    bygone: Mutex<Vec<Arc<EndpointSet>>>,
     status: Mutex<Status>,
     answered: watch::Sender<bool>,
     /// Its source is followed.
@@ -107,6 +116,7 @@ impl Endpoints {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             upstream,
             current: ArcSwap::from_pointee(EndpointSet::new(Vec::new())),
+            bygone: Mutex::default(),
             status: Mutex::default(),
             answered: watch::Sender::new(false),
             followed: AtomicBool::new(false),
@@ -147,17 +157,21 @@ impl Endpoints {
     /// Takes an answer of the source: what is still there keeps its memory, what is gone drains. True where it changed
     /// anything. Of an address that is there twice, the first holds.
     pub(crate) fn publish(&self, mut discovered: Vec<Discovered>, now: Instant) -> bool {
-        let mut seen = std::collections::HashSet::with_capacity(discovered.len());
-        discovered.retain(|endpoint| seen.insert(endpoint.address.clone()));
-        let changed = !self.load().is(&discovered);
+        let mut changed = !self.load().is(&discovered);
         if changed {
+            let mut seen = HashSet::with_capacity(discovered.len());
+            discovered.retain(|endpoint| seen.insert(endpoint.address.clone()));
+            changed = !self.load().is(&discovered);
+        }
+        if changed {
+            self.let_go();
             let states = self.upstream.endpoints(discovered.iter().map(|endpoint| &endpoint.address), now.into());
             let members = states.into_iter().zip(discovered).map(|(state, discovered)| {
                 state.speaks(discovered.protocol);
                 let Discovered { weight, priority, zone, protocol, .. } = discovered;
                 Member { state, weight, priority, zone, protocol }
             });
-            self.current.store(Arc::new(EndpointSet::new(members.collect())));
+            self.replace(EndpointSet::new(members.collect()));
         }
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.succeeded = Some(now);
@@ -190,7 +204,18 @@ impl Endpoints {
 
     /// What is known is too old to be used. Who asks is told that look-ups fail, not that there is nobody.
     pub(crate) fn expire(&self) {
-        self.current.store(Arc::new(EndpointSet::new(Vec::new())));
+        self.replace(EndpointSet::new(Vec::new()));
+    }
+
+    fn replace(&self, set: EndpointSet) {
+        let old = self.current.swap(Arc::new(set));
+        self.bygone.lock().unwrap_or_else(PoisonError::into_inner).push(old);
+    }
+
+    /// Lets go of sets that no worker uses any more. To be called now and then.
+    pub(crate) fn let_go(&self) {
+        let mut bygone = self.bygone.lock().unwrap_or_else(PoisonError::into_inner);
+        bygone.retain(|set| Arc::strong_count(set) > 1);
     }
 
     pub(crate) fn status(&self) -> Status {

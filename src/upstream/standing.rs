@@ -35,8 +35,8 @@ impl Standing {
         self.0.fetch_or(objection as u8, Relaxed) & objection as u8 == 0
     }
 
-    /// True where it was there.
+    /// True where it was there. Where it was not, nothing is written: the workers' cores go on reading their own copies.
     pub(crate) fn drop(&self, objection: Objection) -> bool {
-        self.0.fetch_and(!(objection as u8), Relaxed) & objection as u8 != 0
+        self.has(objection) && self.0.fetch_and(!(objection as u8), Relaxed) & objection as u8 != 0
     }
 }

@@ -234,10 +234,7 @@ pub(crate) fn foreseen(
 
 /// The balancers of each priority that the set has, the lowest first.
 fn tiers(set: &EndpointSet, balancing: &Balancing, random: &mut fastrand::Rng) -> (Tier, Vec<Tier>) {
-    let mut priorities: Vec<u16> = set.members.iter().map(|member| member.priority).collect();
-    priorities.sort_unstable();
-    priorities.dedup();
-    let (first, beyond) = priorities.split_first().unwrap_or((&0, &[]));
+    let (first, beyond) = set.priorities.split_first().unwrap_or((&0, &[]));
     let mut tier = |priority: &u16| Tier::new(*priority, set, balancing, random);
     (tier(first), beyond.iter().map(tier).collect())
 }
