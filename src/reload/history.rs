@@ -43,11 +43,11 @@ impl Generation {
 pub(super) struct History(VecDeque<Generation>);
 
 impl History {
-    pub(super) fn add(&mut self, generation: Generation) {
-        if self.0.len() == REMEMBERED {
-            self.0.pop_front();
-        }
+    /// Gives the one that is forgotten for it.
+    pub(super) fn add(&mut self, generation: Generation) -> Option<Generation> {
+        let forgotten = if self.0.len() == REMEMBERED { self.0.pop_front() } else { None };
         self.0.push_back(generation);
+        forgotten
     }
 
     /// What has this hash is not to be gone back to by itself any more.

@@ -341,7 +341,7 @@ impl Reload {
         let entry = Generation::new(generation, origin.clone(), diff.summary(), accepted.clone());
         let mut state = self.state.borrow_mut();
         state.in_force = accepted;
-        state.history.add(entry);
+        swap::drop_beside(state.history.add(entry));
         state.gone_back = None;
         if cut_short {
             state.history.set_probation(bygone, history::SUPERSEDED);
@@ -510,7 +510,7 @@ impl Drop for Held<'_> {
     }
 }
 
-/// What a swap changes. Of ten thousand routes this takes most of a second, so it is done beside this thread.
+/// What a swap changes, beside this thread.
 async fn compare_beside(before: Arc<Accepted>, after: Arc<Accepted>) -> Result<Diff, Refusal> {
     let comparing = tokio::task::spawn_blocking(move || diff(&before.effective, &after.effective));
     comparing.await.map_err(|_| Refusal::Internal)

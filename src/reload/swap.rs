@@ -12,6 +12,7 @@ use super::removed::Removed;
 use crate::config::model::{Config, LogLevel};
 use crate::control::{Command, Control, KEEP_IDLE};
 use crate::discovery::{self, Discovery};
+use crate::identity::FileError;
 use crate::listener::entrance::Entrance;
 use crate::registration;
 use crate::runtime::address::BoundAddress;
@@ -90,7 +91,7 @@ impl Stage {
     }
 
     /// Puts `config` in force instead of `before`. On an error, nothing has changed.
-    pub(crate) async fn swap(&self, before: &Config, config: &Arc<Config>) -> Result<(), Refusal> {
+    pub(crate) async fn swap(&self, before: &Arc<Config>, config: &Arc<Config>) -> Result<(), Refusal> {
         let plan = self.parts.control.doors().plan(
             &config.listeners,
             self.parts.control.workers.len(),
@@ -101,7 +102,7 @@ impl Stage {
         let logs_elsewhere = before.telemetry.access_log != config.telemetry.access_log;
         let access_log = logs_elsewhere.then(|| AccessLog::start(&config.telemetry.access_log));
         let access_log = access_log.transpose().map_err(Refusal::AccessLog)?;
-        let snapshot = self.compile(config).await?;
+        let (snapshot, removed) = self.compile(before, config).await?;
         if self.phase() != Phase::Serving {
             // It began to end meanwhile: no door opens any more.
             return Err(Refusal::Draining);
@@ -109,7 +110,6 @@ impl Stage {
         // From here on, nothing can go wrong.
         snapshot.put_in_force(config, &self.parts.registry);
         let turned = self.parts.control.doors().turn(plan, &config.listeners, &snapshot);
-        let removed = Removed::between(&self.parts.control.snapshot.load(), before, &snapshot, config);
         let old = self.publish(snapshot.clone());
         *self.config.borrow_mut() = config.clone();
         self.follow_sources(config, &snapshot);
@@ -126,12 +126,16 @@ impl Stage {
         Ok(())
     }
 
-    async fn compile(&self, config: &Arc<Config>) -> Result<Arc<Snapshot>, Refusal> {
+    /// Beside the thread; also which of the routes in force it would remove.
+    async fn compile(&self, before: &Arc<Config>, config: &Arc<Config>) -> Result<(Arc<Snapshot>, Removed), Refusal> {
+        let (before, old) = (before.clone(), self.parts.control.snapshot.load_full());
         let (config, registry, names) = (config.clone(), self.parts.registry.clone(), self.parts.names.clone());
         let generation = self.generation.get() + 1;
         let control = self.parts.control.clone();
         let compiling = tokio::task::spawn_blocking(move || {
-            Snapshot::compile(&config, generation, &registry, &control.identities, &names).map(Arc::new)
+            let snapshot = Snapshot::compile(&config, generation, &registry, &control.identities, &names)?;
+            let removed = Removed::between(&old, &before, &snapshot, &config);
+            Ok::<_, FileError>((Arc::new(snapshot), removed))
         });
         Ok(compiling.await.map_err(|_| Refusal::Internal)??)
     }
@@ -146,7 +150,7 @@ impl Stage {
     }
 
     fn let_go(&self) {
-        self.bygone.borrow_mut().retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        drop_beside(self.bygone.borrow_mut().extract_if(.., |snapshot| Arc::strong_count(snapshot) == 1));
     }
 
     /// Follows the sources of services that are called for the first time, for as long as the proxy runs.
@@ -250,6 +254,14 @@ impl Stage {
             control.reports().await;
             drop(old);
         });
+    }
+}
+
+/// Gives the memory of what may be large back without the thread's waiting for it.
+pub(super) fn drop_beside<T: Send + 'static>(unused: impl IntoIterator<Item = T>) {
+    let unused: Vec<T> = unused.into_iter().collect();
+    if !unused.is_empty() {
+        tokio::task::spawn_blocking(move || drop(unused));
     }
 }
 
