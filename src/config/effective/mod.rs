@@ -12,8 +12,10 @@ mod retries;
 pub(crate) mod written;
 mod yaml;
 
-use yaml::Yaml;
+use std::borrow::Cow;
+
 pub(crate) use yaml::quoted;
+use yaml::{Entry, Yaml};
 
 use self::retries::is_beside_us;
 use super::builtin;
@@ -37,12 +39,12 @@ pub(crate) fn write(raw: &Configuration, metrics: &Metrics, tree: &Tree) -> Stri
     out
 }
 
-fn text(text: impl Into<String>) -> Yaml {
+fn text(text: impl Into<Cow<'static, str>>) -> Yaml {
     Yaml::Text(text.into())
 }
 
 fn map(entries: impl IntoIterator<Item = (&'static str, Yaml)>) -> Yaml {
-    Yaml::Map(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    Yaml::Map(entries.into_iter().map(|(key, value)| (Cow::Borrowed(key), value)).collect())
 }
 
 fn period(period: Option<std::time::Duration>) -> String {
@@ -91,13 +93,13 @@ impl Long<'_> {
         entries.push(("telemetry", self.telemetry(raw)));
         let listeners = named(&raw.listeners).iter().map(|(name, listener)| {
             let long = listener.get().map_or(Yaml::Map(Vec::new()), |listener| self.listener(&name.value, listener));
-            (name.value.clone(), long)
+            (Cow::Owned(name.value.clone()), long)
         });
         entries.push(("listeners", Yaml::Map(listeners.collect())));
         entries.push(("defaults", self.defaults(raw.defaults.get())));
         let upstreams = named(&raw.upstreams)
             .iter()
-            .map(|(name, upstream)| (name.value.clone(), self.upstream(upstream, raw.defaults.get())));
+            .map(|(name, upstream)| (Cow::Owned(name.value.clone()), self.upstream(upstream, raw.defaults.get())));
         entries.push(("upstreams", Yaml::Map(upstreams.collect())));
         map(entries)
     }
@@ -132,7 +134,7 @@ impl Long<'_> {
             let written = written.map(|long| named(&long.probes)).unwrap_or_default();
             let probes = self.metrics.probes.iter().map(|(name, target)| {
                 let given = written.iter().find(|(known, _)| known.value == *name);
-                (name.clone(), given.map_or_else(|| text(target.to_string()), |(_, given)| self.said(given, "")))
+                (name.clone().into(), given.map_or_else(|| text(target.to_string()), |(_, given)| self.said(given, "")))
             });
             entries.push(("probes", Yaml::Map(probes.collect())));
         }
@@ -251,7 +253,7 @@ impl Long<'_> {
     /// The name of a route. One that is an address follows from the upstream again.
     fn name(&self, entries: &mut Vec<(&'static str, Yaml)>, name: &str) {
         if Name::parse(name).is_ok() {
-            entries.push(("name", text(name)));
+            entries.push(("name", text(name.to_owned())));
         }
     }
 
@@ -284,12 +286,12 @@ impl Long<'_> {
         self.optional(&mut entries, "split", &route.split);
         if let Some(node) = route.redirect.node() {
             let mut redirect = self.copied(node);
-            default(&mut redirect, "status", &builtin::REDIRECT_STATUS.to_string());
+            default(&mut redirect, "status", builtin::REDIRECT_STATUS.to_string());
             entries.push(("redirect", Yaml::Map(redirect)));
         }
         if let Some(node) = route.respond.node() {
             let mut respond = self.copied(node);
-            default(&mut respond, "status", &builtin::RESPOND_STATUS.to_string());
+            default(&mut respond, "status", builtin::RESPOND_STATUS.to_string());
             default(&mut respond, "body", "");
             default(&mut respond, "content_type", builtin::RESPOND_CONTENT_TYPE);
             entries.push(("respond", Yaml::Map(respond)));
@@ -475,16 +477,16 @@ impl Long<'_> {
     }
 
     /// What is written for a key, or what holds without it.
-    fn said<T>(&self, given: &Given<T>, otherwise: impl Into<String>) -> Yaml {
+    fn said<T>(&self, given: &Given<T>, otherwise: impl Into<Cow<'static, str>>) -> Yaml {
         self.of(Some(given), otherwise)
     }
 
     /// What the upstream says, or the defaults, or what holds without either.
-    fn first<T>(&self, own: Option<&Given<T>>, defaults: Option<&Given<T>>, otherwise: &str) -> Yaml {
+    fn first<T>(&self, own: Option<&Given<T>>, defaults: Option<&Given<T>>, otherwise: &'static str) -> Yaml {
         self.of(own.filter(|own| !own.is_absent()).or(defaults), otherwise)
     }
 
-    fn of<T>(&self, given: Option<&Given<T>>, otherwise: impl Into<String>) -> Yaml {
+    fn of<T>(&self, given: Option<&Given<T>>, otherwise: impl Into<Cow<'static, str>>) -> Yaml {
         given.and_then(Given::node).map_or_else(|| text(otherwise), |node| self.copy(node))
     }
 
@@ -503,15 +505,15 @@ impl Long<'_> {
         }
     }
 
-    fn copied(&self, node: NodeId) -> Vec<(String, Yaml)> {
+    fn copied(&self, node: NodeId) -> Vec<Entry> {
         let Kind::Mapping(entries) = &self.tree.node(node).kind else { return Vec::new() };
-        entries.iter().map(|(key, value)| (self.tree.written(*key).to_owned(), self.copy(*value))).collect()
+        entries.iter().map(|(key, value)| (Cow::Owned(self.tree.written(*key).to_owned()), self.copy(*value))).collect()
     }
 }
 
-fn default(entries: &mut Vec<(String, Yaml)>, key: &str, value: &str) {
+fn default(entries: &mut Vec<Entry>, key: &'static str, value: impl Into<Cow<'static, str>>) {
     if !entries.iter().any(|(known, _)| known == key) {
-        entries.push((key.to_owned(), text(value)));
+        entries.push((Cow::Borrowed(key), text(value)));
     }
 }
 

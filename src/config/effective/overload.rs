@@ -16,15 +16,15 @@ impl Long<'_> {
         if let Some(spanned) = rate_limit.spanned() {
             let mut written = self.copied(spanned.node);
             if let Some(per_second) = spanned.value.per_second.node() {
-                default(&mut written, "burst", self.tree.written(per_second));
+                default(&mut written, "burst", self.tree.written(per_second).to_owned());
             }
-            default(&mut written, "keys", &builtin::RATE_LIMIT_KEYS.to_string());
+            default(&mut written, "keys", builtin::RATE_LIMIT_KEYS.to_string());
             default(&mut written, "shadow", "false");
             entries.push(("rate_limit", Yaml::Map(written)));
         }
         if let Some(spanned) = concurrency.spanned() {
             let mut written = match &spanned.value {
-                Concurrency::Word(word) => vec![("max".to_owned(), text(self.tree.written(word.node)))],
+                Concurrency::Word(word) => vec![("max".into(), text(self.tree.written(word.node).to_owned()))],
                 Concurrency::Long(_) => self.copied(spanned.node),
             };
             default(&mut written, "shadow", "false");

@@ -1,5 +1,7 @@
 //! Writing YAML that every reader of it understands alike.
 
+use std::borrow::Cow;
+
 use crate::config::scalar::Scalar;
 use crate::config::text::is_invisible;
 use crate::config::units::{Period, Size};
@@ -30,12 +32,15 @@ fn push_quoted(text: &str, out: &mut String) {
     out.push('"');
 }
 
+/// A key and its value; what is ours of it need not be copied.
+pub(super) type Entry = (Cow<'static, str>, Yaml);
+
 /// A piece of YAML to write.
 #[derive(Debug)]
 pub(super) enum Yaml {
-    Text(String),
+    Text(Cow<'static, str>),
     List(Vec<Yaml>),
-    Map(Vec<(String, Yaml)>),
+    Map(Vec<Entry>),
     /// A line that says what holds where a key has no word for it.
     Comment(String),
 }
