@@ -13,6 +13,7 @@ use crate::listener::entrance::Entrance;
 use crate::listener::{Door, LayerFn, Loads, StreamIn, listen, take_over};
 use crate::proxy::via::Pseudonym;
 use crate::proxy::worker::Worker;
+use crate::runtime::memory;
 use crate::snapshot::Snapshot;
 use crate::telemetry::WorkerEnds;
 use crate::telemetry::metrics::{Bounds, Shard};
@@ -21,6 +22,8 @@ use crate::transport::{OwnAddresses, Pools};
 /// How often a worker tidies up: log lines go out, its heart beats, and of its idle connections a part is looked through:
 /// all of them once a second.
 const TICK: Duration = Duration::from_millis(250);
+/// How often it gives back what has been freed.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(1);
 
 /// What one worker thread begins with.
 pub(super) struct Duty {
@@ -68,6 +71,7 @@ impl Duty {
         };
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut gave_back = tokio::time::Instant::now();
         loop {
             tokio::select! {
                 command = self.commands.recv() => match command {
@@ -89,6 +93,10 @@ impl Duty {
                     worker.refresh();
                     worker.pools.yield_wanted();
                     worker.pools.sweep(now);
+                    if now.duration_since(gave_back) >= GIVE_BACK_EVERY {
+                        gave_back = now;
+                        memory::give_back();
+                    }
                 }
             }
         }

@@ -10,6 +10,7 @@ pub(crate) mod file_watch;
 pub(crate) mod local;
 pub(crate) mod patient_read;
 pub(crate) mod priority;
+pub(crate) mod memory;
 pub(crate) mod stream;
 pub(crate) mod timer;
 pub(crate) mod tls_stream;

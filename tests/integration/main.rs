@@ -47,6 +47,7 @@ mod listener_limits;
 mod log_level;
 mod loops;
 mod metrics_export;
+mod memory;
 mod observability;
 mod overload;
 mod peers;

@@ -1,0 +1,23 @@
+//! What a connection needed for its requests goes back to the kernel when it idles.
+
+use crate::support::{Client, Proxy, Upstream, eventually};
+
+const CONNECTIONS: usize = 300;
+
+#[test]
+fn idle_connections_give_their_memory_back() {
+    let upstream = Upstream::ok();
+    let mut proxy = Proxy::before(upstream.address());
+    let mut clients: Vec<Client> = (0..CONNECTIONS).map(|_| proxy.client()).collect();
+    assert_eq!(clients[0].get("/").status, 200);
+    eventually("all to be accepted", || proxy.process().open_files() > CONNECTIONS);
+    let silent = proxy.process().resident_bytes();
+    for client in &mut clients {
+        assert_eq!(client.get("/").status, 200);
+    }
+    let busy = proxy.process().resident_bytes();
+    let gained = busy.saturating_sub(silent);
+    assert!(gained > CONNECTIONS as u64 * 4096, "{silent} bytes before, {busy} after: nothing to give back");
+    eventually("most of it to be given back", || proxy.process().resident_bytes() < silent + gained / 2);
+    proxy.stop();
+}
