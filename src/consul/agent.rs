@@ -36,8 +36,10 @@ impl Registration {
         let mut check = Map::new();
         check.insert("CheckID".to_owned(), json!(self.check_id()));
         check.insert("Name".to_owned(), json!(format!("outrigger: {}", self.name)));
-        // Whoever registers is ready.
-        check.insert("Status".to_owned(), json!("passing"));
+        // Whoever registers is ready; where the agent is to look for itself, only what it finds counts.
+        if let RegisterCheck::Ttl(_) = self.check {
+            check.insert("Status".to_owned(), json!("passing"));
+        }
         let (kind, every, timeout) = match &self.check {
             RegisterCheck::Ttl(ttl) => (("TTL", json!(seconds(*ttl))), None, None),
             RegisterCheck::Http { url, every, timeout } => (("HTTP", json!(url)), Some(every), Some(timeout)),
@@ -141,7 +143,6 @@ mod tests {
             json!({
                 "CheckID": "service:orders-10.0.0.7-15006",
                 "Name": "outrigger: orders",
-                "Status": "passing",
                 "HTTP": "http://10.0.0.7:9902/readyz",
                 "Interval": "5000ms",
                 "Timeout": "1500ms",
@@ -150,5 +151,6 @@ mod tests {
         );
         let ttl = Registration { check: RegisterCheck::Ttl(Duration::from_secs(10)), address: None, ..registration };
         assert_eq!((&ttl.body()["Address"], &ttl.body()["Check"]["TTL"]), (&json!(""), &json!("10000ms")));
+        assert_eq!(ttl.body()["Check"]["Status"], "passing");
     }
 }

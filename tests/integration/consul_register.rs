@@ -119,6 +119,19 @@ fn the_agent_can_make_the_check() {
 }
 
 #[test]
+fn until_the_agent_has_looked_there_are_no_calls() {
+    let consul = Consul::start();
+    let a = named("a");
+    a.stop_accepting();
+    // Its first look comes at a random time within this.
+    let keys = format!("check: {{ tcp: \"{}\", every: 1m }}", a.address());
+    let proxy = registered(&consul, &a, &keys);
+    eventually("registered", || !orders(&consul).is_empty());
+    assert!(!passing(&consul));
+    proxy.stop();
+}
+
+#[test]
 fn who_is_not_ready_is_not_registered() {
     let consul = Consul::start();
     let config = "
