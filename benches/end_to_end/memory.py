@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Outrigger's memory: after many requests, and under clients that never finish their headers.
+"""Outrigger's memory: with connections that idle, after a burst of them, after many requests, and under clients that never
+finish their headers.
 
-    cargo build --release && python3 benches/end_to_end/memory.py                 # about two minutes
+    cargo build --release && python3 benches/end_to_end/memory.py                 # about three minutes
     cargo build --release && python3 benches/end_to_end/memory.py --requests 10000000 --max-seconds 1800
+    python3 benches/end_to_end/memory.py --pid 4711 --url http://10.0.0.7:15006/     # of a sidecar in its pod
 
 Needs nginx and wrk from Debian, and a limit of open files above twice the number of slow clients.
 """
@@ -20,6 +22,10 @@ from urllib.parse import urlsplit
 from compare import load
 from proxies import Bench, memory_kib
 
+# What a sidecar may take: alone, and with a thousand connections that idle.
+IDLE_KIB, THOUSAND_KIB = 10 * 1024, 24 * 1024
+# Open files that are no client's.
+SPARE = 64
 # The first measurement: everything that grows once has grown.
 WARM = 100_000
 
@@ -29,10 +35,84 @@ def main():
     deadline = time.monotonic() + options.max_seconds
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if options.pid:
+        exit(0 if connections(options.pid, options.url, options.idle, options.burst, options.width) else 1)
     with Bench() as bench:
         process, url = bench.proxy("outrigger", "telemetry", options.outrigger)
+        connections(process.pid, url, options.idle, options.burst, options.width)
         requests(bench, process, url, options.requests, deadline)
         slow_headers(process, url, options.slow, options.hold)
+
+
+def connections(pid, url, idle, burst, width):
+    """Clients that ask once and stay, and many more that come, ask and go together. True where no target is missed."""
+    address, path = (urlsplit(url).hostname, urlsplit(url).port or 80), urlsplit(url).path or "/"
+    files = open_sockets(pid)
+
+    def settled():
+        """Memory, once what the last clients left is given back: connections idle after 1 s, freed memory goes after another."""
+        deadline = time.monotonic() + 15
+        while open_sockets(pid) > files + SPARE and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(5)
+        return memory_kib(pid)
+
+    def show(what, kib, most):
+        print(f"| {what} | {kib} | {most} |", flush=True)
+        return kib <= most if isinstance(most, int) else True
+
+    print("| connections | RSS KiB | at most |\n| --- | ---: | ---: |")
+    before = memory_kib(pid)
+    holds = show("none", before, IDLE_KIB)
+    clients, answered = ask(address, path, idle, 1)
+    time.sleep(5)
+    holds &= show(f"{answered} that idle", memory_kib(pid), THOUSAND_KIB)
+    close(clients)
+    calm = settled()
+    show("none", calm, "")
+    clients, answered = ask(address, path, burst, width)
+    show(f"{len(clients)}, of which {answered} were answered", memory_kib(pid), "")
+    close(clients)
+    gone = time.monotonic()
+    while (last := memory_kib(pid)) > calm * 1.2 and time.monotonic() < gone + 60:
+        time.sleep(0.5)
+    holds &= show(f"none, {time.monotonic() - gone:.0f} s later", last, int(calm * 1.2))
+    print()
+    return holds
+
+
+def ask(address, path, count, width):
+    """Opens so many connections and sends one request on each, so many at a time; the clients, and how many were answered."""
+    request = f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    selector, clients, answered, under_way = selectors.DefaultSelector(), [], 0, 0
+    deadline = time.monotonic() + 60
+    while (under_way or len(clients) < count) and time.monotonic() < deadline:
+        while under_way < width and len(clients) < count:
+            client = socket.socket()
+            client.setblocking(False)
+            client.connect_ex(address)
+            clients.append(client)
+            selector.register(client, selectors.EVENT_WRITE)
+            under_way += 1
+        for key, events in selector.select(1):
+            try:
+                if events & selectors.EVENT_WRITE:
+                    key.fileobj.send(request)
+                    selector.modify(key.fileobj, selectors.EVENT_READ)
+                    continue
+                # These answers come in one piece.
+                answered += key.fileobj.recv(65536).startswith(b"HTTP/1.1 200 ")
+            except OSError:
+                pass
+            selector.unregister(key.fileobj)
+            under_way -= 1
+    selector.close()
+    return clients, answered
+
+
+def close(clients):
+    for client in clients:
+        client.close()
 
 
 def requests(bench, process, url, wanted, deadline):
@@ -70,7 +150,7 @@ def slow_headers(process, url, clients, hold):
     if holding.is_alive():
         holding.kill()
     deadline = time.monotonic() + 15
-    while open_sockets(process.pid) > 64 and time.monotonic() < deadline:
+    while open_sockets(process.pid) > SPARE and time.monotonic() < deadline:
         time.sleep(0.1)
     after_p99, after = normal_client(address, hold / 3), memory_kib(process.pid)
     print(f"{held} open sockets while {clients} clients dribbled for {hold} s\n")
@@ -153,6 +233,11 @@ def open_sockets(pid):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--outrigger", help="the program; default target/release/outrigger")
+    parser.add_argument("--idle", type=int, default=1_000, help="connections")
+    parser.add_argument("--burst", type=int, default=10_000, help="connections")
+    parser.add_argument("--width", type=int, default=64, help="requests at a time in the burst")
+    parser.add_argument("--pid", type=int, help="of a proxy that runs already: only its connections are looked at")
+    parser.add_argument("--url", help="of that proxy; exit 1 where it takes more memory than a sidecar may")
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--slow", type=int, default=5_000, help="clients")
     parser.add_argument("--hold", type=int, default=30, help="seconds")

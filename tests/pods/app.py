@@ -6,9 +6,16 @@ import sys
 import threading
 
 
+class Server(http.server.ThreadingHTTPServer):
+    # The default of 5 is too few for a crowd.
+    request_queue_size = 128
+
+
 def server(address, text):
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # An answer goes out in one piece.
+        wbufsize = -1
 
         def do_GET(self):
             self.send_response(200)
@@ -19,7 +26,7 @@ def server(address, text):
         def log_message(self, *_):
             pass
 
-    return http.server.ThreadingHTTPServer(address, Handler)
+    return Server(address, Handler)
 
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
