@@ -7,8 +7,18 @@ FROM rust:1-slim-bookworm AS build
 WORKDIR /build
 # Static means glibc too. With an explicit target, build scripts and procedural macros are left out of that: they are
 # loaded while the compiler runs, and cannot be static. getrandom falls back to /dev/urandom in such a binary, and every
-# container runtime mounts that.
-ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_TERM_COLOR=never
+# container runtime mounts that. The rest keeps the image below 12 MiB:
+# - relocations packed: 0.5 MB
+# - functions that are not marked for it are inlined only where they are hardly larger than their call: 1.7 MB. A request
+#   takes 5 % more instructions, 10 % over HTTP/2 and 2 % in a handshake, of those that are not the kernel's
+# - paths of sources without the folder that they were built in: 0.02 MB, and the image does not depend on it
+# - no AES-GCM in AVX-512: 0.7 MB. It is twice as fast there, with bodies of many KiB; AES-NI and AVX stay
+# - C at -O2, and without tables for unwinding, which it never does: 0.05 MB
+ENV RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs \
+ -C llvm-args=-inline-threshold=50 -C llvm-args=-inlinecold-threshold=5 -C llvm-args=-inline-cold-callsite-threshold=5 \
+ --remap-path-prefix=/usr/local/cargo/registry/src/=" \
+    AWS_LC_SYS_CFLAGS="-DMY_ASSEMBLER_IS_TOO_OLD_FOR_512AVX -O2 -fno-asynchronous-unwind-tables" \
+    CARGO_HOME=/usr/local/cargo CARGO_TERM_COLOR=never
 
 # Dependencies first, from the manifest alone: this layer stays until Cargo.toml or Cargo.lock changes. Benches and tests
 # are left out of the manifest, for their files are not here.
@@ -26,6 +36,9 @@ RUN target=$(rustc -vV | sed -n 's/^host: //p') \
  && mv "target/$target/release/outrigger" /outrigger
 
 FROM scratch
+LABEL org.opencontainers.image.title="Outrigger" \
+      org.opencontainers.image.description="A service-mesh-lite sidecar: one small L7 proxy and one short YAML file per pod" \
+      org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /outrigger /outrigger
 # No name is known here, so by number; nothing in the image needs another.
 USER 65532:65532

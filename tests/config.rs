@@ -85,6 +85,18 @@ fn files_of_config_are_right() {
 }
 
 #[test]
+fn the_schema_is_that_of_the_types() {
+    let (file, schema) = ("src/config/schema.json", format!("{:#}\n", outrigger::config::schema::json_schema()));
+    if std::env::var_os("OUTRIGGER_BLESS").is_some() {
+        std::fs::write(file, &schema).unwrap();
+    }
+    assert!(
+        std::fs::read_to_string(file).unwrap() == schema,
+        "{file} is old: OUTRIGGER_BLESS=1 cargo test --test config"
+    );
+}
+
+#[test]
 fn five_mistakes_are_all_found_at_once() {
     let run = run(&arguments("tests/cases/five.yaml"), b"");
     assert_eq!(run.code, 1);

@@ -10,7 +10,8 @@ use super::scalar::VARIABLE_PATTERN;
 
 /// The schema (draft 2020-12), made from the types that read the file.
 ///
-/// It accepts whatever `check` accepts. What takes more than one key to know, `check` alone finds.
+/// It accepts whatever `check` accepts. What takes more than one key to know, `check` alone finds. The program has it as a
+/// text, `schema.json`, which a test compares with this.
 pub fn json_schema() -> Value {
     let mut settings = SchemaSettings::draft2020_12();
     settings.meta_schema = Some("https://json-schema.org/draft/2020-12/schema".into());

@@ -15,6 +15,7 @@ pub(crate) const HTTP_PORT: u16 = 80;
 pub(crate) const HTTPS_PORT: u16 = 443;
 
 /// The host that a request is for.
+#[inline]
 pub(crate) fn host<B>(request: &Request<B>) -> &str {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     host.or_else(|| request.uri().authority().map(|authority| authority.as_str())).unwrap_or_default()

@@ -18,6 +18,7 @@ pub(crate) struct Latency(AtomicU64);
 
 impl Latency {
     /// An attempt took so long.
+    #[inline]
     pub(crate) fn observe(&self, took: Duration, now: Moment) {
         // 0 is for "nothing known".
         let took = u32::try_from(micros(took)).unwrap_or(u32::MAX).max(1);

@@ -30,6 +30,7 @@ impl Moment {
 }
 
 impl From<Instant> for Moment {
+    #[inline]
     fn from(instant: Instant) -> Self {
         static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
         Moment(micros(instant.saturating_duration_since(*BEGINNING)).saturating_add(1))

@@ -184,6 +184,7 @@ impl AccessLogField {
     ];
 
     /// As it is written in the file and in a line.
+    #[inline]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Time => "time",

@@ -33,6 +33,7 @@ pub(super) fn string_or_null(out: &mut Vec<u8>, text: Option<&[u8]>) {
 }
 
 /// An integer.
+#[inline]
 pub(super) fn integer(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }

@@ -150,6 +150,7 @@ impl Drop for Held {
 }
 
 /// Numbers are dense, so a table that grows is the fastest map.
+#[inline]
 fn cells<T: Default>(table: &mut Vec<Option<T>>, id: u16) -> &mut T {
     let index = usize::from(id);
     if index >= table.len() {
