@@ -1,8 +1,12 @@
 //! What a connection needed for its requests goes back to the kernel when it idles.
 
+use std::time::Duration;
+
+use crate::support::wait::within;
 use crate::support::{Client, Proxy, Upstream, eventually};
 
 const CONNECTIONS: usize = 300;
+const SOON: Duration = Duration::from_secs(6);
 
 #[test]
 fn idle_connections_give_their_memory_back() {
@@ -18,6 +22,8 @@ fn idle_connections_give_their_memory_back() {
     let busy = proxy.process().resident_bytes();
     let gained = busy.saturating_sub(silent);
     assert!(gained > CONNECTIONS as u64 * 4096, "{silent} bytes before, {busy} after: nothing to give back");
-    eventually("most of it to be given back", || proxy.process().resident_bytes() < silent + gained / 2);
+    // Idle after 1 s, free for another; by itself the allocator looks after 9 s, when the pool lets a connection go.
+    let given = within(SOON, || (proxy.process().resident_bytes() < silent + gained / 2).then_some(()));
+    assert!(given.is_some(), "{} bytes are still there", proxy.process().resident_bytes());
     proxy.stop();
 }
