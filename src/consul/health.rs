@@ -48,7 +48,7 @@ impl Client {
     ///
     /// # Errors
     /// Where no agent tells, or what it tells is not a whole list of instances with addresses and ports, or the token
-    /// hides them. `known` stays as it is then.
+    /// hides them.
     pub(crate) async fn instances(
         &self,
         source: &ConsulSource,
