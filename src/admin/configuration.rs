@@ -56,7 +56,7 @@ struct Refused {
 }
 
 pub(super) fn show(reload: &Reload, request: &Request<Incoming>) -> Answer {
-    let shown = reload.shown();
+    let (shown, source) = (reload.shown(), reload.source());
     let hash = shown.in_force.hash.to_string();
     let by = shown.override_.as_ref().map(|over| over.by.clone()).unwrap_or_default();
     let mut answer = if wants_json(request) {
@@ -70,7 +70,7 @@ pub(super) fn show(reload: &Reload, request: &Request<Incoming>) -> Answer {
         let in_force = InForce {
             generation: shown.generation,
             hash: hash.clone(),
-            source: reload.source(),
+            source: &source,
             r#override: over,
             pending: shown.pending,
             refused,
@@ -86,7 +86,7 @@ pub(super) fn show(reload: &Reload, request: &Request<Incoming>) -> Answer {
     let headers = answer.headers_mut();
     headers.insert(GENERATION, HeaderValue::from(shown.generation));
     let tag = format!("\"{}\"", shown.generation);
-    for (name, value) in [(ETAG, tag.as_str()), (HASH, &hash), (SOURCE, reload.source()), (OVERRIDE, &by)] {
+    for (name, value) in [(ETAG, tag.as_str()), (HASH, &hash), (SOURCE, &source), (OVERRIDE, &by)] {
         if let Ok(value) = HeaderValue::from_str(value)
             && !value.is_empty()
         {
@@ -166,10 +166,11 @@ fn wish(request: &Request<Incoming>) -> Result<Wish, String> {
 
 fn outcome(outcome: Result<Adopted, Refusal>, dry_run: bool, json: bool) -> Answer {
     match outcome {
-        Ok(Adopted { generation, diff, warnings }) if json => data(
+        Ok(Adopted { generation, content_of, diff, warnings }) if json => data(
             StatusCode::OK,
             &json!({
                 "generation": generation,
+                "content_of": content_of,
                 "dry_run": dry_run,
                 "changes": diff.changes,
                 "unchanged": diff.unchanged,
@@ -177,11 +178,13 @@ fn outcome(outcome: Result<Adopted, Refusal>, dry_run: bool, json: bool) -> Answ
                 "warnings": as_json(&render(&warnings, Format::Json, false)),
             }),
         ),
-        Ok(Adopted { generation, diff, warnings }) => {
+        Ok(Adopted { generation, content_of, diff, warnings }) => {
+            let content = content_of.map(|earlier| format!(", with what generation {earlier} held"));
+            let content = content.unwrap_or_default();
             let head = match (dry_run, diff.is_empty()) {
                 (true, _) => format!("generation {generation} stays in force; this would change:\n"),
                 (false, true) => format!("generation {generation} stays in force\n"),
-                (false, false) => format!("generation {generation} is in force\n"),
+                (false, false) => format!("generation {generation} is in force{content}\n"),
             };
             text("text/plain; charset=utf-8", format!("{warnings}{head}{diff}"))
         }
@@ -193,6 +196,7 @@ fn outcome(outcome: Result<Adopted, Refusal>, dry_run: bool, json: bool) -> Answ
                 | Refusal::TakingOver
                 | Refusal::NoOverride
                 | Refusal::NothingBefore
+                | Refusal::NothingLeft
                 | Refusal::Bind(_)
                 | Refusal::Identity(_)
                 | Refusal::Consul(_)

@@ -41,7 +41,7 @@ use crate::registration;
 use crate::reload::document::Reading;
 use crate::reload::source::Source;
 use crate::reload::swap::{Parts, Stage};
-use crate::reload::{Beginning, Reload};
+use crate::reload::{Beginning, Reload, StandIn};
 use crate::runtime::drain::Phase;
 use crate::runtime::priority;
 use crate::runtime::stream::Stream;
@@ -117,7 +117,7 @@ pub struct Builder {
     loaded: Loaded,
     name: String,
     source: Source,
-    refused: Option<(ContentHash, String)>,
+    stands_in: Option<StandIn>,
     last_good: Option<PathBuf>,
     allowed_variables: Vec<String>,
     metrics: Metrics,
@@ -136,7 +136,7 @@ impl Builder {
             loaded,
             name: source.into(),
             source: Source::Fixed,
-            refused: None,
+            stands_in: None,
             last_good: None,
             allowed_variables: Vec::new(),
             metrics: Metrics::default(),
@@ -169,10 +169,11 @@ impl Builder {
         self
     }
 
-    /// Says that the configuration is not what its source holds, which has this hash and was refused for this reason.
+    /// Says that the configuration is not what its source holds, which has this hash and was refused for this reason, but
+    /// the last good one, of the file `kept`.
     #[must_use]
-    pub fn instead_of(mut self, hash: ContentHash, error: String) -> Self {
-        self.refused = Some((hash, error));
+    pub fn instead_of(mut self, refused: ContentHash, error: String, kept: impl Into<PathBuf>) -> Self {
+        self.stands_in = Some(StandIn { path: kept.into(), refused, error });
         self
     }
 
@@ -362,7 +363,7 @@ impl Builder {
             source: self.name,
             trust: self.source.trust(),
             accepted: self.loaded.into(),
-            failure: self.refused,
+            stands_in: self.stands_in,
             last_good: self.last_good,
             reading: Reading { allowed: self.allowed_variables, metrics: self.metrics },
         };

@@ -67,7 +67,7 @@ pub(super) fn builder(origin: &Origin, last_good: Option<&Path>, reading: &Readi
         .map_err(|error| exit::fault(&format!("and the last good one is not there: {kept}: {error}")))?;
     let loaded = read(&kept, &bytes, origin, reading).map_err(|_| exit::FAULT)?;
     let hash = ContentHash::of(text.as_deref().unwrap_or_default());
-    Ok(follow(Builder::new(loaded, name), origin).metrics(reading.metrics.clone()).instead_of(hash, wrong))
+    Ok(follow(Builder::new(loaded, name), origin).metrics(reading.metrics.clone()).instead_of(hash, wrong, path))
 }
 
 fn follow(builder: Builder, origin: &Origin) -> Builder {

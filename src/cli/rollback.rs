@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clap::Args;
 use http::{Method, StatusCode};
 use serde_json::Value;
@@ -51,13 +52,12 @@ pub struct RollbackArgs {
 ///
 /// Where the answer cannot be written.
 pub fn rollback(args: &RollbackArgs, output: &mut dyn Write) -> io::Result<u8> {
-    let answer = match ask(args) {
-        Ok(answer) => answer,
+    let body = match ask(args) {
+        Ok(body) => body,
         Err(message) => return Ok(exit::fault(&message)),
     };
-    if args.json {
-        writeln!(output, "{answer}")?;
-    } else if args.list {
+    if args.list && !args.json {
+        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
         for generation in answer["generations"].as_array().into_iter().flatten() {
             let mark = match (generation["in_force"] == true, generation["rejected"] == true) {
                 (true, _) => "in force",
@@ -70,26 +70,31 @@ pub fn rollback(args: &RollbackArgs, output: &mut dyn Write) -> io::Result<u8> {
             writeln!(output, "{:<4} {time}  {mark:<8}  {source}: {changes}", number.to_string())?;
         }
     } else {
-        writeln!(output, "generation {} is in force", answer["generation"])?;
+        // As it says it: what came back, and what changed by that.
+        output.write_all(&body)?;
     }
     Ok(exit::DONE)
 }
 
-fn ask(args: &RollbackArgs) -> Result<Value, String> {
+fn ask(args: &RollbackArgs) -> Result<Bytes, String> {
     let admin = Admin::find(&args.admin, true)?;
     let token = token(args.token_file.as_deref(), &admin)?;
+    let format = if args.json { "json" } else { "text" };
     let (method, target) = match (args.list, args.to) {
         (true, _) => (Method::GET, "/config/history".to_owned()),
-        (false, Some(number)) => (Method::POST, format!("/config/rollback?format=json&to={number}")),
-        (false, None) => (Method::POST, "/config/rollback?format=json".to_owned()),
+        (false, Some(number)) => (Method::POST, format!("/config/rollback?format={format}&to={number}")),
+        (false, None) => (Method::POST, format!("/config/rollback?format={format}")),
     };
     let question = Question { method, target: &target, token: token.as_deref(), within: Some(ANSWER_WITHIN) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot make a runtime: {error}"))?;
     let (status, body) = runtime.block_on(admin.ask(&question))?;
     let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+    // Warnings of what came back may stand before it.
+    let says = || String::from_utf8_lossy(&body).lines().any(|line| line.starts_with("generation "));
+    let is_text = !args.json && !args.list && says();
     match (status, answer["error"].as_str()) {
-        (StatusCode::OK, None) if answer.is_object() => Ok(answer),
+        (StatusCode::OK, None) if is_text || answer.is_object() => Ok(body),
         (_, Some(error)) => Err(format!("the proxy refused ({status}): {error}")),
         _ => Err(format!("the answer ({status}) is not that of an outrigger; is this its admin address?")),
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::probation::{Before, Probation, Verdict};
 use super::swap::Stage;
-use super::{Refusal, Reload, history};
+use super::{Reload, history};
 use crate::config::model::Probation as Policy;
 use crate::runtime::drain::Phase;
 use crate::telemetry::metrics::{Tallies, Tally, Tallying};
@@ -119,8 +119,9 @@ impl Reload {
             lasted.as_secs().max(1)
         );
         tracing::error!(generation, requests, failed, "{why}");
-        let outcome =
-            self.go_back("probation", |history, rejected| history.proven(rejected).ok_or(Refusal::NothingBefore)).await;
+        let outcome = self
+            .go_back("probation", |history, rejected| history.proven(rejected).ok_or_else(|| history.nothing_left()))
+            .await;
         let told = match outcome {
             Ok(adopted) => format!("{why}; generation {} has its place", adopted.generation),
             Err(error) => format!("{why}, and cannot be gone back from: {error}"),

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::Refusal;
 use super::document::Accepted;
 use crate::config::ContentHash;
 use crate::telemetry::clock;
@@ -28,6 +29,8 @@ pub(crate) struct Generation {
     pub(crate) summary: String,
     /// Somebody went back from it.
     pub(crate) rejected: bool,
+    /// Somebody went back from what it holds, from this number or a later one: nobody goes there without naming it.
+    withdrawn: bool,
     /// How its probation stands: `watched`, `passed`, `failed`, `superseded`; `None` where it had none.
     pub(crate) probation: Option<&'static str>,
     pub(crate) accepted: Arc<Accepted>,
@@ -35,7 +38,29 @@ pub(crate) struct Generation {
 
 impl Generation {
     pub(crate) fn new(number: u64, source: String, summary: String, accepted: Arc<Accepted>) -> Self {
-        Generation { number, at: clock::now(), source, summary, rejected: false, probation: None, accepted }
+        Generation {
+            number,
+            at: clock::now(),
+            source,
+            summary,
+            rejected: false,
+            withdrawn: false,
+            probation: None,
+            accepted,
+        }
+    }
+}
+
+/// One to go back to.
+#[derive(Debug)]
+pub(super) struct Earlier {
+    pub(super) number: u64,
+    pub(super) accepted: Arc<Accepted>,
+}
+
+impl From<&Generation> for Earlier {
+    fn from(generation: &Generation) -> Self {
+        Earlier { number: generation.number, accepted: generation.accepted.clone() }
     }
 }
 
@@ -50,10 +75,13 @@ impl History {
         forgotten
     }
 
-    /// What has this hash is not to be gone back to by itself any more.
-    pub(super) fn reject(&mut self, hash: ContentHash) {
-        for generation in self.0.iter_mut().filter(|generation| generation.accepted.hash == hash) {
-            generation.rejected = true;
+    /// Somebody has gone back from this one. What it holds is not to be gone back to by itself any more.
+    pub(super) fn reject(&mut self, number: u64) {
+        let Some(left) = self.0.iter_mut().find(|generation| generation.number == number) else { return };
+        left.rejected = true;
+        let hash = left.accepted.hash;
+        for generation in self.0.iter_mut().filter(|generation| generation.number <= number) {
+            generation.withdrawn |= generation.accepted.hash == hash;
         }
     }
 
@@ -65,23 +93,28 @@ impl History {
     }
 
     /// The generation of this number, or the newest that differs from `in_force` and that nobody went back from.
-    pub(super) fn target(&self, number: Option<u64>, in_force: ContentHash) -> Option<Arc<Accepted>> {
+    pub(super) fn target(&self, number: Option<u64>, in_force: ContentHash) -> Option<Earlier> {
         let target = match number {
             Some(number) => self.0.iter().rev().find(|generation| generation.number == number),
             None => self.earlier(in_force).next(),
         };
-        target.map(|generation| generation.accepted.clone())
+        target.map(Earlier::from)
     }
 
     /// The same as without a number, but rather one whose probation was not cut short: that one may be as bad.
-    pub(super) fn proven(&self, in_force: ContentHash) -> Option<Arc<Accepted>> {
+    pub(super) fn proven(&self, in_force: ContentHash) -> Option<Earlier> {
         let proven = self.earlier(in_force).find(|generation| generation.probation != Some(SUPERSEDED));
-        proven.or_else(|| self.earlier(in_force).next()).map(|generation| generation.accepted.clone())
+        proven.or_else(|| self.earlier(in_force).next()).map(Earlier::from)
     }
 
     fn earlier(&self, in_force: ContentHash) -> impl Iterator<Item = &Generation> {
-        let earlier = move |generation: &&Generation| generation.accepted.hash != in_force && !generation.rejected;
+        let earlier = move |generation: &&Generation| generation.accepted.hash != in_force && !generation.withdrawn;
         self.0.iter().rev().filter(earlier)
+    }
+
+    /// Why there is no target.
+    pub(super) fn nothing_left(&self) -> Refusal {
+        if self.0.len() > 1 { Refusal::NothingLeft } else { Refusal::NothingBefore }
     }
 
     pub(super) fn newest_first(&self) -> impl Iterator<Item = &Generation> {
@@ -111,13 +144,29 @@ mod tests {
     #[test]
     fn going_back_twice_does_not_go_forth() {
         let mut history = history([1, 2, 3]);
-        history.reject(accepted(3).hash);
-        assert_eq!(history.target(None, accepted(3).hash).unwrap().hash, accepted(2).hash);
+        history.reject(3);
+        assert_eq!(history.target(None, accepted(3).hash).unwrap().accepted.hash, accepted(2).hash);
         history.add(Generation::new(4, String::new(), String::new(), accepted(2)));
-        history.reject(accepted(2).hash);
-        assert_eq!(history.target(None, accepted(2).hash).unwrap().hash, accepted(1).hash);
-        history.reject(accepted(1).hash);
+        history.reject(4);
+        assert_eq!(history.target(None, accepted(2).hash).unwrap().accepted.hash, accepted(1).hash);
+        history.add(Generation::new(5, String::new(), String::new(), accepted(1)));
+        history.reject(5);
         assert!(history.target(None, accepted(1).hash).is_none());
+        let rejected: Vec<_> = history.newest_first().map(|generation| generation.rejected).collect();
+        assert_eq!(
+            rejected,
+            [true, true, true, false, false],
+            "those that were left, and not those that hold the same"
+        );
+    }
+
+    #[test]
+    fn what_somebody_wants_again_is_not_withdrawn_any_more() {
+        let mut history = history([1, 2, 3]);
+        history.reject(3);
+        history.add(Generation::new(4, String::new(), String::new(), accepted(3)));
+        history.add(Generation::new(5, String::new(), String::new(), accepted(9)));
+        assert_eq!(history.target(None, accepted(9).hash).unwrap().number, 4);
     }
 
     #[test]
@@ -125,12 +174,16 @@ mod tests {
         let mut history = history([1, 2, 3, 4]);
         history.set_probation(2, PASSED);
         history.set_probation(3, SUPERSEDED);
-        assert_eq!(history.proven(accepted(4).hash).unwrap().hash, accepted(2).hash);
-        assert_eq!(history.target(None, accepted(4).hash).unwrap().hash, accepted(3).hash);
+        assert_eq!(history.proven(accepted(4).hash).unwrap().accepted.hash, accepted(2).hash);
+        assert_eq!(history.target(None, accepted(4).hash).unwrap().accepted.hash, accepted(3).hash);
         for port in [1, 2] {
-            history.reject(accepted(port).hash);
+            history.reject(port);
         }
-        assert_eq!(history.proven(accepted(4).hash).unwrap().hash, accepted(3).hash, "rather that than nothing");
+        assert_eq!(
+            history.proven(accepted(4).hash).unwrap().accepted.hash,
+            accepted(3).hash,
+            "rather that than nothing"
+        );
     }
 
     #[test]
@@ -138,6 +191,6 @@ mod tests {
         let history = history(1..=12);
         assert_eq!(history.newest_first().map(|generation| generation.number).last(), Some(3));
         assert!(history.target(Some(2), accepted(12).hash).is_none());
-        assert_eq!(history.target(Some(3), accepted(12).hash).unwrap().hash, accepted(3).hash);
+        assert_eq!(history.target(Some(3), accepted(12).hash).unwrap().accepted.hash, accepted(3).hash);
     }
 }

@@ -50,7 +50,7 @@ use crate::telemetry::metrics::ConfigFacts;
 use crate::upstream::registry::Found;
 use document::{Accepted, Reading, Trust};
 use guard::Guard;
-use history::{Generation, History};
+use history::{Earlier, Generation, History};
 pub(crate) use outcome::{Adopted, Refusal};
 use override_::{Kind, Override};
 use swap::Stage;
@@ -79,6 +79,8 @@ struct State {
     in_force: Arc<Accepted>,
     /// What the source holds, of what could be accepted.
     truth: Arc<Accepted>,
+    /// What the truth is instead, where a start has found the source wrong.
+    stand_in: Option<String>,
     /// Of what the source holds, accepted or not; `None` where it cannot be read.
     seen: Option<ContentHash>,
     over: Option<Override>,
@@ -140,25 +142,41 @@ pub(crate) struct Beginning {
     pub(crate) source: String,
     pub(crate) trust: Trust,
     pub(crate) accepted: Accepted,
-    /// Why this is the last good one, and not what the source holds.
-    pub(crate) failure: Option<(ContentHash, String)>,
+    /// Where this is the last good one, and not what the source holds.
+    pub(crate) stands_in: Option<StandIn>,
     pub(crate) last_good: Option<PathBuf>,
     pub(crate) reading: Reading,
 }
 
+/// The last good configuration, in the place of what the source holds.
+#[derive(Debug)]
+pub(crate) struct StandIn {
+    pub(crate) path: PathBuf,
+    /// Of what the source holds.
+    pub(crate) refused: ContentHash,
+    pub(crate) error: String,
+}
+
 impl Reload {
     pub(crate) fn new(stage: Stage, beginning: Beginning) -> Rc<Self> {
-        let Beginning { source, trust, accepted, failure, last_good, reading } = beginning;
+        let Beginning { source, trust, accepted, stands_in, last_good, reading } = beginning;
         let accepted = Arc::new(accepted);
-        let (seen, failure) = match failure {
-            None => (accepted.hash, None),
-            Some((hash, error)) => (hash, Some(Failure { source: source.clone(), at: clock::now(), error })),
+        let (seen, failure, stand_in) = match stands_in {
+            None => (accepted.hash, None, None),
+            Some(StandIn { path, refused, error }) => {
+                let path = path.display().to_string();
+                tracing::warn!(path, source, "started with the last good configuration, for the source has none");
+                let failure = Failure { source: source.clone(), at: clock::now(), error };
+                (refused, Some(failure), Some(format!("last-good {path}")))
+            }
         };
         let mut history = History::default();
-        history.add(Generation::new(stage.generation(), source.clone(), "started".to_owned(), accepted.clone()));
+        let origin = stand_in.clone().unwrap_or_else(|| source.clone());
+        history.add(Generation::new(stage.generation(), origin, "started".to_owned(), accepted.clone()));
         let state = State {
             in_force: accepted.clone(),
             truth: accepted,
+            stand_in,
             seen: Some(seen),
             over: None,
             refused: u64::from(failure.is_some()),
@@ -218,17 +236,22 @@ impl Reload {
         if stays {
             // It has to be right, and waits.
             tracing::info!(hash = %hash, "the source has changed; it waits, for an override is in force");
-            self.state.borrow_mut().truth = accepted;
-            self.keep_last_good();
+            self.hold_true(accepted);
             return Ok(Adopted::same(self.stage.generation()));
         }
         let adopted = self.adopt(accepted.clone(), self.source.clone(), true).await?;
+        self.state.borrow_mut().over = None;
+        self.hold_true(accepted);
+        Ok(adopted)
+    }
+
+    /// The source holds this, and it is right.
+    fn hold_true(&self, accepted: Arc<Accepted>) {
         let mut state = self.state.borrow_mut();
         state.truth = accepted;
-        state.over = None;
+        state.stand_in = None;
         drop(state);
         self.keep_last_good();
-        Ok(adopted)
     }
 
     /// Lays `bytes` over what the source says.
@@ -243,7 +266,7 @@ impl Reload {
             let (accepted, before) = (Arc::new(accepted?), self.state.borrow().in_force.clone());
             let diff = compare_beside(before, accepted.clone()).await?;
             self.stage.try_on(&accepted.config)?;
-            return Ok(Adopted { generation, diff, warnings: accepted.warnings.clone() });
+            return Ok(Adopted { generation, content_of: None, diff, warnings: accepted.warnings.clone() });
         }
         let outcome = match accepted {
             Ok(accepted) => self.adopt(Arc::new(accepted), "PUT /config".to_owned(), true).await,
@@ -251,7 +274,13 @@ impl Reload {
         };
         self.note("PUT /config", &outcome);
         let adopted = outcome?;
-        self.lay(Override::new(self.number(), Kind::Put, wish.lasts));
+        let over = {
+            let state = self.state.borrow();
+            // One after another: what the source has said since the first still waits.
+            let held = state.over.as_ref().and_then(Override::laid_over).unwrap_or(state.truth.hash);
+            Override::new(self.number(), Kind::Put { held }, wish.lasts)
+        };
+        self.lay(over);
         Ok(adopted)
     }
 
@@ -266,8 +295,9 @@ impl Reload {
 
     async fn return_to_truth(&self, watched: bool) -> Result<Adopted, Refusal> {
         let truth = self.state.borrow().truth.clone();
-        let outcome = self.adopt(truth, self.source.clone(), watched).await;
-        self.note(&self.source, &outcome);
+        let source = self.source();
+        let outcome = self.adopt(truth, source.clone(), watched).await;
+        self.note(&source, &outcome);
         if outcome.is_ok() {
             self.state.borrow_mut().over = None;
         }
@@ -279,42 +309,42 @@ impl Reload {
     pub(crate) async fn roll_back(self: &Rc<Self>, to: Option<u64>) -> Result<Adopted, Refusal> {
         let _turn = self.turn_of_somebody().await?;
         self.go_back("rollback", |history, rejected| {
-            history.target(to, rejected).ok_or(match to {
+            history.target(to, rejected).ok_or_else(|| match to {
                 Some(generation) => Refusal::NotRemembered { generation },
-                None => Refusal::NothingBefore,
+                None => history.nothing_left(),
             })
         })
         .await
     }
 
-    /// Rejects what is in force, for `target`.
+    /// Rejects what is in force, for the target.
     async fn go_back(
         self: &Rc<Self>,
         by: &str,
-        target: impl FnOnce(&History, ContentHash) -> Result<Arc<Accepted>, Refusal>,
+        target: impl FnOnce(&History, ContentHash) -> Result<Earlier, Refusal>,
     ) -> Result<Adopted, Refusal> {
-        let (target, of_truth, left) = {
+        let left = self.stage.generation();
+        let (Earlier { number, accepted }, of_truth) = {
             let state = self.state.borrow();
-            let left = state.in_force.hash;
-            let target = target(&state.history, left)?;
-            let of_truth = target.hash == state.truth.hash && state.over.is_some();
-            (target, of_truth, left)
+            let target = target(&state.history, state.in_force.hash)?;
+            let of_truth = target.accepted.hash == state.truth.hash && state.over.is_some();
+            (target, of_truth)
         };
         if of_truth {
             // An override was what is gone back from.
             let adopted = self.return_to_truth(false).await?;
             self.state.borrow_mut().history.reject(left);
-            return Ok(adopted);
+            return Ok(Adopted { content_of: Some(number), ..adopted });
         }
         let rejected = self.state.borrow().truth.hash;
-        let origin = format!("{by} from generation {}", self.stage.generation());
-        let outcome = self.adopt(target, origin.clone(), false).await;
+        let origin = format!("{by} from generation {left}");
+        let outcome = self.adopt(accepted, origin.clone(), false).await;
         self.note(&origin, &outcome);
         let adopted = outcome?;
         // Not before: what could not be left stays in force, and is somebody's to go back to.
         self.state.borrow_mut().history.reject(left);
         self.lay(Override::new(self.number(), Kind::Rollback { rejected, by: by.to_owned() }, None));
-        Ok(adopted)
+        Ok(Adopted { content_of: Some(number), ..adopted })
     }
 
     /// All or nothing. `watched`: where it says so, on probation.
@@ -327,7 +357,7 @@ impl Reload {
         let warnings = accepted.warnings.clone();
         if before.hash == accepted.hash && before.effective == accepted.effective {
             self.state.borrow_mut().in_force = accepted;
-            return Ok(Adopted { generation, diff: Diff::default(), warnings });
+            return Ok(Adopted { generation, content_of: None, diff: Diff::default(), warnings });
         }
         // Before the swap: from then on until it is written down, nobody may be able to give up waiting.
         let diff = compare_beside(before.clone(), accepted.clone()).await?;
@@ -354,7 +384,7 @@ impl Reload {
         for key in diff.needs_restart() {
             tracing::warn!(key, "this is read when the proxy starts, and does not change until then");
         }
-        Ok(Adopted { generation, diff, warnings })
+        Ok(Adopted { generation, content_of: None, diff, warnings })
     }
 
     async fn read(&self, name: &str, bytes: Vec<u8>, trust: Trust) -> Result<Accepted, Refusal> {
@@ -418,7 +448,7 @@ impl Reload {
     pub(crate) fn shown(&self) -> Shown {
         let state = self.state.borrow();
         let override_ = state.over.as_ref().map(|over| ShownOverride { by: over.by(), left: over.left() });
-        let waits = override_.is_some() && state.truth.hash != state.in_force.hash;
+        let waits = state.over.as_ref().is_some_and(|over| over.keeps_waiting(state.truth.hash));
         Shown {
             generation: self.stage.generation(),
             in_force: state.in_force.clone(),
@@ -447,9 +477,10 @@ impl Reload {
         if self.held.get() { Err(Refusal::TakingOver) } else { Ok(self.turn.lock().await) }
     }
 
-    /// The source of truth, for people.
-    pub(crate) fn source(&self) -> &str {
-        &self.source
+    /// Where the truth comes from, for people: the source or, as long as that holds nothing that is right, what stands in
+    /// for it.
+    pub(crate) fn source(&self) -> String {
+        self.state.borrow().stand_in.clone().unwrap_or_else(|| self.source.clone())
     }
 
     /// Follows the sources of services that are called for the first time, for as long as the proxy runs.
@@ -470,6 +501,9 @@ impl Reload {
             let first = failure.error.lines().next().unwrap_or_default();
             warnings.push(format!("the configuration of {} was refused: {first}", failure.source));
         }
+        if let Some(stand_in) = &self.state.borrow().stand_in {
+            warnings.push(format!("{stand_in} stands in for {}", self.source));
+        }
         warnings.extend(shown.gone_back);
         if let Some(override_) = &shown.override_ {
             warnings.push(format!("an override is in force ({})", override_.by));
@@ -485,7 +519,7 @@ impl Reload {
         let state = self.state.borrow();
         let hash = shown.in_force.hash.to_string();
         ConfigFacts {
-            source: self.source.clone(),
+            source: state.stand_in.clone().unwrap_or_else(|| self.source.clone()),
             hash: state.truth.hash.to_string(),
             overridden: if shown.override_.is_some() { hash } else { String::new() },
             generation: shown.generation,

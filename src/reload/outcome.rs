@@ -11,6 +11,8 @@ use crate::listener::socket::BindError;
 #[derive(Debug)]
 pub(crate) struct Adopted {
     pub(crate) generation: u64,
+    /// The generation that had this content before, where somebody went back.
+    pub(crate) content_of: Option<u64>,
     pub(crate) diff: Diff,
     /// What is probably not meant.
     pub(crate) warnings: Diagnostics,
@@ -20,7 +22,7 @@ impl Adopted {
     /// Nothing had to be done.
     pub(super) fn same(generation: u64) -> Self {
         let warnings = Diagnostics { file: String::new(), list: Vec::new(), omitted: 0 };
-        Adopted { generation, diff: Diff::default(), warnings }
+        Adopted { generation, content_of: None, diff: Diff::default(), warnings }
     }
 }
 
@@ -50,6 +52,10 @@ pub(crate) enum Refusal {
     NoOverride,
     #[error("there is no earlier configuration to go back to")]
     NothingBefore,
+    #[error(
+        "every generation that is remembered holds what is in force, or what was gone back from; --to NUMBER (?to=) goes there all the same"
+    )]
+    NothingLeft,
     #[error("generation {generation} is not among those that are remembered")]
     NotRemembered { generation: u64 },
     #[error("the configuration could not be compiled; this is a bug in the proxy")]
@@ -71,6 +77,7 @@ impl Refusal {
             | Refusal::Outdated { .. }
             | Refusal::NoOverride
             | Refusal::NothingBefore
+            | Refusal::NothingLeft
             | Refusal::NotRemembered { .. }
             | Refusal::Internal => false,
         }

@@ -16,8 +16,8 @@ pub(super) struct Override {
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// Somebody put it there by hand.
-    Put,
+    /// Somebody put it there by hand, over what the source held then.
+    Put { held: ContentHash },
     /// The source's content of this hash was gone back from.
     Rollback { rejected: ContentHash, by: String },
 }
@@ -44,14 +44,27 @@ impl Override {
     /// else than what was gone back from.
     pub(super) fn outlasts(&self, hash: ContentHash) -> bool {
         match &self.kind {
-            Kind::Put => true,
+            Kind::Put { .. } => true,
             Kind::Rollback { rejected, .. } => *rejected == hash,
         }
     }
 
+    /// What the source held when it was laid over that by hand.
+    pub(super) fn laid_over(&self) -> Option<ContentHash> {
+        match self.kind {
+            Kind::Put { held } => Some(held),
+            Kind::Rollback { .. } => None,
+        }
+    }
+
+    /// True where the source has come to hold this meanwhile, and gets its turn when this is over.
+    pub(super) fn keeps_waiting(&self, hash: ContentHash) -> bool {
+        self.laid_over().is_some_and(|held| held != hash)
+    }
+
     pub(super) fn by(&self) -> String {
         match &self.kind {
-            Kind::Put => "PUT /config".to_owned(),
+            Kind::Put { .. } => "PUT /config".to_owned(),
             Kind::Rollback { rejected, by } => format!("{by}, until the source is no longer {rejected}"),
         }
     }

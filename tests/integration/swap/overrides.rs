@@ -38,10 +38,16 @@ fn an_override_stands_until_it_is_taken_away_and_what_the_source_says_waits() {
     assert_eq!(config(&proxy)["override"]["by"], "PUT /config");
     assert!(proxy.metric("outrigger_config_info", &[("override", "")]) == 0.0, "the metric names the override");
 
+    // Nothing waits where the source has not changed.
+    assert!(config(&proxy)["pending"].is_null());
+    assert!(!proxy.admin_get("/readyz").text().contains("waits"));
     // The source changes: checked, and reported as pending.
-    let pending = config(&proxy)["pending"].clone();
     save(&proxy, &with_timeout(&proxy, "9s"));
-    eventually("the pending change", || config(&proxy)["pending"] != pending);
+    eventually("the pending change", || config(&proxy)["pending"].is_string());
+    // Also after another override.
+    assert_eq!(put(&proxy, "", &with_timeout(&proxy, "6s")).status, 200);
+    assert!(config(&proxy)["pending"].is_string());
+    assert_eq!(put(&proxy, "", &with_timeout(&proxy, "7s")).status, 200);
     assert!(in_force(&proxy, "7s"));
     assert!(proxy.admin_get("/readyz").text().contains("waits for the override's end"));
     // A mistake there is found now, and not when the override ends.
@@ -136,6 +142,8 @@ fn a_rollback_holds_until_the_source_changes() {
     assert!(in_force(&proxy, "15s"));
     let by = config(&proxy)["override"]["by"].as_str().unwrap().to_owned();
     assert!(by.starts_with("rollback, until the source is no longer"), "{by}");
+    assert!(config(&proxy)["pending"].is_null(), "what was gone back from does not wait");
+    assert!(!proxy.admin_get("/readyz").text().contains("waits"));
     // What was rejected does not come back because somebody touches the file.
     std::fs::write(proxy.directory().join("outrigger.yaml"), &bad).unwrap();
     assert_eq!(admin(&proxy, "POST /config/rollback", "", "").status, 409, "there is nothing before the first");
@@ -208,10 +216,36 @@ fn the_command_rollback_goes_back_and_says_to_what() {
     swap(&proxy, &with_timeout(&proxy, "7s"));
     let (code, list) = command(&proxy, &["rollback", "--list"]);
     assert!(code == Some(0) && list.contains("in force") && list.contains("1 upstream changed"), "{list}");
-    assert_eq!(command(&proxy, &["rollback"]), (Some(0), "generation 3 is in force\n".to_owned()));
+    let (code, said) = command(&proxy, &["rollback"]);
+    assert!(code == Some(0) && said.starts_with("generation 3 is in force, with what generation 1 held\n"), "{said}");
+    assert!(said.contains("- timeouts.response: 7s"), "{said}");
     assert!(in_force(&proxy, "15s"));
     let (code, refusal) = command(&proxy, &["rollback"]);
+    assert!(code == Some(1) && refusal.contains("goes there all the same"), "{refusal}");
+    assert_eq!(command(&proxy, &["rollback", "--to", "2"]).0, Some(0));
+    assert!(in_force(&proxy, "7s"));
+}
+
+#[test]
+fn a_rollback_before_anything_has_nothing_to_go_back_to() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    let (code, refusal) = command(&proxy, &["rollback"]);
     assert!(code == Some(1) && refusal.contains("no earlier configuration"), "{refusal}");
+}
+
+#[test]
+fn only_the_generation_that_was_left_is_rejected() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    for _ in 0..2 {
+        assert_eq!(put(&proxy, "", &with_timeout(&proxy, "7s")).status, 200);
+        assert_eq!(admin(&proxy, "DELETE /config/override", "", "").status, 200);
+    }
+    assert_eq!(admin(&proxy, "POST /config/rollback", "", "").status, 200);
+    let history = json(&proxy.admin_get("/config/history"));
+    let rejected: Vec<_> = history["generations"].as_array().unwrap().iter().map(|entry| &entry["rejected"]).collect();
+    assert_eq!(rejected, [false, true, false, false, false, false]);
 }
 
 #[test]

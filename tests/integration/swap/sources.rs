@@ -197,12 +197,23 @@ fn the_last_good_one_is_kept_and_started_with() {
     proxy.stop();
 
     let broken = Setup::new(BASE, &[("@app", &"nonsense")]).argument("--last-good").argument(&argument);
-    let proxy = broken.start();
+    let mut proxy = broken.start();
     assert_eq!(word(&proxy), "good");
-    assert!(proxy.admin_get("/readyz").text().contains("was refused"));
+    // And says so, wherever somebody looks.
+    let stands_in = format!("last-good {argument}");
+    let readyz = proxy.admin_get("/readyz").text();
+    assert!(readyz.contains("was refused") && readyz.contains(&format!("{stands_in} stands in for ")), "{readyz}");
     assert_eq!(proxy.metric("outrigger_config_last_reload_successful", &[]), 0.0);
+    assert_eq!(config(&proxy)["source"], stands_in.as_str());
+    assert_eq!(proxy.metric("outrigger_config_info", &[("source", &stands_in)]), 1.0);
+    let history: serde_json::Value = serde_json::from_slice(&proxy.admin_get("/config/history").body.data).unwrap();
+    assert_eq!(history["generations"][0]["source"], stands_in.as_str());
+    eventually("the log's word", || proxy.process().stderr().contains("started with the last good configuration"));
+
     swap(&proxy, &good.replace("body: good", "body: better"));
     assert_eq!(word(&proxy), "better");
+    assert!(!proxy.admin_get("/readyz").text().contains("stands in"));
+    assert!(config(&proxy)["source"].as_str().unwrap().ends_with("outrigger.yaml"));
 }
 
 #[test]
