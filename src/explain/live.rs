@@ -4,10 +4,10 @@ use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::config::model::Trust;
+use crate::config::model::{Trust, UpstreamIndex};
 use crate::proxy::affinity;
 use crate::proxy::forwarded::Client;
-use crate::snapshot::Upstream;
+use crate::snapshot::{Fallback, Upstream};
 use crate::upstream::breaker::Phase;
 use crate::upstream::moment::Moment;
 use crate::upstream::turns::foreseen;
@@ -21,8 +21,11 @@ pub(super) struct Now {
     /// `null` where there is no circuit breaker.
     pub(super) breaker: Option<Breaker>,
     pub(super) endpoints: Vec<Endpoint>,
-    /// Who would get this request; `null` where that depends on the worker that takes it and on whom it sent others to.
+    /// Who would get this request; `null` where that depends on the worker that takes it and on whom it sent others to, or
+    /// where the breaker keeps it from all of them.
     pub(super) next: Option<String>,
+    /// What becomes of it in place of that, where the breaker is open.
+    pub(super) aside: Option<String>,
     /// What went wrong with the endpoints' source since its last answer.
     pub(super) discovery_error: Option<String>,
 }
@@ -52,7 +55,7 @@ pub(super) struct Endpoint {
 
 impl Now {
     /// `headers` are those that go out: they may decide who gets the request.
-    pub(super) fn of(upstream: &Upstream, headers: &HeaderMap) -> Self {
+    pub(super) fn of(upstream: &Upstream, headers: &HeaderMap, name_of: impl Fn(UpstreamIndex) -> String) -> Self {
         let now = Moment::from(Instant::now());
         let nobody = Client::find(&Trust::Hops(0), None, headers);
         let key = affinity::key(&upstream.balancing.load_balancer, headers, &nobody);
@@ -81,13 +84,27 @@ impl Now {
                 seconds_left: (phase != Phase::Closed).then(|| breaker.wait(now).as_secs_f64()),
             }
         });
+        let aside = aside(upstream, now, name_of);
         Now {
             requests: upstream.state.requests.used(),
             requests_max: upstream.state.requests.max(),
             breaker,
             endpoints: endpoints.collect(),
-            next: next.map(|state| state.label.to_string()),
+            next: next.filter(|_| aside.is_none()).map(|state| state.label.to_string()),
+            aside,
             discovery_error: upstream.endpoints.status().error,
         }
     }
+}
+
+/// Where an open breaker sends requests.
+fn aside(upstream: &Upstream, now: Moment, name_of: impl Fn(UpstreamIndex) -> String) -> Option<String> {
+    let (breaker, state) = (upstream.breaker.as_ref()?, &upstream.state.breaker);
+    // Once its time is over, requests are its probes.
+    let refuses = state.phase() == Phase::Open && !state.wait(now).is_zero() && !breaker.policy.shadow;
+    refuses.then(|| match &breaker.fallback {
+        Fallback::Refuse => "nobody: breaker_open".to_owned(),
+        Fallback::Upstream(target) => format!("the fallback, {}", name_of(target.upstream)),
+        Fallback::Respond(answer) => format!("the fallback, an answer of {}", answer.status.as_u16()),
+    })
 }

@@ -267,7 +267,7 @@ impl Explaining<'_> {
         let grpc = is_grpc(request.headers());
         let name_of = |upstream: model::UpstreamIndex| self.config.upstreams[upstream.0].name.clone();
         let upstream = self.snapshot.upstream(target.upstream);
-        let mut now = self.live.then(|| Now::of(upstream, request.headers()));
+        let mut now = self.live.then(|| Now::of(upstream, request.headers(), name_of));
         let mut endpoints = policy::source(&model.source);
         if let Some(on_demand) = &upstream.on_demand {
             let asked = self.asked.request();
@@ -275,7 +275,7 @@ impl Explaining<'_> {
                 Ok(called) => {
                     endpoints = format!("{}, looked up when first called", policy::source(&called.source));
                     let known = upstream.found().find(|found| found.state.name.ends_with(&format!("/{}", called.name)));
-                    now = known.filter(|_| self.live).map(|found| Now::of(&found, request.headers()));
+                    now = known.filter(|_| self.live).map(|found| Now::of(&found, request.headers(), name_of));
                 }
                 Err(refused) => {
                     now = None;

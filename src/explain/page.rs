@@ -202,7 +202,7 @@ impl Page {
             0 => {}
             more => self.line("", &format!("and {more} more (--json has them)"))?,
         }
-        let next = match (&now.next, now.endpoints.is_empty()) {
+        let next = match (now.aside.as_ref().or(now.next.as_ref()), now.endpoints.is_empty()) {
             (Some(next), _) => next.clone(),
             (None, true) => "nobody: there are no endpoints".to_owned(),
             (None, false) => "as each worker's turns go: not known beforehand".to_owned(),

@@ -151,15 +151,20 @@ upstreams:
   app:
     static: [\"@app\"]
     ejection: none
-    circuit_breaker: { min_requests: 5, open_for: 1m }
+    circuit_breaker: { min_requests: 5, open_for: 1m, fallback: spare }
+  spare: { static: [\"@app\"] }
 ";
     let proxy = Proxy::start(config, &[("@app", &failing.address())]);
-    let breaker = || explained(&proxy, "GET", "/", &[])["route"]["upstreams"][0]["now"]["breaker"].take();
+    let now = || explained(&proxy, "GET", "/", &[])["route"]["upstreams"][0]["now"].take();
+    let breaker = || now()["breaker"].take();
     assert_eq!(breaker()["state"], "closed");
+    assert!(now()["next"].is_string() && now()["aside"].is_null());
     (0..6).for_each(|_| drop(request(&proxy, "GET", "a", "/", &[])));
     assert_eq!(breaker()["state"], "open");
     assert!(breaker()["seconds_left"].as_f64().unwrap() > 30.0);
+    assert!(now()["next"].is_null() && now()["aside"] == "the fallback, spare", "{}", now());
     let (_, page) = command(&proxy, &["--live", "GET", "/"]);
+    assert!(page.contains("the fallback, spare"), "{page}");
     assert!(page.contains("breaker open for") && page.contains(&format!("{}  ready", failing.address())), "{page}");
 }
 
