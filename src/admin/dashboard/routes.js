@@ -28,7 +28,7 @@ export function Routes({ history }) {
 function Row({ row, values }) {
   const why = Object.entries(row.reasons).sort((a, b) => b[1] - a[1])[0];
   return html`<tr data-route=${row.route}>
-    <td class="name">${row.route || html`<i>no route</i>`}<div class="sub">${row.listener}</div></td>
+    <td class="name">${row.route || "–"}<div class="sub">${row.listener}</div></td>
     <td class="wide">${row.upstream || "–"}</td>
     <td class="wide"><${Sparkline} values=${values} /></td>
     <td class="n">${rate(row.per_second)}/s</td>

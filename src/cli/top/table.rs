@@ -213,14 +213,15 @@ fn routes(event: &Event, history: &History) -> Vec<Row> {
     let rows = event.routes.iter().map(|of| {
         let recent = history.route(&of.listener, &of.route, &of.upstream);
         let times = recent.and_then(|recent| recent.times);
-        let unnamed = |text: &str, instead: &str| match text {
-            "" => Cell::name(instead).toned(Tone::Soft),
+        // What was refused before any route was looked for has none, and what no route took neither: the reason tells.
+        let named = |text: &str| match text {
+            "" => Cell::name("–").toned(Tone::Soft),
             text => Cell::name(text),
         };
         let cells = vec![
-            unnamed(&of.route, "no route"),
+            named(&of.route),
             Cell::name(&of.listener),
-            unnamed(&of.upstream, "–"),
+            named(&of.upstream),
             rate_cell(recent),
             success_cell(recent),
             time_cell(times.map(|times| times.p50)),
@@ -391,6 +392,18 @@ mod tests {
             assert!(tab.sort().column < tab.columns().len());
             assert_eq!(tab.count(&sample(0)), tab.rows(&history()).len());
         }
+    }
+
+    #[test]
+    fn who_was_refused_before_routes_is_not_said_to_have_met_none() {
+        let mut history = history();
+        let mut event = sample(9);
+        event.routes.truncate(1);
+        event.routes[0].route.clear();
+        event.routes[0].upstream.clear();
+        history.add(event);
+        let row = &Tab::Routes.rows(&history)[0];
+        assert_eq!([row.cells[0].text.as_str(), row.cells[2].text.as_str()], ["–", "–"]);
     }
 
     #[test]
