@@ -57,6 +57,7 @@ impl Scalar for EndpointAddress {
                     .hint(format!("write `{scheme}` instead of `static`")),
                 "http" | "h2c" => Invalid::new(format!("{} is a URL, and an address is due", quote(text)))
                     .hint(format!("did you mean {}?", quote(rest.trim_end_matches('/')))),
+                "https" => Invalid::new(format!("{} is a URL, and an address is due", quote(text))).hint(secure(rest)),
                 _ => wrong(text).hint("write it as in `127.0.0.1:8080` or `unix:/run/app.sock`"),
             });
         }
@@ -86,6 +87,22 @@ impl Scalar for EndpointAddress {
     }
 }
 scalar!(EndpointAddress);
+
+/// How what `https://` leads to is written.
+fn secure(rest: &str) -> String {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port),
+        _ => (authority, "443"),
+    };
+    let address = quote(&format!("{host}:{port}")).replace('`', "\"");
+    let source = if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
+        format!("static: [{address}]")
+    } else {
+        format!("dns: {address}")
+    };
+    format!("make it one of the `upstreams`: `{{ {source}, tls: {{}} }}`")
+}
 
 /// Whether a text where a name or an address can stand is an address. No name holds these characters.
 pub(crate) fn looks_like_address(text: &str) -> bool {

@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use http::StatusCode;
+
 use super::model::{
     Backoff, CircuitBreaker, Dns, Drain, Ejection, Fallback, HealthCheck, ListenerLimits, Probation, Probe, Retries,
     RetryBudget, RetryConditions, Timeouts, UpstreamLimits,
@@ -143,6 +145,6 @@ pub(crate) const HEALTH: HealthCheck = HealthCheck {
     initially_up: true,
 };
 
-pub(crate) const REDIRECT_STATUS: u16 = 308;
+pub(crate) const REDIRECT_STATUS: StatusCode = StatusCode::PERMANENT_REDIRECT;
 pub(crate) const RESPOND_STATUS: u16 = 200;
 pub(crate) const RESPOND_CONTENT_TYPE: &str = "text/plain; charset=utf-8";

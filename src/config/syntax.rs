@@ -6,6 +6,9 @@ use super::findings::Finding;
 use super::source::{Place, Source};
 use super::tree::MAX_DEPTH;
 
+/// What the parser says inside brackets that are not closed where they should be.
+const NOT_CLOSED: [&str; 2] = ["invalid indentation", "expected ',' or"];
+
 /// The finding for a text that is not YAML.
 pub(crate) fn explain(error: &ScanError, source: &Source<'_>) -> Finding {
     let marker = error.marker();
@@ -21,6 +24,14 @@ pub(crate) fn explain(error: &ScanError, source: &Source<'_>) -> Finding {
     if message.contains("recursion limit") {
         return Finding::error("too-deep", place, format!("nested more than {MAX_DEPTH} levels deep"));
     }
+    let about_brackets = NOT_CLOSED.iter().any(|part| message.contains(part));
+    let opened = about_brackets.then(|| open_bracket(source, line, column)).flatten();
+    if let Some((bracket, at)) = opened {
+        let closing = if bracket == '{' { '}' } else { ']' };
+        let reason = format!("the `{bracket}` at line {}, column {} is still open here", at.line, at.column);
+        return Finding::error("syntax", place, reason)
+            .hint(format!("close it with `{closing}`, or check the commas since"));
+    }
     let (reason, hint) = match message {
         _ if message.contains("invalid indentation") => {
             ("this line is not indented far enough for what it continues", Some("a `{` or `[` above may not be closed"))
@@ -32,13 +43,8 @@ pub(crate) fn explain(error: &ScanError, source: &Source<'_>) -> Finding {
             "a second `: ` in one line, or a line that is indented wrongly",
             Some("put text that holds `: ` into quotes, and align the keys of a mapping"),
         ),
-        _ if message.contains("did not find expected ',' or '}'")
-            || message.contains("did not find expected ',' or ']'") =>
-        {
-            (
-                "a `{…}` or `[…]` is not closed, or a comma is missing",
-                Some("check the brackets and commas from where it begins"),
-            )
+        _ if message.contains("expected ',' or") => {
+            ("a `{…}` or `[…]` is not closed, or a comma is missing", Some("check the brackets and commas"))
         }
         _ if message.contains("did not find expected <document start>")
             || message.contains("did not find expected key") =>
@@ -60,6 +66,47 @@ pub(crate) fn explain(error: &ScanError, source: &Source<'_>) -> Finding {
         _ => return Finding::error("syntax", place, format!("this is not YAML: {message}")),
     };
     Finding::error("syntax", place, reason).maybe_hint(hint.map(str::to_owned))
+}
+
+/// The innermost bracket that is open at a place, and where it stands. Brackets count where a value can begin, or within
+/// other brackets; neither in quotes nor in comments.
+fn open_bracket(source: &Source<'_>, line: usize, column: usize) -> Option<(char, Place)> {
+    let mut open: Vec<(char, Place)> = Vec::new();
+    let (mut quote, mut before) = (None, ' ');
+    for number in 1..=line {
+        let until = if number == line { column - 1 } else { usize::MAX };
+        let mut characters = source.line(number).chars().enumerate().take(until).peekable();
+        let mut value_can_begin = true;
+        while let Some((index, character)) = characters.next() {
+            match (quote, character) {
+                (Some('"'), '\\') => {
+                    characters.next();
+                }
+                (Some(mark), _) if mark == character => quote = None,
+                (Some(_), _) => {}
+                (None, '#') if index == 0 || before.is_whitespace() => break,
+                (None, '"' | '\'') if value_can_begin => quote = Some(character),
+                (None, '{' | '[') if value_can_begin || !open.is_empty() => {
+                    let place = Place { line: number, column: index + 1, end: index + 2 };
+                    open.push((character, place));
+                }
+                (None, '}' | ']') => {
+                    open.pop();
+                }
+                _ => {}
+            }
+            before = character;
+            value_can_begin = match character {
+                _ if character.is_whitespace() => value_can_begin,
+                ':' => characters.peek().is_none_or(|(_, next)| next.is_whitespace()),
+                '-' => value_can_begin && characters.peek().is_some_and(|(_, next)| next.is_whitespace()),
+                ',' | '{' | '[' => !open.is_empty(),
+                _ => false,
+            };
+        }
+        before = ' ';
+    }
+    open.pop()
 }
 
 /// The column of a tab within the indentation.

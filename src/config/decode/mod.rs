@@ -5,6 +5,7 @@
 //! is a text, and a number in quotes is a number.
 
 mod access;
+mod meant;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -20,7 +21,12 @@ use super::findings::{Finding, Findings};
 use super::given::{BY_FORM, GIVEN, SPANNED};
 use super::later;
 use super::text::{did_you_mean, listed, nearest, quote};
-use super::tree::{Kind, NodeId, Tree};
+use super::tree::{Kind, NodeId, Paths, Tree};
+
+/// Forms of values, as variants of enums with the name [`BY_FORM`].
+const SCALAR: &str = "scalar";
+const SEQUENCE: &str = "sequence";
+const MAPPING: &str = "mapping";
 
 /// Reads a tree as a type. `None` where not even its outermost form is right.
 pub(crate) fn decode<'t, T: Deserialize<'t>>(
@@ -97,7 +103,7 @@ impl<'t> Decoder<'_, 't> {
 
     /// A scalar's meaning; a failure is among the findings.
     fn text(self) -> Result<Cow<'t, str>, Error> {
-        let Kind::Scalar(scalar) = self.kind() else { return Err(self.wrong_form("a text")) };
+        let Kind::Scalar(scalar) = self.kind() else { return Err(self.wrong_form("a text", &[SCALAR])) };
         if self.is_key {
             return Ok(Cow::Borrowed(&scalar.written));
         }
@@ -122,14 +128,28 @@ impl<'t> Decoder<'_, 't> {
         )
     }
 
-    fn wrong_form(self, expected: &str) -> Error {
-        let found = match self.kind() {
-            Kind::Scalar(scalar) if scalar.is_null() => return self.nothing(),
-            Kind::Scalar(_) => "a text",
-            Kind::Sequence(_) => "a list",
-            Kind::Mapping(_) => "a mapping",
+    /// `forms`: those that are due.
+    fn wrong_form(self, expected: &str, forms: &[&str]) -> Error {
+        if self.is_null() {
+            return self.nothing();
+        }
+        let reason = format!("{expected} is due here, and this is {}", meant::form(self.kind()));
+        let due = |form| forms.contains(&form);
+        let hint = match self.kind() {
+            Kind::Scalar(scalar) if due(MAPPING) => meant::mapping(&self.key(), &scalar.written),
+            Kind::Sequence(_) if due(MAPPING) => meant::named(&self.key()),
+            _ if due(SEQUENCE) => meant::list(self.context.tree, self.node),
+            _ => None,
         };
-        self.push(Finding::error("invalid-value", self.node, format!("{expected} is due here, and this is {found}")))
+        self.push(Finding::error("invalid-value", self.node, reason).maybe_hint(hint))
+    }
+
+    /// The key whose value this is. Takes time: for what is said, and not for what is dropped.
+    fn key(self) -> String {
+        if self.context.findings.borrow().is_full() {
+            return String::new();
+        }
+        Paths::of(self.context.tree).key(self.node).unwrap_or_default().to_owned()
     }
 
     fn is_null(self) -> bool {
@@ -139,7 +159,7 @@ impl<'t> Decoder<'_, 't> {
     /// The entries of a mapping that a type knows. All others are recorded, except `x-…`.
     fn known_entries(self, name: &str, fields: &'static [&'static str]) -> Result<Vec<(&'static str, NodeId)>, Error> {
         let Kind::Mapping(entries) = self.kind() else {
-            return Err(self.wrong_form(&format!("a mapping with {}", keys_of(fields))));
+            return Err(self.wrong_form(&format!("a mapping with {}", keys_of(fields)), &[MAPPING]));
         };
         let mut known = Vec::with_capacity(entries.len());
         for (key, value) in entries {
@@ -178,8 +198,13 @@ impl<'t> Decoder<'_, 't> {
         let finding = if node == self.node && is_hidden(written) {
             Finding::error("invalid-value", node, format!("what {} holds is not {expected}", quote(written)))
         } else {
-            Finding::error("invalid-value", node, format!("unknown value {}", quote(word)))
-                .maybe_hint(did_you_mean(word, variants))
+            // A word that is misspelt, or a short form that there is not.
+            let short = || meant::mapping(&self.key(), written);
+            let hint = match nearest(word, variants.iter().copied()) {
+                None if node == self.node => short().or_else(|| did_you_mean(word, variants)),
+                _ => did_you_mean(word, variants),
+            };
+            Finding::error("invalid-value", node, format!("unknown value {}", quote(word))).maybe_hint(hint)
         };
         self.push(finding)
     }
@@ -212,6 +237,20 @@ impl<'de, 't: 'de> Deserializer<'de> for Decoder<'_, 't> {
             }
         };
         result.map_err(|error| self.record(error))
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.kind() {
+            Kind::Sequence(_) => self.deserialize_any(visitor),
+            _ => Err(self.wrong_form("a list", &[SEQUENCE])),
+        }
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.kind() {
+            Kind::Mapping(_) => self.deserialize_any(visitor),
+            _ => Err(self.wrong_form("a mapping", &[MAPPING])),
+        }
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -258,34 +297,34 @@ impl<'de, 't: 'de> Deserializer<'de> for Decoder<'_, 't> {
     ) -> Result<V::Value, Error> {
         if name == BY_FORM {
             let form = match self.kind() {
-                Kind::Scalar(_) => "scalar",
-                Kind::Sequence(_) => "sequence",
-                Kind::Mapping(_) => "mapping",
+                Kind::Scalar(_) => SCALAR,
+                Kind::Sequence(_) => SEQUENCE,
+                Kind::Mapping(_) => MAPPING,
             };
             if self.is_null() {
                 return Err(self.nothing());
             }
             if !variants.contains(&form) {
                 let forms = variants.iter().map(|form| match *form {
-                    "scalar" => "a text",
-                    "sequence" => "a list",
+                    SCALAR => "a text",
+                    SEQUENCE => "a list",
                     _ => "a mapping",
                 });
-                return Err(self.wrong_form(&forms.collect::<Vec<_>>().join(" or ")));
+                return Err(self.wrong_form(&forms.collect::<Vec<_>>().join(" or "), variants));
             }
             return visitor.visit_enum(Variant { name: form, content: self }).map_err(|error| self.record(error));
         }
         let (word_node, content) = match self.kind() {
             Kind::Mapping(entries) => match entries.as_slice() {
                 [(key, value)] => (*key, *value),
-                _ => return Err(self.wrong_form("a word, or a mapping of one word")),
+                _ => return Err(self.wrong_form("a word, or a mapping of one word", &[SCALAR])),
             },
             _ => (self.node, self.node),
         };
         let is_key = word_node != self.node;
         let word = Decoder { node: word_node, is_key, ..self }.text()?;
         match variants.iter().find(|variant| **variant == word) {
-            Some(_) if is_key => Err(self.wrong_form("a word")),
+            Some(_) if is_key => Err(self.wrong_form("a word", &[SCALAR])),
             Some(variant) => visitor
                 .visit_enum(Variant { name: variant, content: self.at(content) })
                 .map_err(|error| self.record(error)),
@@ -298,8 +337,8 @@ impl<'de, 't: 'de> Deserializer<'de> for Decoder<'_, 't> {
     }
 
     forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map identifier
+        i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct tuple
+        tuple_struct identifier
     }
 }
 

@@ -286,7 +286,7 @@ impl Long<'_> {
         self.optional(&mut entries, "split", &route.split);
         if let Some(node) = route.redirect.node() {
             let mut redirect = self.copied(node);
-            default(&mut redirect, "status", builtin::REDIRECT_STATUS.to_string());
+            default(&mut redirect, "status", builtin::REDIRECT_STATUS.as_str());
             entries.push(("redirect", Yaml::Map(redirect)));
         }
         if let Some(node) = route.respond.node() {

@@ -1,6 +1,7 @@
 //! `routes:`
 
-use schemars::JsonSchema;
+use http::StatusCode;
+use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
 use super::discover::Discover;
@@ -9,6 +10,8 @@ use super::retries::Retries;
 use super::upstream::Timeouts;
 use crate::config::given::{Given, Named, Pairs, Spanned};
 use crate::config::model::IdentityPattern;
+use crate::config::scalar::{Invalid, Scalar, VARIABLE_PATTERN, scalar};
+use crate::config::text::quote;
 use crate::config::units::{Flag, Name, Number, Text};
 
 /// A match and what to do: exactly one of `upstream`, `discover`, `split`, `redirect` and `respond`.
@@ -158,7 +161,7 @@ pub(crate) struct Redirect {
     /// The new path.
     pub(crate) path: Given<Text>,
     /// 301, 302, 303, 307 or 308. Default 308.
-    pub(crate) status: Given<Number<301, 308>>,
+    pub(crate) status: Given<RedirectStatus>,
 }
 
 /// A scheme of URLs.
@@ -216,3 +219,35 @@ pub(crate) struct HeaderRules {
     /// Names.
     pub(crate) remove: Given<OneOrMany<Text>>,
 }
+
+/// What a redirect answers: one that clients follow.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RedirectStatus(pub(crate) StatusCode);
+
+impl Scalar for RedirectStatus {
+    const EXPECTED: &'static str = "a status that redirects, such as 308";
+    const SCHEMA_NAME: &'static str = "RedirectStatus";
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        let known = FOLLOWED.into_iter().find(|status| status.as_str() == text);
+        known.map(RedirectStatus).ok_or_else(|| {
+            Invalid::new(format!("{} is not a redirect that can be followed", quote(text)))
+                .hint("it can be 301, 302, 303, 307 or 308")
+        })
+    }
+
+    fn schema() -> Schema {
+        let pattern = format!("^30[12378]$|{VARIABLE_PATTERN}");
+        let numbers = FOLLOWED.map(|status| status.as_u16());
+        json_schema!({ "anyOf": [{ "enum": numbers }, { "type": "string", "pattern": pattern }] })
+    }
+}
+scalar!(RedirectStatus);
+
+const FOLLOWED: [StatusCode; 5] = [
+    StatusCode::MOVED_PERMANENTLY,
+    StatusCode::FOUND,
+    StatusCode::SEE_OTHER,
+    StatusCode::TEMPORARY_REDIRECT,
+    StatusCode::PERMANENT_REDIRECT,
+];

@@ -56,6 +56,14 @@ impl<'t> Paths<'t> {
         }
     }
 
+    /// The key whose value a node is; `None` in a list, and for the root.
+    pub(crate) fn key(&self, node: NodeId) -> Option<&'t str> {
+        match self.above[node.0 as usize] {
+            Some((_, Step::Key(key))) => Some(self.tree.written(key)),
+            Some((_, Step::Index(_))) | None => None,
+        }
+    }
+
     /// The keys to a node, such as `listeners.inbound.routes[2].timeouts`. Empty for the root.
     pub(crate) fn path(&self, node: NodeId) -> String {
         let mut steps = Vec::new();

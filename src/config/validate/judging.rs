@@ -41,6 +41,8 @@ pub(super) struct WrittenFallback {
     of: UpstreamIndex,
     to: String,
     node: NodeId,
+    /// It is the upstream's own word, and not the defaults'.
+    own: bool,
 }
 
 impl Validator<'_> {
@@ -105,7 +107,8 @@ impl Validator<'_> {
         match &spanned.value {
             raw::Fallback::Upstream(name) => {
                 let of = UpstreamIndex(self.upstreams.len());
-                self.fallbacks.push(WrittenFallback { of, to: name.0.clone(), node: spanned.node });
+                let own = layers.own(|raw| &raw.fallback).is_some();
+                self.fallbacks.push(WrittenFallback { of, to: name.0.clone(), node: spanned.node, own });
                 Fallback::Refuse
             }
             raw::Fallback::Respond(fallback) => match fallback.respond.get() {
@@ -124,8 +127,12 @@ impl Validator<'_> {
     /// Finds the upstreams that others fall back to. One that would fall back to itself, since all fall back to it, has
     /// no fallback.
     pub(super) fn resolve_fallbacks(&mut self) {
-        while let Some(WrittenFallback { of, to, node }) = self.fallbacks.pop() {
+        while let Some(WrittenFallback { of, to, node, own }) = self.fallbacks.pop() {
             let Some(index) = self.resolve(&to, node) else { continue };
+            if index == of && own {
+                let reason = format!("{} cannot stand in for itself", self.shown(node));
+                self.error("contradiction", node, reason, "name another upstream, or leave `fallback` out");
+            }
             if index != of
                 && let Some(breaker) = &mut self.upstreams[of.0].circuit_breaker
             {

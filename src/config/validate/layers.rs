@@ -37,6 +37,11 @@ impl<'r, T> Layers<'r, T> {
         self.both().find_map(|mapping| key(mapping).spanned())
     }
 
+    /// What the first of the mappings says for a key.
+    pub(super) fn own<V>(&self, key: fn(&T) -> &Given<V>) -> Option<&'r Spanned<V>> {
+        self.own.and_then(|mapping| key(mapping).spanned())
+    }
+
     /// Both mappings, as far as they are there.
     pub(super) fn both(&self) -> impl Iterator<Item = &'r T> {
         self.own.into_iter().chain(self.defaults)

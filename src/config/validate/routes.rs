@@ -180,13 +180,6 @@ impl<'a> Validator<'a> {
                 "write `path`, `host` or `scheme`",
             );
         }
-        let status = redirect.status.spanned().map_or(builtin::REDIRECT_STATUS, |status| {
-            if matches!(status.value.0, 304..=306) {
-                let reason = format!("{} is not a redirect that can be followed", self.shown(status.node));
-                self.error("invalid-value", status.node, reason, "it can be 301, 302, 303, 307 or 308");
-            }
-            u16::try_from(status.value.0).unwrap_or(builtin::REDIRECT_STATUS)
-        });
         if let Some(path) = redirect.path.spanned() {
             self.path(path);
         }
@@ -200,7 +193,7 @@ impl<'a> Validator<'a> {
             }),
             host: redirect.host.get().map(|host| host.0.clone()),
             path: redirect.path.get().map(|path| path.0.clone()),
-            status: StatusCode::from_u16(status).unwrap_or(StatusCode::PERMANENT_REDIRECT),
+            status: redirect.status.get().map_or(builtin::REDIRECT_STATUS, |status| status.0),
             written: self.hidden([redirect.host.node(), redirect.path.node()]),
         }
     }

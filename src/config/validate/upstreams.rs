@@ -1,6 +1,8 @@
 //! `upstreams:`, `defaults:` and whatever names an upstream.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -138,6 +140,12 @@ impl<'a> Validator<'a> {
         let hint = match nearest(text, known.iter().copied()) {
             _ if hidden => None,
             Some(near) => Some(format!("did you mean {}?", quote(near))),
+            None if text.parse::<Ipv4Addr>().is_ok() => {
+                Some(format!("an address has a port: did you mean {}?", quote(&format!("{text}:8080"))))
+            }
+            None if text.parse::<NonZeroU16>().is_ok() => {
+                Some(format!("a port has an address: did you mean {}?", quote(&format!("127.0.0.1:{text}"))))
+            }
             None if known.is_empty() => {
                 Some("there are no `upstreams`; an address such as `127.0.0.1:8080` needs none".to_owned())
             }
