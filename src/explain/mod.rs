@@ -294,7 +294,7 @@ impl Explaining<'_> {
             protocol: policy::protocol(model, grpc).to_owned(),
             tls: model.tls.as_ref().map(policy::tls),
             timeouts: patience::timeouts(target, &route.timeouts, self.config, grpc, request.headers()),
-            retries: retries::retries(target, model, request, grpc, self.model().edge),
+            retries: retries::retries(target, route.retries.max.is_some(), model, request, grpc, self.model().edge),
             limits: policy::limits(model),
             circuit_breaker: model.circuit_breaker.as_ref().map(|breaker| policy::breaker(breaker, name_of)),
             ejection: model.ejection.as_ref().map(policy::ejection),

@@ -8,8 +8,10 @@ use crate::config::{write_duration, write_size};
 use crate::proxy::retry::Retrying;
 use crate::snapshot::Target;
 
+/// `written`: the route says how many there may be.
 pub(super) fn retries(
     target: &Target,
+    written: bool,
     upstream: &model::Upstream,
     request: &Request<()>,
     grpc: bool,
@@ -19,7 +21,9 @@ pub(super) fn retries(
     let retrying = Retrying::new(terms, request.method(), request.headers(), grpc, edge);
     let (method, when) = (request.method(), terms.when.words());
     let times = if terms.max == 1 { "once more".to_owned() } else { format!("up to {} times more", terms.max) };
-    let verdict = if terms.max == 0 {
+    let verdict = if terms.max == 0 && !written && upstream.source.is_alone_beside_us() {
+        "never: retries.max is 0, as it is by default where the only endpoint is on this machine".to_owned()
+    } else if terms.max == 0 {
         "never: retries.max is 0".to_owned()
     } else if !retrying.is_possible() {
         "never here: a hop before this one repeats it already".to_owned()

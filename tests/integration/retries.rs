@@ -55,7 +55,7 @@ fn a_refused_connection_is_tried_elsewhere_for_any_method() {
 }
 
 #[test]
-fn beside_us_nothing_is_sent_again_unless_somebody_says_so() {
+fn whoever_is_alone_beside_us_is_not_tried_again_unless_somebody_says_so() {
     let (dead, live) = (Upstream::ok(), Upstream::ok());
     dead.stop_accepting();
     let addresses = format!("\"{}\", \"{}\"", dead.address(), live.address());
@@ -64,7 +64,14 @@ fn beside_us_nothing_is_sent_again_unless_somebody_says_so() {
         &[("@addresses", &addresses)],
     );
     let statuses: Vec<u16> = (0..4).map(|_| once(beside.address("inbound"), get("/")).status).collect();
-    assert_eq!(statuses.iter().filter(|status| **status == 503).count(), 2, "{statuses:?}");
+    assert_eq!(statuses, [200; 4], "of two, one stands in for the other");
+
+    let alone = Proxy::before(dead.address());
+    assert_eq!(once(alone.address("inbound"), get("/alone")).status, 503);
+    assert_eq!(alone.log_line("/alone")["attempts"], 1);
+    let written = Proxy::before_upstream(dead.address(), ", retries: { max: 1 }");
+    assert_eq!(once(written.address("inbound"), get("/written")).status, 503);
+    assert_eq!(written.log_line("/written")["attempts"], 2);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 pub(crate) use yaml::quoted;
 use yaml::{Entry, Yaml};
 
-use self::retries::is_beside_us;
+use self::retries::is_alone_beside_us;
 use super::builtin;
 use super::given::{Given, Named, Spanned};
 use super::model::{AccessLogField, Direction, DnsTarget, Metrics};
@@ -416,7 +416,7 @@ impl Long<'_> {
                 self.retries(
                     long.and_then(|long| long.retries.get()),
                     defaults.and_then(|defaults| defaults.retries.get()),
-                    is_beside_us(given.get()),
+                    is_alone_beside_us(given.get()),
                 ),
             ),
         ];

@@ -3,7 +3,6 @@
 use super::{Long, map, text};
 use crate::config::builtin;
 use crate::config::effective::yaml::Yaml;
-use crate::config::given::Given;
 use crate::config::raw::retries::{Backoff, Budget, Retries};
 use crate::config::raw::upstream::{Endpoint, Upstream};
 use crate::config::short_form::ShortUpstream;
@@ -11,7 +10,7 @@ use crate::config::tree::NodeId;
 use crate::config::units::{write_period, write_size};
 
 impl Long<'_> {
-    /// `beside`: the endpoints are all on this machine.
+    /// `beside`: the only endpoint is on this machine.
     pub(super) fn retries(&self, own: Option<&Retries>, defaults: Option<&Retries>, beside: bool) -> Yaml {
         let both = || own.into_iter().chain(defaults);
         let one = |key: fn(&Retries) -> Option<NodeId>, otherwise: String| {
@@ -63,7 +62,7 @@ impl Long<'_> {
 }
 
 /// As far as it can be read.
-pub(super) fn is_beside_us(upstream: Option<&Upstream>) -> bool {
+pub(super) fn is_alone_beside_us(upstream: Option<&Upstream>) -> bool {
     let list = match upstream {
         Some(Upstream::Short(short)) => {
             return matches!(&short.value, ShortUpstream::Address(address) if address.is_beside_us());
@@ -79,5 +78,5 @@ pub(super) fn is_beside_us(upstream: Option<&Upstream>) -> bool {
         Endpoint::Address(address) => address.value.is_beside_us(),
         Endpoint::Long(long) => long.address.get().is_some_and(|address| address.is_beside_us()),
     };
-    !list.is_empty() && list.iter().all(|endpoint: &Given<Endpoint>| endpoint.get().is_some_and(address))
+    matches!(&**list, [only] if only.get().is_some_and(address))
 }

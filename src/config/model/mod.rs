@@ -539,6 +539,14 @@ pub enum EndpointSource {
     Original,
 }
 
+impl EndpointSource {
+    /// True where there is one endpoint, and that is in this pod or on this machine.
+    pub fn is_alone_beside_us(&self) -> bool {
+        let EndpointSource::Static(endpoints) = self else { return false };
+        matches!(&**endpoints, [only] if only.address.is_beside_us())
+    }
+}
+
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {

@@ -7,7 +7,7 @@ use crate::config::grpc_word;
 /// What is sent again, how often and when: route over upstream over defaults over built-in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retries {
-    /// Attempts after the first. Default 1; 0 where every endpoint is a loopback address or Unix socket.
+    /// Attempts after the first. Default 1; 0 where the only endpoint is a loopback address or Unix socket.
     pub max: u32,
     /// What for.
     pub when: RetryConditions,

@@ -12,7 +12,7 @@ use crate::config::units::{Flag, Number, Period, Ratio, Size};
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Retries {
-    /// Attempts after the first. Default 1; 0 where every endpoint is a loopback address or Unix socket, unless the
+    /// Attempts after the first. Default 1; 0 where the only endpoint is a loopback address or Unix socket, unless the
     /// upstream or route writes it.
     pub(crate) max: Given<Number<0, 10>>,
     /// What a request is sent again for. Default `[connect_failure, refused_stream]`.

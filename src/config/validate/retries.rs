@@ -6,7 +6,7 @@ use super::Validator;
 use crate::config::builtin;
 use crate::config::findings::Finding;
 use crate::config::given::Given;
-use crate::config::model::{Endpoint, EndpointSource, Hedge, Retries, RetryBudget, RetryConditions, RetryOverrides};
+use crate::config::model::{EndpointSource, Hedge, Retries, RetryBudget, RetryConditions, RetryOverrides};
 use crate::config::raw::retries as raw;
 use crate::config::raw::retries::ConditionWord;
 
@@ -100,8 +100,8 @@ pub(super) fn overrides(given: &Given<raw::Retries>) -> RetryOverrides {
     }
 }
 
-/// An upstream's retries over the defaults over the built-in ones. The app beside us is not tried again unless that is
-/// written for it: whoever called us can reach another instance, and we cannot.
+/// An upstream's retries over the defaults over the built-in ones. An app that is alone beside us is not tried again unless
+/// that is written for it: whoever called us can reach another instance, and we cannot.
 pub(super) fn merged(
     own: Option<&Given<raw::Retries>>,
     defaults: Option<&Given<raw::Retries>>,
@@ -110,7 +110,7 @@ pub(super) fn merged(
     let (own_said, default_said) =
         (own.map(overrides).unwrap_or_default(), defaults.map(overrides).unwrap_or_default());
     let mut retries = own_said.over(default_said.over(builtin::retries()));
-    if own_said.max.is_none() && is_beside_us(source) {
+    if own_said.max.is_none() && source.is_alone_beside_us() {
         retries.max = 0;
     }
     let budgets = || own.into_iter().chain(defaults).filter_map(|given| given.get()?.budget.get());
@@ -123,12 +123,6 @@ pub(super) fn merged(
         window: budgets().find_map(|budget| budget.window.get()).map_or(builtin.window, |period| period.0),
     };
     (retries, budget)
-}
-
-/// True where all endpoints are in this pod or on this machine.
-fn is_beside_us(source: &EndpointSource) -> bool {
-    let beside = |endpoint: &Endpoint| endpoint.address.is_beside_us();
-    matches!(source, EndpointSource::Static(endpoints) if !endpoints.is_empty() && endpoints.iter().all(beside))
 }
 
 fn hedge_of(form: &raw::HedgeForm) -> Option<Hedge> {
