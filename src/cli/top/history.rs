@@ -21,6 +21,8 @@ pub(super) struct History {
     endpoints: BTreeMap<String, Seen>,
     /// The proxy behind the address is another one than before.
     pub(super) restarted: bool,
+    /// Success, times and errors are those since the proxy's start.
+    pub(super) since_start: bool,
 }
 
 /// The last intervals of one row.
@@ -29,6 +31,8 @@ pub(super) struct Recent {
     intervals: VecDeque<Interval>,
     /// Of the last interval that had any.
     pub(super) times: Option<Times>,
+    /// What was counted since the proxy's start, where that is to be shown.
+    since_start: Option<Interval>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -80,6 +84,23 @@ impl History {
         self.last = Some(event);
     }
 
+    /// Shows what was counted since the proxy's start, of which this event tells the sums.
+    pub(super) fn show_sums(&mut self, first: &Event) {
+        self.since_start = true;
+        self.total.show_sums(&first.total);
+        for route in &first.routes {
+            let key = key(&[&route.listener, &route.route, &route.upstream]);
+            self.routes.entry(key).or_default().show_sums(&route.flow);
+        }
+        for upstream in &first.upstreams {
+            self.upstreams.entry(upstream.name.clone()).or_default().show_sums(&upstream.flow);
+        }
+        for seen in self.endpoints.values_mut() {
+            let (count, errors) = (seen.requests, seen.failures);
+            seen.recent.show_sums(&Flow { count, errors, ..Flow::default() });
+        }
+    }
+
     pub(super) fn route(&self, listener: &str, route: &str, upstream: &str) -> Option<&Recent> {
         self.routes.get(&key(&[listener, route, upstream]))
     }
@@ -120,8 +141,15 @@ impl Recent {
         self.times = times.or(self.times.filter(|_| self.minute().map(|interval| interval.count).sum::<u64>() > 0));
     }
 
+    fn show_sums(&mut self, sums: &Flow) {
+        self.times = sums.times;
+        self.since_start =
+            Some(Interval { seconds: 0.0, count: sums.count, errors: sums.errors, reasons: sums.reasons.clone() });
+    }
+
     fn minute(&self) -> impl Iterator<Item = &Interval> {
-        self.intervals.iter().rev().take(MINUTE)
+        let intervals = if self.since_start.is_none() { MINUTE } else { 0 };
+        self.intervals.iter().rev().take(intervals).chain(&self.since_start)
     }
 
     /// A second, over the last few; `None` where there is no interval yet.

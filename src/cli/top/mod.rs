@@ -103,15 +103,20 @@ fn is_screen() -> bool {
     io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Of the first event that tells rates.
+/// Of the first event that tells rates; where nothing ended meanwhile, of everything that was counted before.
 async fn once(admin: &Admin, question: &Question<'_>, args: &TopArgs) -> Result<String, String> {
-    let (mut history, mut text) = (History::default(), None);
+    let (mut history, mut sums, mut text) = (History::default(), None, None);
     let mut hear = |json: &str| {
         let Some(event) = Event::read(json) else { return ControlFlow::Continue(()) };
-        let tells = event.seconds > 0.0;
-        history.add(event);
-        if !tells {
+        if event.seconds == 0.0 {
+            sums = Some(event.clone());
+            history.add(event);
             return ControlFlow::Continue(());
+        }
+        let is_quiet = event.total.count == 0;
+        history.add(event);
+        if let Some(sums) = sums.take().filter(|sums| is_quiet && sums.total.count > 0) {
+            history.show_sums(&sums);
         }
         text = Some(if args.json { format!("{json}\n") } else { plain::text(&history, &args.filter) });
         ControlFlow::Break(())

@@ -52,6 +52,11 @@ fn head(event: &Event, history: &History) -> String {
         grouped(event.in_flight),
         grouped(event.connections),
     );
+    if history.since_start {
+        text.push_str(
+            "nothing ended within the second that was watched: success, times and errors are since the start\n",
+        );
+    }
     for warning in &event.warnings {
         let _ = writeln!(text, "warning: {warning}");
     }
@@ -60,6 +65,7 @@ fn head(event: &Event, history: &History) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::event::Flow;
     use super::super::event::tests::sample;
     use super::*;
 
@@ -81,5 +87,23 @@ mod tests {
             "orders    outbound  orders      20.0    0.0 %  1.25 ms  4.00 ms  12.5 ms      20  connect failure    40"
         );
         assert_eq!(lines.len(), 3 + 3 + 1 + 3 + 1 + 4);
+    }
+
+    #[test]
+    fn where_nothing_ended_meanwhile_it_is_about_everything_since_the_start() {
+        let (mut history, first, mut quiet) = (History::default(), sample(0), sample(1));
+        quiet.total = Flow { ever: quiet.total.ever, ..Flow::default() };
+        for route in &mut quiet.routes {
+            route.flow = Flow { ever: route.flow.ever, ..Flow::default() };
+        }
+        history.add(first.clone());
+        history.add(quiet);
+        history.show_sums(&first);
+        let text = text(&history, "");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[1].starts_with("0.0 req/s, 83.3 % ok, p50 1.25 ms"), "{text}");
+        assert!(lines[2].ends_with("success, times and errors are since the start"), "{text}");
+        let orders = lines.iter().find(|line| line.starts_with("orders ")).unwrap();
+        assert!(orders.contains("connect failure") && orders.contains("      20  "), "{text}");
     }
 }
