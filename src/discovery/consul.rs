@@ -111,7 +111,23 @@ impl Service {
             views.used = views.each.iter().position(View::has_any);
         }
         drop(views);
-        sink.publish(chosen);
+        if chosen.is_empty() {
+            sink.publish_none(&self.nobody());
+        } else {
+            sink.publish(chosen);
+        }
+    }
+
+    /// Why there is nobody, as far as Consul tells.
+    fn nobody(&self) -> String {
+        let checks = match self.source.passing {
+            Passing::Only => "that passes its checks",
+            Passing::Warning => "whose checks pass or warn",
+        };
+        match &self.source.target {
+            ConsulTarget::Service(name) => format!("Consul knows no instance of `{name}` {checks}"),
+            ConsulTarget::PreparedQuery(name) => format!("the prepared query `{name}` finds no instance {checks}"),
+        }
     }
 
     /// Those that can be called, the weightiest first where an address is there twice.
@@ -247,7 +263,7 @@ mod tests {
             let (_state, endpoints) = Registry::new(mpsc::unbounded_channel().0).upstream(&upstream);
             let source = ConsulSource::service(Consul::default(), "web".to_owned());
             let settings = Settings::new(&source.agents, |_| None).unwrap();
-            let (service, sink) = (Service { source, client: Client::new(settings) }, Sink::new(&endpoints));
+            let (service, sink) = (Service { source, client: Client::new(settings) }, Sink::new(&endpoints, true));
             let views = RefCell::new(Views::new(2));
             views.borrow_mut().each = vec![View::Known(vec![endpoint(1)]), View::Known(Vec::new())];
             service.publish(&views, &sink);

@@ -48,12 +48,12 @@ pub(crate) struct Discovery {
 }
 
 impl Discovery {
-    /// Follows the source of these endpoints, unless somebody does.
-    pub(crate) fn start(&self, source: &EndpointSource, endpoints: &Arc<Endpoints>) {
+    /// Follows the source of these endpoints, unless somebody does. `is_written`: the file names it, and not a caller.
+    pub(crate) fn start(&self, source: &EndpointSource, endpoints: &Arc<Endpoints>, is_written: bool) {
         if !endpoints.begin_following() {
             return;
         }
-        let sink = Sink::new(endpoints);
+        let sink = Sink::new(endpoints, is_written);
         match source {
             // Written in the file: the registry has published them.
             EndpointSource::Static(_) => {}

@@ -1,6 +1,7 @@
 //! Where a source's answers go: into the upstream's endpoints, after what an empty answer is worth has been decided.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -22,15 +23,21 @@ pub(crate) struct Sink {
     dropping: RefCell<Option<AbortHandle>>,
     /// When a failure was last logged, while look-ups fail.
     complained: Cell<Option<Instant>>,
+    /// The source names nobody, and that has been logged.
+    missed: Rc<Cell<bool>>,
+    /// The file names the source, and not whoever calls it.
+    is_written: bool,
 }
 
 impl Sink {
-    pub(super) fn new(endpoints: &Arc<Endpoints>) -> Self {
+    pub(super) fn new(endpoints: &Arc<Endpoints>, is_written: bool) -> Self {
         Sink {
             endpoints: Arc::downgrade(endpoints),
             patience: RefCell::new(Patience::new()),
             dropping: RefCell::new(None),
             complained: Cell::new(None),
+            missed: Rc::default(),
+            is_written,
         }
     }
 
@@ -62,7 +69,11 @@ impl Sink {
     fn relieved(&self) {
         let Some(endpoints) = self.endpoints.upgrade() else { return };
         if self.complained.take().is_some() {
-            tracing::info!(upstream = endpoints.upstream(), "its endpoints can be looked up again");
+            let upstream = endpoints.upstream();
+            match endpoints.status().succeeded {
+                Some(_) => tracing::info!(upstream, "its endpoints can be looked up again"),
+                None => tracing::info!(upstream, "its endpoints can be looked up now"),
+            }
         }
     }
 
@@ -89,12 +100,18 @@ impl Sink {
             Verdict::Take => {
                 self.keep_no_longer();
                 let named = discovered.len();
-                if endpoints.publish(discovered, now) {
-                    match (known, named) {
-                        (0, 0) => tracing::warn!(upstream, why, "its source names no endpoint"),
-                        (_, 0) => tracing::warn!(upstream, before = known, why, "it has no endpoint any more"),
-                        _ => tracing::debug!(upstream, endpoints = named, before = known, "its endpoints have changed"),
+                let (changed, missed) = (endpoints.publish(discovered, now), self.missed.replace(named == 0));
+                match (known, named) {
+                    // Nobody before, and nobody now: said once, and not for whatever name a caller may think of.
+                    (0, 0) if !missed && self.is_written => {
+                        tracing::warn!(upstream, why, "its source names no endpoint")
                     }
+                    (0, 0) => {}
+                    (_, 0) => tracing::warn!(upstream, before = known, why, "it has no endpoint any more"),
+                    _ if changed => {
+                        tracing::debug!(upstream, endpoints = named, before = known, "its endpoints have changed");
+                    }
+                    _ => {}
                 }
             }
         }
@@ -142,7 +159,7 @@ impl Sink {
     }
 
     fn drop_at(&self, until: Instant) {
-        let endpoints = self.endpoints.clone();
+        let (endpoints, missed) = (self.endpoints.clone(), self.missed.clone());
         let dropping = tokio::task::spawn_local(async move {
             tokio::time::sleep_until(until).await;
             if let Some(endpoints) = endpoints.upgrade() {
@@ -151,6 +168,7 @@ impl Sink {
                     "its source still names no endpoint; it has none any more"
                 );
                 endpoints.publish(Vec::new(), Instant::now());
+                missed.set(true);
             }
         });
         *self.dropping.borrow_mut() = Some(dropping.abort_handle());

@@ -156,7 +156,7 @@ impl Stage {
     /// Follows the sources of services that are called for the first time, for as long as the proxy runs.
     pub(crate) async fn follow_found(&self, mut found: mpsc::UnboundedReceiver<Found>) {
         while let Some(Found { source, endpoints }) = found.recv().await {
-            self.discovery.start(&source, &endpoints);
+            self.discovery.start(&source, &endpoints, false);
         }
     }
 
@@ -176,7 +176,7 @@ impl Stage {
     /// Follows the sources that no generation has had.
     fn follow_sources(&self, config: &Config, snapshot: &Snapshot) {
         for (upstream, compiled) in config.upstreams.iter().zip(&snapshot.upstreams) {
-            self.discovery.start(&upstream.source, &compiled.endpoints);
+            self.discovery.start(&upstream.source, &compiled.endpoints, true);
         }
     }
 

@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::consul_watch::before;
 use crate::support::consul::Consul;
 use crate::support::liar::{Liar, instances};
@@ -56,6 +58,22 @@ fn an_agent_that_comes_back_empty_handed_costs_no_request() {
     assert!(log.contains("its endpoints cannot be looked up: no Consul agent answers at http://127."), "{log}");
     assert!(log.contains("its endpoints can be looked up again"), "{log}");
     assert!(log.contains("its source names no endpoint; those known last are kept for now"), "{log}");
+}
+
+#[test]
+fn a_service_that_nobody_knows_is_said_once() {
+    let consul = Consul::start();
+    let mut proxy = before(&consul, "consul://misspelt");
+    let named = "Consul knows no instance of `misspelt` that passes its checks";
+    let count = |proxy: &mut Proxy| proxy.process().stderr().matches(named).count();
+    eventually("the warning", || count(&mut proxy) > 0);
+    // Another answer without anybody is no news.
+    let critical = json!({ "Check": { "TTL": "1h", "Status": "critical" } });
+    let app = Upstream::ok();
+    consul.register_with("misspelt", "failing", ([127, 0, 0, 1], 1).into(), critical);
+    consul.register("misspelt", "passing", app.address());
+    eventually("somebody at last", || proxy.client().get("/").status == 200);
+    assert_eq!(count(&mut proxy), 1, "{}", proxy.process().stderr());
 }
 
 #[test]
