@@ -239,7 +239,17 @@ impl Reload {
             self.hold_true(accepted);
             return Ok(Adopted::same(self.stage.generation()));
         }
+        let before = self.stage.generation();
         let adopted = self.adopt(accepted.clone(), self.source.clone(), true).await?;
+        if adopted.generation == before {
+            // Whoever has put it right, or insists, waits for a word.
+            let (generation, source) = (before, &self.source);
+            if self.state.borrow().failure.as_ref().is_some_and(|failure| failure.source == *source) {
+                tracing::info!(generation, source, "the source is well again, and holds what is in force");
+            } else {
+                tracing::info!(generation, source, "the source holds what is in force already");
+            }
+        }
         self.state.borrow_mut().over = None;
         self.hold_true(accepted);
         Ok(adopted)

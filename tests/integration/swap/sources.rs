@@ -28,7 +28,7 @@ fn word(proxy: &Proxy) -> String {
 #[test]
 fn what_is_saved_is_in_force_and_what_is_wrong_changes_nothing() {
     let upstream = Upstream::ok();
-    let proxy = start(&upstream);
+    let mut proxy = start(&upstream);
     let good = answering(&proxy, "one");
     swap(&proxy, &good);
     assert_eq!(word(&proxy), "one");
@@ -43,6 +43,10 @@ fn what_is_saved_is_in_force_and_what_is_wrong_changes_nothing() {
     let refused = config(&proxy)["refused"]["error"].as_str().unwrap().to_owned();
     assert!(refused.contains("unknown key `bodi`") && refused.contains("^^^^"), "{refused}");
     assert_eq!(proxy.metric("outrigger_config_reloads_total", &[("result", "refused")]), 1.0);
+
+    save(&proxy, &good);
+    eventually("the word that all is well", || proxy.process().stderr().contains("the source is well again"));
+    assert_eq!(generation(&proxy), 2);
 
     swap(&proxy, &good.replace("body: one", "body: three"));
     assert_eq!(word(&proxy), "three");
@@ -180,6 +184,9 @@ fn sighup_reads_the_file_again() {
     proxy.process().signal(Signal::HUP);
     eventually("the second try", || generation(&proxy) == 2);
     assert_eq!(crate::support::Client::connect(address).get("/").status, 200);
+    proxy.process().signal(Signal::HUP);
+    let unchanged = "the source holds what is in force already";
+    eventually("a word where nothing has changed", || proxy.process().stderr().contains(unchanged));
 }
 
 #[test]
