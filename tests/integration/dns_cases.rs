@@ -60,6 +60,16 @@ fn cases() -> Vec<Case> {
             "127.0.0.1:80",
             "v6silent.test. AAAA",
         ),
+        // Consul answers for the other family what it has of this one.
+        case(
+            "dns://v4only.test:80",
+            vec![
+                ("v4only.test. A", a(&["v4only.test. 60 A 127.0.0.1"])),
+                ("v4only.test. AAAA", a(&["v4only.test. 60 A 127.0.0.1"])),
+            ],
+            "127.0.0.1:80",
+            "",
+        ),
         // Some servers deny the whole name where only one type is missing (RFC 4074, 4.2).
         case(
             "dns://v6denied.test:80",

@@ -162,6 +162,7 @@ impl Chain {
         let name = self.name.clone();
         let mut addresses = Vec::new();
         let mut services = Vec::new();
+        let mut other_family = false;
         for record in response.answers.iter().filter(|record| full(&record.name) == name) {
             match (&record.data, self.kind) {
                 (RData::A(address), Kind::A) => addresses.push(IpAddr::V4(address.0)),
@@ -172,6 +173,8 @@ impl Chain {
                     port: service.port,
                     target: full(&service.target),
                 }),
+                // What Consul answers where it has addresses of the other family only.
+                (RData::A(_), Kind::Aaaa) | (RData::AAAA(_), Kind::A) => other_family = true,
                 _ => continue,
             }
             self.lower(record.ttl);
@@ -189,6 +192,9 @@ impl Chain {
                 self.lower(ttl);
             }
             return Ok(Some(self.answer(if nonexistent { Records::NoName } else { Records::NoData }, Vec::new())));
+        }
+        if other_family {
+            return Ok(Some(self.answer(Records::NoData, Vec::new())));
         }
         if self.aliases > before {
             return Ok(None);
