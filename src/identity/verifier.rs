@@ -1,11 +1,13 @@
 //! Endpoints that are known by their identity instead of their host.
 
+use std::sync::Arc;
+
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
 
 use super::certificate::Certificate;
 use super::provider;
@@ -46,7 +48,8 @@ impl ServerCertVerifier for ByIdentity {
         verify_server_cert_signed_by_trust_anchor(&parsed, &self.authorities, intermediates, now, self.algorithms.all)?;
         match Certificate::parse(end_entity) {
             Ok(certificate) if self.allows(&certificate) => Ok(ServerCertVerified::assertion()),
-            _ => Err(Error::InvalidCertificate(CertificateError::NotValidForName)),
+            Ok(certificate) => Err(refused(format!("it is {}, whom `tls.allow` does not name", whom(&certificate)))),
+            Err(_) => Err(refused("its certificate cannot be read".to_owned())),
         }
     }
 
@@ -72,3 +75,25 @@ impl ServerCertVerifier for ByIdentity {
         self.algorithms.supported_schemes()
     }
 }
+
+/// Whom a certificate names, for a person.
+fn whom(certificate: &Certificate) -> String {
+    match (certificate.identity(), certificate.uris.as_slice()) {
+        (Some(name), _) => quoted(name),
+        (None, []) => "nobody (its certificate has no names)".to_owned(),
+        (None, several) => several.iter().map(|uri| quoted(uri)).collect::<Vec<_>>().join(" and "),
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("`{}`", name.escape_debug())
+}
+
+fn refused(words: String) -> Error {
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Refused(words)))))
+}
+
+/// Why somebody is not the one who is meant.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);

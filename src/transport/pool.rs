@@ -165,7 +165,7 @@ impl Pools {
             None => Box::pin(connect(&endpoint.address, &self.own, wanted.until)).await?,
             Some(_) => {
                 let offer = if wanted.tunnel { Offer::Nothing } else { Offer::Http1 };
-                Box::pin(self.secured(endpoint, wanted, offer)).await?.stream
+                Box::pin(self.secured(upstream, endpoint, wanted, offer)).await?.stream
             }
         };
         let connected = began.elapsed() - queued;
@@ -201,7 +201,7 @@ impl Pools {
             };
             let stream = match wanted.tls {
                 None => connect(&endpoint.address, &self.own, None).await?,
-                Some(_) => self.secured(endpoint, wanted, Offer::Http2).await?.stream,
+                Some(_) => self.secured(upstream, endpoint, wanted, Offer::Http2).await?.stream,
             };
             self.add_http2(upstream, endpoint, wanted, stream, permit).await
         };
@@ -243,7 +243,7 @@ impl Pools {
             };
             let queued = began.elapsed();
             let place = Place::of(endpoint, wanted);
-            let Secured { stream, http2 } = self.secured(endpoint, wanted, Offer::Either).await?;
+            let Secured { stream, http2 } = self.secured(upstream, endpoint, wanted, Offer::Either).await?;
             self.with(upstream, endpoint, wanted, |pool| pool.chose_http2 = Some(http2));
             let made = if http2 {
                 Negotiated::Http2(self.add_http2(upstream, endpoint, wanted, stream, permit).await?)
@@ -272,14 +272,21 @@ impl Pools {
     }
 
     /// A new connection under TLS.
-    async fn secured(&self, endpoint: &EndpointState, wanted: Wanted<'_>, offer: Offer) -> Result<Secured, Error> {
+    async fn secured(
+        &self,
+        upstream: &UpstreamState,
+        endpoint: &EndpointState,
+        wanted: Wanted<'_>,
+        offer: Offer,
+    ) -> Result<Secured, Error> {
         let stream = connect(&endpoint.address, &self.own, wanted.until).await?;
         let Some(tls) = wanted.tls else { return Ok(Secured { stream, http2: offer == Offer::Http2 }) };
         let secured = tls::secure(stream, tls, offer, &endpoint.address, wanted.until).await;
         if let Err(error) = &secured
             && self.log.admit()
         {
-            tracing::warn!(endpoint = &*endpoint.label, %error, "TLS handshake with an endpoint failed");
+            let (upstream, endpoint) = (&*upstream.name, &*endpoint.label);
+            tracing::warn!(upstream, endpoint, %error, "TLS handshake with an endpoint failed");
         }
         secured
     }

@@ -1,6 +1,6 @@
 //! The handshake with an endpoint, before any HTTP.
 
-use rustls::{AlertDescription, Error as TlsError};
+use rustls::{AlertDescription, CertificateError, Error as TlsError, InvalidMessage, OtherError};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
@@ -43,7 +43,7 @@ pub(crate) async fn secure(
     let failed =
         |error: Box<dyn std::error::Error + Send + Sync>| Error::upstream(Reason::TlsError).unsent().because(error);
     let secured = shaken.map_err(|error| match error.downcast::<TlsError>() {
-        Ok(error) => failed(error.into()),
+        Ok(error) => failed(in_words(error)),
         Err(error) => failed(format!("the endpoint ended the TLS handshake: {error}").into()),
     })?;
     let http2 = match (secured.get_ref().1.alpn_protocol(), offer) {
@@ -63,6 +63,19 @@ pub(crate) async fn secure(
         heard.map_err(|error| failed(error.into()))?;
     }
     Ok(Secured { stream, http2 })
+}
+
+/// What rustls says, where a person would say it in another way.
+fn in_words(error: TlsError) -> Box<dyn std::error::Error + Send + Sync> {
+    match &error {
+        TlsError::InvalidMessage(InvalidMessage::InvalidContentType) => "the endpoint does not speak TLS".into(),
+        // Said by our own verifier.
+        TlsError::InvalidCertificate(CertificateError::Other(OtherError(words))) => words.to_string().into(),
+        TlsError::AlertReceived(AlertDescription::CertificateRequired) => {
+            "the endpoint asks for a certificate; `tls.cert_file` and `tls.key_file` show one".into()
+        }
+        _ => error.into(),
+    }
 }
 
 /// True where an alert says that the handshake came to nothing, which an endpoint says before it looks at anything else.

@@ -172,8 +172,10 @@ fn an_endpoint_that_speaks_no_tls_is_told_from_one_that_is_gone() {
     let authority = Authority::new("all");
     let upstream = Upstream::scripted(|served| served.send("HTTP/1.1 200 OK\r\n\r\n"));
     let port = upstream.address().port();
-    let proxy = Caller { port, protocol: "auto", trusted: &authority, own: None, keys: "" }.start();
+    let mut proxy = Caller { port, protocol: "auto", trusted: &authority, own: None, keys: "" }.start();
     assert_eq!(reason(&get(&proxy, "/")), "tls_error");
+    let log = proxy.process().stderr();
+    assert!(log.contains("the endpoint does not speak TLS") && log.contains("\"upstream\":\"app\""), "{log}");
     upstream.stop_accepting();
     assert_eq!(reason(&get(&proxy, "/")), "connect_failure");
 }
@@ -218,7 +220,12 @@ fn endpoints_can_be_known_by_their_identity() {
         (", allow: [orders]", 503),
     ] {
         let caller = Caller { port, protocol: "auto", trusted: &authority, own: None, keys };
-        assert_eq!(get(&caller.start(), "/").status, expected, "{keys}");
+        let mut proxy = caller.start();
+        assert_eq!(get(&proxy, "/").status, expected, "{keys}");
+        if expected == 503 {
+            let words = "it is `spiffe://mesh/ns/a/sa/orders`, whom `tls.allow` does not name";
+            eventually("whom it found in the log", || proxy.process().stderr().contains(words));
+        }
     }
 }
 
