@@ -42,7 +42,7 @@ pub(super) fn builder(origin: &Origin, last_good: Option<&Path>, reading: &Readi
         }
         Origin::ConsulKv(key) => {
             let name = format!("consul-kv://{key}");
-            let text = kv::read_for_start(key);
+            let text = kv::read_for_start(key, &|why| exit::warning(&format!("{name}: {why}")));
             (name.clone(), text.map_err(|error| format!("cannot read {name}: {error}")))
         }
     };

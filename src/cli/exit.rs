@@ -13,6 +13,12 @@ pub const UNREAD: u8 = 141;
 /// A mistake in this program.
 pub const INTERNAL: u8 = 70;
 
+/// Says what is not as it should be, on standard error.
+pub fn warning(message: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "warning: {message}");
+}
+
 /// Says what is wrong, on standard error.
 pub fn fault(message: &str) -> u8 {
     use std::io::Write as _;

@@ -1,8 +1,12 @@
 //! A key in Consul's KV store as the source of truth of a fleet.
 
+use std::cell::RefCell;
 use std::future::Future;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Reload;
 use crate::config::model::Consul;
@@ -10,6 +14,9 @@ use crate::consul::{Client, Settings, Watch};
 
 /// How a start waits for an agent that does not answer.
 const START: Duration = Duration::from_secs(30);
+
+/// Between two words about that.
+const WORD_EVERY: Duration = Duration::from_secs(5);
 
 /// Nobody has written the key.
 const MISSING: &str = "the key does not exist in Consul";
@@ -19,17 +26,22 @@ fn client() -> Result<Rc<Client>, String> {
     Ok(Client::new(Settings::new(&Consul::default(), |name| std::env::var(name).ok())?))
 }
 
-/// Reads the key for a start, and blocks the thread until it is there, or 30 s are over.
+/// Reads the key for a start, and blocks the thread until it is there, or 30 s are over. `waits` hears why it is waited
+/// for, at once and every 5 s.
 ///
 /// # Errors
 /// A sentence.
-pub(crate) fn read_for_start(key: &str) -> Result<Vec<u8>, String> {
+pub(crate) fn read_for_start(key: &str, waits: &dyn Fn(&str)) -> Result<Vec<u8>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
     let runtime = runtime.map_err(|error| format!("cannot make a runtime: {error}"))?;
     runtime.block_on(async {
         let client = client()?;
         let mut watch = Watch::new();
-        let mut last = String::new();
+        let (until, last) = (Instant::now() + START, RefCell::new(String::new()));
+        let tell = || {
+            let left = until.saturating_duration_since(Instant::now()).as_secs();
+            waits(&format!("{}; waiting for {left} s more", last.borrow()));
+        };
         let reading = async {
             loop {
                 watch.turn().await;
@@ -37,13 +49,24 @@ pub(crate) fn read_for_start(key: &str) -> Result<Vec<u8>, String> {
                     Ok(answer) => return answer.value.map(|value| value.to_vec()).ok_or(MISSING.to_owned()),
                     Err(error) => {
                         watch.failed(&error);
-                        last = error.to_string();
+                        if last.replace(error.to_string()).is_empty() {
+                            tell();
+                        }
                     }
                 }
             }
         };
-        let read = tokio::time::timeout(START, reading).await;
-        read.unwrap_or_else(|_| Err(format!("no answer within {} s: {last}", START.as_secs())))
+        let mut reading = pin!(reading);
+        loop {
+            let word = (Instant::now() + WORD_EVERY).min(until);
+            match tokio::time::timeout_at(word, reading.as_mut()).await {
+                Ok(read) => return read,
+                Err(_) if word == until => {
+                    return Err(format!("no answer within {} s: {}", START.as_secs(), last.borrow()));
+                }
+                Err(_) => tell(),
+            }
+        }
     })
 }
 

@@ -58,3 +58,16 @@ fn a_key_that_is_not_there_ends_the_start() {
     let mut process = Process::start("outrigger", &mut command, &directory);
     assert_eq!(process.exit_code(), Some(1));
 }
+
+#[test]
+fn a_start_says_what_it_waits_for() {
+    let directory = crate::support::files::Directory::new();
+    let mut command = Command::new(crate::support::proxy::binary());
+    // Nobody listens at port 1.
+    command.args(["run", "--config", "consul-kv://orders"]).env("CONSUL_HTTP_ADDR", "http://127.0.0.1:1");
+    let process = Process::start("outrigger", &mut command, &directory);
+    let words = || process.stderr().matches("warning: consul-kv://orders: no Consul agent answers").count();
+    eventually("the first word", || words() == 1);
+    assert!(process.stderr().contains("s more"), "{}", process.stderr());
+    eventually("another one", || words() == 2);
+}
