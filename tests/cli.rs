@@ -214,6 +214,10 @@ fn mistakes_on_the_command_line_are_usage() {
         &["drain", "--never"],
         &["completions", "cmd.exe"],
         &["demo", "--rate", "0"],
+        &["run"],
+        &["tap", "--sample", "2"],
+        &["tap", "--bodies", "1GiB"],
+        &["tap", "--status", "700"],
         &[],
     ] {
         assert_eq!(say(args).code, 2, "{args:?}");
@@ -221,6 +225,13 @@ fn mistakes_on_the_command_line_are_usage() {
     let said = say(&["ready", "--admin", "nonsense"]);
     assert_eq!(said.code, 1);
     assert!(said.errors.contains("`nonsense` is not an admin address"), "{}", said.errors);
+}
+
+#[test]
+fn an_archive_that_cannot_be_written_is_said_before_anybody_listens() {
+    let said = say(&["tap", "--har", "/nowhere/seen.har", "--for", "1h"]);
+    assert_eq!(said.code, 1);
+    assert!(said.errors.contains("cannot write /nowhere/seen.har"), "{}", said.errors);
 }
 
 /// As in `outrigger schema | head`: whoever reads no further is no error.

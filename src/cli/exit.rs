@@ -19,6 +19,12 @@ pub fn warning(message: &str) {
     let _ = writeln!(std::io::stderr(), "warning: {message}");
 }
 
+/// Says what is wrong with the command line, on standard error.
+pub fn usage(message: &str) -> u8 {
+    fault(message);
+    USAGE
+}
+
 /// Says what is wrong, on standard error.
 pub fn fault(message: &str) -> u8 {
     use std::io::Write as _;

@@ -89,7 +89,7 @@ pub fn run(args: &RunArgs) -> u8 {
     };
     let origin = match origin(args) {
         Ok(origin) => origin,
-        Err(message) => return exit::fault(&message),
+        Err(message) => return exit::usage(&message),
     };
     let metrics = Metrics { address: args.metrics.clone(), probes: args.probe.clone(), ..Metrics::default() };
     let reading = Reading { allowed: args.allow_env.clone(), metrics };

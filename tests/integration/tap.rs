@@ -85,8 +85,8 @@ fn a_refusal_is_said() {
     let proxy = Proxy::before(upstream.address());
     let directory = Directory::new();
     let mut command = Command::new(binary());
-    command.args(["tap", "--admin", &proxy.admin().to_string(), "--status", "6xx"]);
+    command.args(["tap", "--admin", &proxy.admin().to_string(), "--header", "no name"]);
     let mut tap = Process::start("tap", &mut command, &directory);
     assert_eq!(tap.exit_code(), Some(1));
-    assert!(tap.stderr().contains("status is a status or `5xx`, not `6xx`"), "{}", tap.stderr());
+    assert!(tap.stderr().contains("header is `NAME` or `NAME:VALUE`, not `no name`"), "{}", tap.stderr());
 }

@@ -1,10 +1,11 @@
 //! `outrigger tap`: requests of a running proxy as they pass.
 
 mod har;
+mod values;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -47,7 +48,7 @@ pub struct TapArgs {
     pub upstream: Option<String>,
 
     /// Only this status, or class of statuses: 404, 5xx
-    #[arg(long, value_name = "STATUS")]
+    #[arg(long, value_name = "STATUS", value_parser = values::status)]
     pub status: Option<String>,
 
     /// Only what went wrong: a reason, a status of 500 or more, a failing gRPC status
@@ -63,7 +64,7 @@ pub struct TapArgs {
     pub slower: Option<Duration>,
 
     /// Only this share of them, 0 to 1
-    #[arg(long, value_name = "RATIO")]
+    #[arg(long, value_name = "RATIO", value_parser = values::share)]
     pub sample: Option<f64>,
 
     /// Show queries and secrets as they are
@@ -71,7 +72,7 @@ pub struct TapArgs {
     pub reveal: bool,
 
     /// Show the first bytes of each body, at most 64KiB
-    #[arg(long, value_name = "SIZE", value_parser = flags::size)]
+    #[arg(long, value_name = "SIZE", value_parser = values::body_bytes)]
     pub bodies: Option<u64>,
 
     /// End after so many requests
@@ -117,6 +118,12 @@ fn listen(args: &TapArgs, output: &mut dyn Write) -> Result<io::Result<()>, Stri
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot make a runtime: {error}"))?;
     let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // Now, and not when everything has been seen.
+    let file = args.har.as_deref().map(|path| {
+        let file = std::fs::File::create(path);
+        file.map(|file| (path, file)).map_err(|error| unwritable(path, &error))
+    });
+    let file = file.transpose()?;
     let mut archive = Vec::new();
     let (mut seen, mut written) = (0_usize, Ok(()));
     let mut event = |json: &str| {
@@ -147,11 +154,15 @@ fn listen(args: &TapArgs, output: &mut dyn Write) -> Result<io::Result<()>, Stri
         }
     });
     outcome?;
-    if let Some(path) = &args.har {
+    if let Some((path, mut file)) = file {
         let text = har::archive(&archive).to_string();
-        std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        file.write_all(text.as_bytes()).map_err(|error| unwritable(path, &error))?;
     }
     Ok(written)
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> String {
+    format!("cannot write {}: {error}", path.display())
 }
 
 /// The filters as the proxy wants them.
