@@ -228,6 +228,13 @@ fn mistakes_on_the_command_line_are_usage() {
 }
 
 #[test]
+fn what_is_wrong_with_flags_is_said_of_the_flags() {
+    let said = say(&["run", "--listen", "127.0.0.1:0", "--upstream", "dns://localhost:1"]);
+    assert_eq!(said.code, 1);
+    assert!(said.errors.starts_with("error: --upstream: ") && said.errors.lines().count() == 1, "{}", said.errors);
+}
+
+#[test]
 fn an_archive_that_cannot_be_written_is_said_before_anybody_listens() {
     let said = say(&["tap", "--har", "/nowhere/seen.har", "--for", "1h"]);
     assert_eq!(said.code, 1);

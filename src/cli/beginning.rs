@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::exit;
+use super::{exit, flags};
 use crate::app::Builder;
 use crate::config::diagnostics::Diagnostics;
 use crate::config::render::{Format, render};
@@ -89,7 +89,9 @@ fn read(name: &str, bytes: &[u8], origin: &Origin, reading: &Reading) -> Result<
         Ok(loaded) => &loaded.warnings,
         Err(diagnostics) => diagnostics,
     };
-    if !diagnostics.is_empty() {
+    if let Origin::Flags(_) = origin {
+        flags::tell(diagnostics, &mut std::io::stderr());
+    } else if !diagnostics.is_empty() {
         let mut stderr = std::io::stderr();
         let colours = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let _ = stderr.write_all(render(diagnostics, Format::Text, colours).as_bytes());

@@ -11,6 +11,7 @@ pub mod drain;
 pub mod eject;
 pub mod exit;
 pub mod explain;
+mod flags;
 pub mod inject;
 mod manifests;
 pub mod ready;
