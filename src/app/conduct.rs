@@ -99,9 +99,9 @@ pub(super) async fn conduct(
     let mut ending = false;
     let mut relieved = false;
     let mut drain: Awaited<'_, bool> = None;
-    let post = post.as_ref();
+    let mut post = post.map(Rc::new);
     let mut relief: Awaited<'_, Option<(u32, Relief)>> = None;
-    if let Some(post) = post {
+    if let Some(post) = post.clone() {
         relief = Some(Box::pin(relieve(post, control, reload, admin)));
     }
     loop {
@@ -114,7 +114,10 @@ pub(super) async fn conduct(
                 continue;
             }
             relieved_by = if_any(&mut relief) => {
-                let Some((pid, there)) = relieved_by else { continue };
+                let Some((pid, there)) = relieved_by else {
+                    post = None;
+                    continue;
+                };
                 tracing::info!(pid, "another process serves now; what is left here is let finish");
                 relieved = true;
                 manager.succeeded_by(pid);
@@ -129,12 +132,16 @@ pub(super) async fn conduct(
                 continue;
             }
         };
-        // Whoever ends has nothing to give away any more. What a process has already been given stays its.
-        if let Some(post) = post.filter(|_| wish != Wish::Reload) {
-            post.close();
-            if !post.is_lent() {
-                relief = None;
+        // Whoever ends has nothing to give away any more, so that the next process finds nobody and starts by itself. What
+        // one has already been given stays its.
+        let is_lent = post.as_ref().is_some_and(|post| {
+            if wish != Wish::Reload {
+                post.close();
             }
+            post.is_lent()
+        });
+        if wish != Wish::Reload && !is_lent {
+            (relief, post) = (None, None);
         }
         match wish {
             Wish::Reload if ending || relieved => {

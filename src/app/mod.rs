@@ -64,7 +64,7 @@ pub use running::Running;
 use threads::Threads;
 use worker::Duty;
 
-/// For the last spans to be exported at the end. With the access log's last lines, 2 s.
+/// At the end, for the last metrics to be exported, and then for the last spans.
 const LAST_EXPORT: Duration = Duration::from_secs(1);
 
 /// Why the proxy could not start.

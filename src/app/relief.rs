@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use socket2::{Socket, Type};
@@ -84,11 +85,12 @@ pub(super) fn report_unclaimed(doors: &Doors, admin: &[BoundAddress]) {
 /// Once a process has been offered the sockets, they are its, too, until it has gone: also while this one drains, and
 /// after it has ended.
 pub(super) async fn relieve(
-    post: &Post,
+    post: Rc<Post>,
     control: &Control,
     reload: &Reload,
     admin: &admin::Serving,
 ) -> Option<(u32, Relief)> {
+    let post = &*post;
     while !post.is_closed() {
         let candidate = post.candidate().await;
         // No swap happens meanwhile, so that what was offered stays as it is.

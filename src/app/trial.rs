@@ -35,7 +35,7 @@ pub(crate) fn unusable_files(config: &Config) -> Vec<Unusable> {
         unusable.push(Unusable { path: path.clone(), reason });
     }
     if let LogTarget::File(path) = &config.telemetry.access_log.target
-        && path.exists()
+        && (path.is_file() || path.is_dir())
         && let Err(error) = OpenOptions::new().append(true).open(path)
     {
         let reason = format!("cannot open the access log {}: {error}", path.display());

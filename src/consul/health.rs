@@ -43,8 +43,8 @@ pub(crate) enum Status {
 }
 
 impl Client {
-    /// Brings `known` up to date: all instances of a service in a datacenter, whatever their checks say. With an index, the answer comes when
-    /// something may have changed since, or after a minute; a prepared query is always answered at once.
+    /// Brings `known` up to date: all instances of a service in a datacenter, whatever their checks say. With an index, the
+    /// answer comes when something may have changed since, or after a minute; a prepared query is always answered at once.
     ///
     /// # Errors
     /// Where no agent tells, or what it tells is not a whole list of instances with addresses and ports, or the token

@@ -190,7 +190,8 @@ impl Reading<'_> {
         let mut parsed = serde_json::Deserializer::from_slice(bytes).into_iter::<Entry>();
         let instance = match parsed.next()? {
             Ok(entry) => entry.instance(&mut self.known.words),
-            Err(error) if error.is_eof() && !is_all => {
+            // What ends within a number is no whole number to the parser, and not only something that ends.
+            Err(error) if !error.is_data() && !is_all => {
                 self.read.enough = 2 * bytes.len();
                 return None;
             }
@@ -230,7 +231,7 @@ mod tests {
     fn one((port, weight): (u16, u8)) -> String {
         format!(
             r#"{{"Node":{{"Address":"10.0.0.1","Datacenter":"dc1","Meta":null}},
-            "Service":{{"ID":"web-{port}","Address":"","Port":{},"Weights":{{"Passing":{weight},"Warning":1}}}},
+            "Service":{{"ID":"web-{port}","Address":"","Port":{},"Proxy":{{"Config":{{"Ratio":-1.5e-3}}}},"Weights":{{"Passing":{weight},"Warning":1}}}},
             "Checks":[{{"Status":"passing"}}]}}"#,
             u32::from(port) + 1
         )

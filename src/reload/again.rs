@@ -18,7 +18,7 @@ pub(super) fn pauses() -> impl Iterator<Item = Duration> {
 }
 
 impl Reload {
-    /// Until this is in force, or is wrong, or the source says something else.
+    /// Until this is in force, or is wrong, the source says something else, or somebody has rolled back.
     pub(super) fn try_again(self: &Rc<Self>, bytes: Vec<u8>, hash: ContentHash) {
         let (reload, said) = (self.clone(), self.said.get());
         tokio::task::spawn_local(async move {

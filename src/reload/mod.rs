@@ -318,13 +318,16 @@ impl Reload {
     /// hash changes.
     pub(crate) async fn roll_back(self: &Rc<Self>, to: Option<u64>) -> Result<Adopted, Refusal> {
         let _turn = self.turn_of_somebody().await?;
-        self.go_back("rollback", |history, rejected| {
+        let target = |history: &History, rejected| {
             history.target(to, rejected).ok_or_else(|| match to {
                 Some(generation) => Refusal::NotRemembered { generation },
                 None => history.nothing_left(),
             })
-        })
-        .await
+        };
+        let adopted = self.go_back("rollback", target).await?;
+        // What the source says and was refused for what surrounds it is not what somebody wants now.
+        self.said.set(self.said.get() + 1);
+        Ok(adopted)
     }
 
     /// Rejects what is in force, for the target.

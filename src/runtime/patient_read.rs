@@ -5,16 +5,24 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// For the file system to answer.
+use tokio::sync::Semaphore;
+
+/// For the file system to answer, waiting for a place included.
 const WITHIN: Duration = Duration::from_secs(1);
-/// Reads that have not come back; while there are as many, there is no other.
+/// Reads of one file that are under way at once.
 const MOST: usize = 4;
 
 /// Reads one file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct PatientRead {
-    /// Held by each read that has not come back.
-    under_way: Arc<()>,
+    /// Each read that has not come back has one.
+    places: Arc<Semaphore>,
+}
+
+impl Default for PatientRead {
+    fn default() -> Self {
+        PatientRead { places: Arc::new(Semaphore::new(MOST)) }
+    }
 }
 
 impl PatientRead {
@@ -27,20 +35,16 @@ impl PatientRead {
         F: FnOnce() -> io::Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        let silent = || io::Error::new(io::ErrorKind::TimedOut, "the file system does not answer");
-        if Arc::strong_count(&self.under_way) > MOST {
-            return Err(silent());
-        }
-        let held = self.under_way.clone();
-        let reading = tokio::task::spawn_blocking(move || {
-            let _held = held;
-            read()
-        });
-        match tokio::time::timeout(WITHIN, reading).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(error)) => Err(io::Error::other(error)),
-            Err(_) => Err(silent()),
-        }
+        let reading = async {
+            let place = self.places.clone().acquire_owned().await.map_err(io::Error::other)?;
+            let reading = tokio::task::spawn_blocking(move || {
+                let _place = place;
+                read()
+            });
+            reading.await.map_err(io::Error::other)?
+        };
+        let silent = |_| io::Error::new(io::ErrorKind::TimedOut, "the file system does not answer");
+        tokio::time::timeout(WITHIN, reading).await.unwrap_or_else(|late| Err(silent(late)))
     }
 }
 
@@ -49,6 +53,14 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
+
+    #[tokio::test]
+    async fn many_at_once_wait_for_each_other() {
+        let reads = PatientRead::default();
+        let [a, b, c, d, e, f] = [0; 6].map(|_| reads.read(|| Ok(1)));
+        let (a, b, c, d, e, f) = tokio::join!(a, b, c, d, e, f);
+        assert!([a, b, c, d, e, f].into_iter().all(|read| read.is_ok_and(|read| read == 1)));
+    }
 
     #[tokio::test]
     async fn a_file_system_that_hangs_stalls_nobody() {
@@ -62,7 +74,7 @@ mod tests {
         let refused = reads.read(|| -> io::Result<()> { panic!("there are enough") }).await;
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::TimedOut);
         drop(answers);
-        while Arc::strong_count(&reads.under_way) > 1 {
+        while reads.places.available_permits() < MOST {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(reads.read(|| Ok(1)).await.unwrap(), 1);
