@@ -94,10 +94,10 @@ pub fn redirect_location(
     let path = redirect.path.as_deref().unwrap_or(if path == "*" { "/" } else { path });
     // Without a word about scheme and host, the client stays at those that it sees, which may be a load balancer's.
     let same_place = redirect.scheme.is_none() && redirect.host.is_none();
-    let location = match new_host {
-        _ if same_place => one_leading_slash(path),
-        "" => one_leading_slash(path),
-        _ => [new_scheme, "://", new_host, path].concat(),
+    let location = if same_place || new_host.is_empty() {
+        one_leading_slash(path)
+    } else {
+        [new_scheme, "://", new_host, path].concat()
     };
     HeaderValue::from_maybe_shared(Bytes::from(join_query(location, query))).map_err(|_| RewriteError::Invalid)
 }

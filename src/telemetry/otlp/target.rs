@@ -14,7 +14,7 @@ use crate::config::model::{CertificateFiles, Collector, OtlpProtocol, OtlpUrl, U
 /// Of OpenTelemetry's specification of exporters.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest number that the environment may ask for.
-pub(in crate::telemetry) const MOST: usize = 1 << 20;
+const MOST: usize = 1 << 20;
 
 /// Where exports go, and how.
 #[derive(Debug, Clone)]
