@@ -73,8 +73,8 @@ pub(crate) trait Observer {
     /// True where the response is to end although it is not over. Asked where nothing is to be passed on; the waker
     /// belongs to whoever waits then.
     fn is_cut(&mut self, waker: &Waker) -> bool;
-    /// The response is over.
-    fn end(self: Box<Self>, outcome: Result<(), Reason>);
+    /// The response is over, and it is this late.
+    fn end(self: Box<Self>, outcome: Result<(), Reason>, now: Instant);
 }
 
 /// What a request can still ask of the client's connection before its response.
@@ -82,7 +82,7 @@ pub(crate) trait Downstream {
     /// When the request's first byte arrived.
     fn received(&self) -> Instant;
     /// Sends a 1xx response ahead of the final one.
-    fn send_interim(&self, response: &Response<()>);
+    fn send_interim(&self, response: &Response<Body>);
     /// The endpoint, not the proxy, will tell the client to go on with its body.
     fn leave_continue_to_endpoint(&self);
     /// Bytes of the request's body that have been read so far.
@@ -175,6 +175,21 @@ impl Body {
         self.patience = patience;
     }
 
+    /// Puts bytes in the place of a body that has none yet; what else is tied to it stays.
+    pub(crate) fn fill(&mut self, bytes: Bytes) {
+        self.kind = if bytes.is_empty() { Kind::Empty } else { Kind::Full(bytes) };
+    }
+
+    /// The same with a stream.
+    pub(crate) fn fill_with(&mut self, body: impl http_body::Body<Data = Bytes, Error = Error> + 'static) {
+        self.kind = Kind::Stream(Box::pin(body));
+    }
+
+    /// The same with the endpoint's side of a tunnel.
+    pub(crate) fn fill_with_tunnel(&mut self, tunnel: Tunnel) {
+        self.kind = Kind::Tunnel(Box::new(tunnel));
+    }
+
     /// The message's head as it came over HTTP/1; empty where it did not.
     pub(crate) fn raw_head(&self) -> &Bytes {
         &self.raw_head
@@ -218,7 +233,7 @@ impl Body {
 
     fn finish(&mut self, outcome: Result<(), Reason>) {
         if let Some(observer) = self.observer.take() {
-            observer.end(outcome);
+            observer.end(outcome, Instant::now());
         }
     }
 }

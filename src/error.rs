@@ -229,17 +229,22 @@ pub struct Error {
 }
 
 impl Error {
+    // Cold: what leads to an error is laid out beside the way that most requests go, and not in it.
+
     /// An error caused by the client.
+    #[cold]
     pub fn downstream(reason: Reason) -> Self {
         Error { reason, source: Source::Downstream, unsent: true, status: None, retry_after: None, detail: None }
     }
 
     /// An error caused by the endpoint, after the request may have reached it.
+    #[cold]
     pub fn upstream(reason: Reason) -> Self {
         Error { reason, source: Source::Upstream, unsent: false, status: None, retry_after: None, detail: None }
     }
 
     /// An error that this proxy decided on.
+    #[cold]
     pub fn local(reason: Reason) -> Self {
         Error { reason, source: Source::Local, unsent: true, status: None, retry_after: None, detail: None }
     }

@@ -190,7 +190,7 @@ mod tests {
         let mut headers = head.request.headers().clone();
         headers.insert("x-gone", "5".parse().unwrap());
         let mut out = Vec::new();
-        encode_request(&Method::GET, "/", &headers, &head.raw, Framing::None, &mut out);
+        encode_request(&Method::GET, "/", &headers, head.request.body().raw_head(), Framing::None, &mut out);
         let out = String::from_utf8(out).unwrap();
         let mut lines: Vec<_> = out.lines().collect();
         lines.sort_unstable();

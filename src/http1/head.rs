@@ -3,12 +3,15 @@
 //! Whatever two parties could read in two ways is refused, for that is how requests are smuggled
 //! (RFC 9112, sections 6.1 to 6.3 and 11.2).
 
+use std::hint::cold_path;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 
 use super::{BodyLength, Malformed};
+use crate::body::Body;
 
 /// Header fields of one message. RFC 9110, section 5.4 leaves the number to us; hyper and nginx settle near 100.
 const MAX_HEADERS: usize = 128;
@@ -29,6 +32,7 @@ pub(crate) enum HeadError {
     TargetTooLong,
 }
 
+#[cold]
 fn malformed(what: &'static str) -> HeadError {
     HeadError::Malformed(Malformed(what))
 }
@@ -36,26 +40,26 @@ fn malformed(what: &'static str) -> HeadError {
 /// A request's head, and what it says about the connection.
 #[derive(Debug)]
 pub(crate) struct RequestHead {
-    /// Absolute-form is taken apart: the authority is in `Host`, the URI holds path and query.
-    pub(crate) request: Request<()>,
+    /// Absolute-form is taken apart: the authority is in `Host`, the URI holds path and query. Its body is still empty,
+    /// but has the bytes of the head as they came: headers are written from them where nobody changed them.
+    ///
+    /// On the heap, where it stays: whoever passes it on moves a pointer.
+    pub(crate) request: Box<Request<Body>>,
     pub(crate) length: BodyLength,
     /// The client would send another request on this connection.
     pub(crate) keep_alive: bool,
     /// The client waits for a 100 before it sends the body.
     pub(crate) expects_continue: bool,
-    /// The bytes as they came: headers are written from them where nobody changed them.
-    pub(crate) raw: Bytes,
 }
 
 /// A response's head, and what it says about the connection.
 #[derive(Debug)]
 pub(crate) struct ResponseHead {
-    pub(crate) response: Response<()>,
+    /// As in [`RequestHead`].
+    pub(crate) response: Box<Response<Body>>,
     pub(crate) length: BodyLength,
     /// The endpoint would take another request on this connection.
     pub(crate) keep_alive: bool,
-    /// As in [`RequestHead`].
-    pub(crate) raw: Bytes,
 }
 
 /// A reason phrase that is not the status's own; in a response's extensions.
@@ -90,12 +94,13 @@ pub(crate) fn parse_request(
         && version == Version::HTTP_11
         && headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
 
-    let mut request = Request::new(());
+    let mut request = Box::new(Request::new(Body::empty()));
+    request.body_mut().set_raw_head(head);
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     *request.version_mut() = version;
     *request.headers_mut() = headers;
-    Ok(Some(RequestHead { request, length, keep_alive, expects_continue, raw: head }))
+    Ok(Some(RequestHead { request, length, keep_alive, expects_continue }))
 }
 
 /// Takes a response's head off `buffer`. `Ok(None)`: it has not arrived whole.
@@ -126,14 +131,16 @@ pub(crate) fn parse_response(
         && length != BodyLength::UntilClose
         && (version == Version::HTTP_11 || connection.keep_alive);
 
-    let mut response = Response::new(());
+    let mut response = Box::new(Response::new(Body::empty()));
+    response.body_mut().set_raw_head(head);
     *response.status_mut() = status;
     *response.version_mut() = version;
     *response.headers_mut() = headers;
     if let Some(phrase) = phrase {
+        cold_path();
         response.extensions_mut().insert(ReasonPhrase(phrase));
     }
-    Ok(Some(ResponseHead { response, length, keep_alive, raw: head }))
+    Ok(Some(ResponseHead { response, length, keep_alive }))
 }
 
 /// RFC 9112, section 2.2: empty lines before a request are skipped.
@@ -164,6 +171,7 @@ fn take_head(buffer: &mut BytesMut, scanned: &mut usize, max_bytes: usize) -> Re
     if buffer.len() < max_bytes {
         return Ok(None);
     }
+    cold_path();
     match memchr::memchr(b'\n', &buffer[..max_bytes]) {
         Some(_) => Err(HeadError::TooLarge),
         None => Err(HeadError::TargetTooLong),
@@ -258,6 +266,7 @@ fn take_target(method: &Method, target: Bytes, headers: &mut HeaderMap) -> Resul
         return Err(malformed("a request target has no fragment"));
     }
     if method == Method::CONNECT {
+        cold_path();
         let authority = Authority::from_maybe_shared(target).map_err(invalid)?;
         if authority.port().is_none() || authority.as_str().contains('@') {
             return Err(malformed("CONNECT needs HOST:PORT"));
@@ -278,6 +287,7 @@ fn take_target(method: &Method, target: Bytes, headers: &mut HeaderMap) -> Resul
         let path = PathAndQuery::from_maybe_shared(target).map_err(invalid)?;
         return Ok(Uri::from(path));
     }
+    cold_path();
     let uri = Uri::from_maybe_shared(target).map_err(invalid)?;
     let parts = uri.into_parts();
     let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
@@ -348,6 +358,7 @@ fn response_length(
 ) -> Result<(BodyLength, bool), HeadError> {
     let tunnel = method == Method::CONNECT && status.is_success();
     if tunnel || status.is_informational() {
+        cold_path();
         // RFC 9110, section 9.3.6 and RFC 9112, section 6.1: neither means anything here.
         headers.remove(header::CONTENT_LENGTH);
         headers.remove(header::TRANSFER_ENCODING);

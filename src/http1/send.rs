@@ -5,6 +5,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
+use tokio::time::Instant;
 
 use super::{Framing, chunk_end, chunk_start, encode_trailers};
 use crate::body::{Body, Observer};
@@ -83,10 +84,10 @@ impl BodySender {
         self.observer.as_mut().is_some_and(|observer| observer.is_cut(waker))
     }
 
-    /// Tells whoever observes the body how it ended.
-    pub(crate) fn settle(&mut self, outcome: Result<(), Reason>) {
+    /// Tells whoever observes the body how it ended, and when.
+    pub(crate) fn settle(&mut self, outcome: Result<(), Reason>, now: Instant) {
         if let Some(observer) = self.observer.take() {
-            observer.end(outcome);
+            observer.end(outcome, now);
         }
     }
 

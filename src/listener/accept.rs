@@ -172,7 +172,7 @@ impl Door {
         if connection.tls().is_some() || connection.mode() == Mode::Tcp {
             return; // What can be said is not HTTP, and a handshake would be room, too.
         }
-        let response = connection.refuse(Request::new(Body::empty()), Error::local(Reason::Overflow));
+        let response = connection.refuse(&mut Request::new(Body::empty()), Error::local(Reason::Overflow));
         let mut bytes = Vec::new();
         let body = response.body().as_full().cloned().unwrap_or_default();
         http1::encode_response(&response, &[], Framing::Length(body.len() as u64), Some("close"), &mut bytes);
@@ -184,7 +184,7 @@ impl Door {
             Stream::Tls(_) | Stream::Replayed(..) => Ok(0),
         };
         if let Some(observer) = response.into_body().take_observer() {
-            observer.end(Ok(()));
+            observer.end(Ok(()), tokio::time::Instant::now());
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::hint::cold_path;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -89,8 +90,8 @@ struct Asked {
 enum Wait {
     /// For its first, which has to come as if it had begun with the connection.
     First,
-    /// With all that it had for the one before, for a moment.
-    Busy,
+    /// Since the last was answered, with all that it had for that one.
+    Busy(Instant),
     /// Since then, and holding nothing.
     Idle(Instant),
 }
@@ -107,8 +108,8 @@ enum Next {
 
 /// What a response leaves behind.
 enum After {
-    /// The connection takes another request.
-    Another,
+    /// The connection takes another request, from now on.
+    Another(Instant),
     Close,
     /// The client must see that something went wrong.
     Abort,
@@ -166,8 +167,8 @@ async fn busy(
     timer: &mut Timer,
 ) -> Option<Instant> {
     loop {
-        match exchange(shared, session, limits, head, ticket, timer).await {
-            After::Another => {}
+        let answered = match exchange(shared, session, limits, head, ticket, timer).await {
+            After::Another(answered) => answered,
             After::Close => {
                 linger(shared, timer).await;
                 return None;
@@ -176,9 +177,9 @@ async fn busy(
                 shared.stream.borrow_mut().reset_on_close();
                 return None;
             }
-        }
+        };
         limits = session.limits();
-        match next_head(shared, session, limits, ticket, timer, Wait::Busy).await {
+        match next_head(shared, session, limits, ticket, timer, Wait::Busy(answered)).await {
             Next::Request(next) => head = next,
             Next::Quiet(since) => return Some(since),
             Next::Failed(error) => {
@@ -208,7 +209,10 @@ async fn next_head(
     wait: Wait,
 ) -> Next {
     let first = wait == Wait::First;
-    let waiting_since = if let Wait::Idle(since) = wait { since } else { Instant::now() };
+    let waiting_since = match wait {
+        Wait::First => Instant::now(),
+        Wait::Busy(since) | Wait::Idle(since) => since,
+    };
     let silent_until = waiting_since + if first { limits.header_timeout } else { limits.idle };
     let mut begun = (!shared.input.borrow().read.is_empty()).then_some(waiting_since);
     poll_fn(|cx| {
@@ -255,7 +259,7 @@ async fn next_head(
         }
         let deadline = begun.map_or(silent_until, |begun| begun + limits.header_timeout);
         if begun.is_none() {
-            if wait == Wait::Busy {
+            if matches!(wait, Wait::Busy(_)) {
                 ready!(timer.poll(cx, Some(deadline.min(waiting_since + BUSY))));
                 return Poll::Ready(Next::Quiet(waiting_since));
             }
@@ -297,8 +301,8 @@ async fn exchange(
     ticket: &mut Ticket,
     timer: &mut Timer,
 ) -> After {
-    let asked =
-        Asked { method: head.request.method().clone(), version: head.request.version(), keep_alive: head.keep_alive };
+    let mut request = head.request;
+    let asked = Asked { method: request.method().clone(), version: request.version(), keep_alive: head.keep_alive };
     let max_body = limits.body_bytes;
     {
         let mut input = shared.input.borrow_mut();
@@ -309,17 +313,15 @@ async fn exchange(
     shared.owes_continue.set(head.expects_continue && head.length != BodyLength::Empty);
     shared.takes_interim.set(asked.version == Version::HTTP_11);
     let too_large = matches!((head.length, max_body), (BodyLength::Exact(length), Some(max)) if length > max);
-    let mut body = match head.length {
-        BodyLength::Empty => Body::empty(),
-        _ => Body::stream(RequestBody { shared: shared.clone() }),
-    };
-    body.set_downstream(shared.clone());
-    body.set_raw_head(head.raw);
-    let request = head.request.map(|()| body);
+    if head.length != BodyLength::Empty {
+        request.body_mut().fill_with(RequestBody { shared: shared.clone() });
+    }
+    request.body_mut().set_downstream(shared.clone());
     let response = if too_large {
-        session.refuse_request(Error::downstream(Reason::BodyTooLarge), request)
+        cold_path();
+        session.refuse_request(Error::downstream(Reason::BodyTooLarge), &mut request)
     } else {
-        let mut answering = pin!(session.call(request));
+        let mut answering = pin!(session.call(&mut request));
         let driven = poll_fn(|cx| {
             if let Poll::Ready(response) = answering.as_mut().poll(cx) {
                 return Poll::Ready(Some(response));
@@ -337,6 +339,8 @@ async fn exchange(
         let Some(response) = driven else { return After::Close };
         response
     };
+    // A response may last for long, and needs nothing of it.
+    drop(request);
     shared.takes_interim.set(false);
     respond(shared, asked, response, ticket, timer).await
 }
@@ -368,11 +372,12 @@ fn poll_client(shared: &Shared, cx: &mut Context<'_>) -> Poll<()> {
 async fn respond(
     shared: &Rc<Shared>,
     asked: Asked,
-    mut response: Response<Body>,
+    mut response: Box<Response<Body>>,
     ticket: &mut Ticket,
     timer: &mut Timer,
 ) -> After {
     if let Some(tunnel) = response.body_mut().take_tunnel() {
+        cold_path();
         let mut greeting = std::mem::take(&mut *shared.interim.borrow_mut()).into_unsent();
         http1::encode_response(&response, response.body().raw_head(), Framing::None, None, &mut greeting);
         let early = shared.input.borrow_mut().read.split().freeze();
@@ -421,11 +426,12 @@ async fn respond(
         Poll::Pending
     })
     .await;
-    sender.settle(sent);
+    let now = Instant::now();
+    sender.settle(sent, now);
     *shared.interim.borrow_mut() = out;
     match sent {
         // An early answer leaves the rest of the request unread: nobody knows where the next begins.
-        Ok(()) if keep_alive && shared.input.borrow().decoder.is_done() => After::Another,
+        Ok(()) if keep_alive && shared.input.borrow().decoder.is_done() => After::Another(now),
         Ok(()) => After::Close,
         // The client must not take a part for the whole, and without a length only a reset tells it.
         Err(_) if framing == Framing::UntilClose => After::Abort,
@@ -475,11 +481,14 @@ impl Downstream for Shared {
         self.received.get()
     }
 
-    fn send_interim(&self, response: &Response<()>) {
+    fn send_interim(&self, response: &Response<Body>) {
         if self.takes_interim.get() {
-            let mut response = response.clone();
-            hop_by_hop::strip(response.headers_mut());
-            http1::encode_response(&response, &[], Framing::None, None, self.interim.borrow_mut().buffer());
+            let mut interim = Response::new(());
+            *interim.status_mut() = response.status();
+            *interim.headers_mut() = response.headers().clone();
+            *interim.extensions_mut() = response.extensions().clone();
+            hop_by_hop::strip(interim.headers_mut());
+            http1::encode_response(&interim, &[], Framing::None, None, self.interim.borrow_mut().buffer());
         }
     }
 

@@ -114,11 +114,11 @@ async fn answer(session: &Rc<Session>, mut request: Request<Incoming>, lane: Rc<
     });
     request.body_mut().set_downstream(incoming);
     let mut response = match normalise(&mut request) {
-        Err(error) => session.refuse_request(error, request),
+        Err(error) => session.refuse_request(error, &mut request),
         Ok(()) if max.is_some_and(|max| announced > max) => {
-            session.refuse_request(Error::downstream(Reason::BodyTooLarge), request)
+            session.refuse_request(Error::downstream(Reason::BodyTooLarge), &mut request)
         }
-        Ok(()) => session.call(request).await,
+        Ok(()) => session.call(&mut request).await,
     };
     *response.version_mut() = Version::HTTP_2;
     if let (Some(tunnel), Some(upgrade)) = (response.body_mut().take_tunnel(), upgrade) {
@@ -190,7 +190,7 @@ impl Downstream for Counted {
         self.received
     }
 
-    fn send_interim(&self, _: &Response<()>) {}
+    fn send_interim(&self, _: &Response<Body>) {}
 
     fn leave_continue_to_endpoint(&self) {}
 

@@ -167,7 +167,7 @@ impl Drop for Answer {
         if let Some(reason) = self.lane.given_up.get()
             && let Some(observer) = self.body.take_observer()
         {
-            observer.end(Err(reason));
+            observer.end(Err(reason), Instant::now());
         }
     }
 }

@@ -64,9 +64,9 @@ impl Service<Request<Body>> for Proxy {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let connection = self.0.clone();
-        Box::pin(async move { Ok(connection.handle(request).await) })
+        Box::pin(async move { Ok(*connection.handle(&mut request).await) })
     }
 }
 
@@ -84,27 +84,27 @@ impl Session {
     }
 
     /// Answers a request.
-    pub(super) async fn call(&self, request: Request<Body>) -> Response<Body> {
+    pub(super) async fn call(&self, request: &mut Request<Body>) -> Box<Response<Body>> {
         match &self.layered {
             None => self.connection.handle(request).await,
-            Some(layered) => layered.call(request).await,
+            Some(layered) => Box::new(layered.call(std::mem::take(request)).await),
         }
     }
 
     /// The answer to what is no request.
-    pub(super) fn refuse(&self, error: Error, received: Instant) -> Response<Body> {
+    pub(super) fn refuse(&self, error: Error, received: Instant) -> Box<Response<Body>> {
         let mut request = Request::new(Body::empty());
         request.body_mut().set_downstream(Rc::new(Unread(received)));
-        self.connection.refuse(request, error)
+        self.connection.refuse(&mut request, error)
     }
 
     /// The answer to a request that goes no further.
-    pub(super) fn refuse_request(&self, error: Error, request: Request<Body>) -> Response<Body> {
+    pub(super) fn refuse_request(&self, error: Error, request: &mut Request<Body>) -> Box<Response<Body>> {
         self.connection.refuse(request, error)
     }
 
     /// The answer to a request in flight when time is up.
-    pub(super) fn draining(&self) -> Response<Body> {
+    pub(super) fn draining(&self) -> Box<Response<Body>> {
         self.connection.draining()
     }
 
@@ -139,7 +139,7 @@ impl crate::body::Downstream for Unread {
         self.0
     }
 
-    fn send_interim(&self, _: &Response<()>) {}
+    fn send_interim(&self, _: &Response<Body>) {}
 
     fn leave_continue_to_endpoint(&self) {}
 

@@ -42,7 +42,7 @@ pub(super) async fn serve(mut stream: Stream, connection: Connection, mut ticket
         request.headers_mut().insert(HOST, host);
     }
     request.body_mut().set_downstream(Rc::new(Unread(received)));
-    let mut response = Box::pin(connection.handle(request)).await;
+    let mut response = Box::pin(connection.handle(&mut request)).await;
     let observer = response.body_mut().take_observer();
     match response.body_mut().take_tunnel() {
         Some(tunnel) => {
@@ -57,7 +57,7 @@ pub(super) async fn serve(mut stream: Stream, connection: Connection, mut ticket
             // Nothing can be said here but that it failed.
             stream.reset_on_close();
             if let Some(observer) = observer {
-                observer.end(Ok(()));
+                observer.end(Ok(()), Instant::now());
             }
         }
     }

@@ -1,11 +1,12 @@
 //! One attempt: a connection to the endpoint that was picked, and an exchange on it.
 
+use std::hint::cold_path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{EXPECT, TE};
-use http::{HeaderValue, Method, Response, StatusCode, Version, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use tokio::time::Instant;
 
 use super::deadline;
@@ -20,7 +21,7 @@ use crate::runtime::timer::earlier;
 use crate::snapshot::{Target, Upstream};
 use crate::telemetry::metrics::UpstreamCounter;
 use crate::telemetry::trace_context::TraceContext;
-use crate::transport::{Answer, Attempt, Checkout, Deadlines, Failure, Negotiated, Wanted};
+use crate::transport::{Answer, Attempt, Checkout, Deadlines, Failure, Negotiated, Switched, Wanted};
 use crate::upstream::state::EndpointState;
 
 /// What one attempt goes by.
@@ -33,7 +34,7 @@ pub(super) struct Plan<'a> {
     pub(super) trace: &'a TraceContext,
     pub(super) hop: &'a HopByHop,
     pub(super) downstream: Option<&'a Rc<dyn Downstream>>,
-    pub(super) deadlines: Deadlines,
+    pub(super) deadlines: &'a Deadlines,
     pub(super) began: Instant,
     pub(super) grpc: bool,
     /// Its listener passes bytes on, whatever they mean.
@@ -52,24 +53,26 @@ pub(super) struct Checkpoints {
     /// Waiting at the upstream's bound.
     pub(super) queued: Option<Duration>,
     pub(super) connect: Option<Duration>,
+    /// When the response's head was there, where the connection has looked at the clock.
+    pub(super) answered: Option<Instant>,
     /// What the endpoint got as its parent in the trace.
     pub(super) span_id: [u8; 16],
 }
 
-/// Sends the request and waits for the response's headers.
+/// Sends the request, which is `head` with `body`, and waits for the response's headers.
 pub(super) async fn send(
     plan: &Plan<'_>,
-    head: &mut request::Parts,
+    head: &mut Request<Body>,
     body: &mut Body,
     checkpoints: &mut Checkpoints,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Box<Response<Body>>, Failure> {
     let &Plan { worker, upstream, endpoint, hop, downstream, deadlines, began, raw_head, .. } = plan;
     let pools = &worker.pools;
     if plan.trace.takes_part() {
         checkpoints.span_id = worker.ids.borrow_mut().span_id();
     }
-    plan.trace.send(&mut head.headers, &checkpoints.span_id);
-    let tunnel = head.method == Method::CONNECT && !upgrade::is_extended_connect(head);
+    plan.trace.send(head.headers_mut(), &checkpoints.span_id);
+    let tunnel = head.method() == Method::CONNECT && !upgrade::is_extended_connect(head);
     let wanted = Wanted {
         now: began,
         // What becomes a tunnel has never spoken HTTP.
@@ -100,6 +103,7 @@ pub(super) async fn send(
     let Checkout { connection, queued, connected } = match found.map_err(unsent)? {
         Negotiated::Http1(checkout) => checkout,
         Negotiated::Http2(connection) => {
+            cold_path();
             prepare_http2(head, hop);
             checkpoints.connect = Some(began.elapsed());
             checkpoints.queued = Some(Duration::ZERO);
@@ -109,11 +113,13 @@ pub(super) async fn send(
         }
     };
     if !connected.is_zero() {
+        cold_path();
         worker.metrics.count_upstream(upstream.id, UpstreamCounter::Connected, 1);
     }
     checkpoints.queued = Some(queued);
     checkpoints.connect = Some(connected);
     if tunnel {
+        cold_path();
         let (stream, permit) = connection.into_stream();
         return Ok(opened(Tunnel {
             endpoint: Box::new(stream),
@@ -125,19 +131,22 @@ pub(super) async fn send(
     let restored = upgrade::prepare_http1(head, hop);
     prepare_http1(head);
     pass_deadline_on(plan, head);
-    let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began };
+    let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began: began + queued + connected };
     match connection.exchange(&mut attempt, guard, pools).await? {
-        Answer::Response(response) => restored.check(response),
-        Answer::Switched { response, raw_head, stream, early, guards } => {
+        Answer::Response(response, answered) => {
+            checkpoints.answered = Some(answered);
+            restored.check(response)
+        }
+        Answer::Switched(switched) => {
+            cold_path();
+            let Switched { response, stream, early, guards } = *switched;
             let tunnel = Tunnel {
                 endpoint: Box::new(stream),
                 early,
                 idle: deadlines.tunnel_idle,
                 _guard: Some(Box::new(guards)),
             };
-            let mut response = restored.answer(response, tunnel);
-            response.body_mut().set_raw_head(raw_head);
-            Ok(response)
+            Ok(restored.answer(response, tunnel))
         }
     }
 }
@@ -156,29 +165,29 @@ fn offer(upstream: &Upstream, endpoint: &EndpointState, grpc: bool) -> Offer {
 }
 
 /// How long somebody still waits, for the endpoint to know; as late as possible.
-fn pass_deadline_on(plan: &Plan<'_>, head: &mut request::Parts) {
+fn pass_deadline_on(plan: &Plan<'_>, head: &mut Request<Body>) {
     if let Some(deadline) = plan.deadlines.request {
         let header = plan.target.deadline_header.as_ref();
-        deadline::send(&mut head.headers, deadline.saturating_duration_since(Instant::now()), plan.grpc, header);
+        deadline::send(head.headers_mut(), deadline.saturating_duration_since(Instant::now()), plan.grpc, header);
     }
 }
 
-fn prepare_http2(head: &mut request::Parts, hop: &HopByHop) {
+fn prepare_http2(head: &mut Request<Body>, hop: &HopByHop) {
     // The proxy answers for the endpoint: HTTP/2 endpoints are never waited for.
-    head.headers.remove(EXPECT);
+    head.headers_mut().remove(EXPECT);
     if hop.trailers {
-        head.headers.insert(TE, HeaderValue::from_static("trailers"));
+        head.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
     }
 }
 
-fn prepare_http1(head: &mut request::Parts) {
-    if head.version == Version::HTTP_2 {
-        crate::transport::join_cookies(&mut head.headers);
+fn prepare_http1(head: &mut Request<Body>) {
+    if head.version() == Version::HTTP_2 {
+        crate::transport::join_cookies(head.headers_mut());
     }
 }
 
-fn opened(tunnel: Tunnel) -> Response<Body> {
-    let mut response = Response::new(Body::tunnel(tunnel));
+fn opened(tunnel: Tunnel) -> Box<Response<Body>> {
+    let mut response = Box::new(Response::new(Body::tunnel(tunnel)));
     *response.status_mut() = StatusCode::OK;
     response
 }

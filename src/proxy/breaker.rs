@@ -16,7 +16,7 @@ pub(super) async fn pass(
     record: &mut Record,
     order: &Order<'_>,
     request: &mut Request<Body>,
-) -> Result<Response<Body>, Error> {
+) -> Result<Box<Response<Body>>, Error> {
     let generation = record.generation().clone();
     let upstream = generation.upstream(order.destination);
     let Some(breaker) = &upstream.breaker else {
@@ -33,7 +33,7 @@ pub(super) async fn pass(
             let fallback = match &breaker.fallback {
                 Fallback::Refuse => return Err(open(wait)),
                 Fallback::Respond(answer) => {
-                    return Ok(reply::fixed(answer.status, &answer.body, &answer.content_type));
+                    return Ok(Box::new(reply::fixed(answer.status, &answer.body, &answer.content_type)));
                 }
                 Fallback::Upstream(fallback) => fallback,
             };
@@ -46,6 +46,6 @@ pub(super) async fn pass(
         }
     };
     let outcome = forward(record, &Order { target, destination, ..*order }, request).await;
-    record.request_ended(outcome.as_ref().map_err(|error| error.reason), Instant::now());
+    record.request_ended(outcome.as_deref().map_err(|error| error.reason), Instant::now());
     outcome
 }

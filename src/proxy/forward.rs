@@ -1,11 +1,12 @@
 //! One request to an upstream: admission, then attempts until one is the answer.
 
+use std::hint::cold_path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, request};
+use http::{Request, Response};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -18,7 +19,7 @@ use super::hedge::{self, Lost, Second};
 use super::hop_by_hop::HopByHop;
 use super::mirror::{self, Copy};
 use super::record::{Record, grpc_status};
-use super::replay::Replay;
+use super::replay::{Replay, without_body};
 use super::retry::{BodyLeft, Ended, Retrying, Verdict};
 use super::spans::AttemptEnd;
 use super::worker::Generation;
@@ -48,7 +49,7 @@ pub(super) async fn forward(
     record: &mut Record,
     order: &Order<'_>,
     request: &mut Request<Body>,
-) -> Result<Response<Body>, Error> {
+) -> Result<Box<Response<Body>>, Error> {
     let generation = record.generation().clone();
     let upstream = generation.upstream(order.destination);
 
@@ -58,13 +59,13 @@ pub(super) async fn forward(
 
     // Attempts.
     let now = Instant::now();
-    let (head, body) = std::mem::take(request).into_parts();
-    let copy = order.mirror.and_then(|mirror| Copy::of(mirror, &head, &body, order.hop));
-    let retrying = begin_retrying(record, order.target, upstream, &head, now);
+    let copy = order.mirror.and_then(|mirror| Copy::of(mirror, request, order.hop));
+    let retrying = begin_retrying(record, order.target, upstream, request, now);
     let keep = bytes_to_keep(&retrying, order.target, upstream, record.grpc);
     let keep = if copy.is_some() { keep.max(Some(mirror::BODY_BYTES)) } else { keep };
+    let body = std::mem::take(request.body_mut());
     let raw_head = body.raw_head().clone();
-    let mut sending = Sending { head, raw_head, body: Replay::new(body, keep), deadlines };
+    let mut sending = Sending { head: request, raw_head, body: Replay::new(body, keep), deadlines };
     let outcome = attempts(record, order, upstream, &generation, retrying, &mut sending, now).await;
     if let (Some(mirror), Some(copy)) = (order.mirror, copy) {
         copy.send(record, mirror, &sending.body);
@@ -73,8 +74,9 @@ pub(super) async fn forward(
 }
 
 /// What all attempts share.
-struct Sending {
-    head: request::Parts,
+struct Sending<'a> {
+    /// The request, whose body is in `body`.
+    head: &'a mut Request<Body>,
     /// The head as it came from the client.
     raw_head: Bytes,
     body: Replay,
@@ -88,12 +90,12 @@ async fn attempts(
     upstream: &Upstream,
     generation: &Generation,
     mut retrying: Retrying<'_>,
-    sending: &mut Sending,
+    sending: &mut Sending<'_>,
     mut now: Instant,
-) -> Result<Response<Body>, Error> {
+) -> Result<Box<Response<Body>>, Error> {
     let (target, destination) = (order.target, order.destination);
     let worker = record.worker().clone();
-    let key = affinity::key(&upstream.balancing.load_balancer, &sending.head.headers, order.client);
+    let key = affinity::key(&upstream.balancing.load_balancer, sending.head.headers(), order.client);
     let mut tried = SmallVec::<[u64; 4]>::new();
     let mut fresh = false;
     loop {
@@ -107,6 +109,7 @@ async fn attempts(
         let endpoint = match picked {
             Ok(endpoint) => endpoint,
             Err(_) => {
+                cold_path();
                 let endpoint = Box::pin(first_endpoint(generation, destination, wish, &sending.deadlines)).await?;
                 began = Instant::now();
                 endpoint
@@ -114,7 +117,9 @@ async fn attempts(
         };
         record.endpoint = Some(endpoint.clone());
         record.attempts += 1;
-        let per_try = target.timeouts.timeouts.per_try.map(|bound| began + bound);
+        let second = second_attempt(&retrying, target, upstream, sending, record.grpc);
+        let mut body = sending.body.body();
+        sending.deadlines.per_try = target.timeouts.timeouts.per_try.map(|bound| began + bound);
         let plan = Plan {
             worker: &worker,
             target,
@@ -123,7 +128,7 @@ async fn attempts(
             trace: &record.trace,
             hop: order.hop,
             downstream: order.downstream,
-            deadlines: Deadlines { per_try, ..sending.deadlines },
+            deadlines: &sending.deadlines,
             began,
             grpc: record.grpc,
             tcp: record.listener().mode == Mode::Tcp,
@@ -131,13 +136,12 @@ async fn attempts(
             careful: !retrying.may_repeat() || !sending.body.can_repeat(),
             raw_head: &sending.raw_head,
         };
-        let second = second_attempt(&retrying, target, upstream, sending, record.grpc);
-        let mut body = sending.body.body();
         let mut checkpoints = Checkpoints::default();
-        let first = attempt::send(&plan, &mut sending.head, &mut body, &mut checkpoints);
+        let first = attempt::send(&plan, sending.head, &mut body, &mut checkpoints);
         let (outcome, hedged) = match second {
             None => (first.await, None),
             Some(second) => {
+                cold_path();
                 let mut permit = None;
                 // Picked before it is paid for: what cannot be sent costs nothing.
                 let launch = || {
@@ -160,6 +164,7 @@ async fn attempts(
         let mut number = record.attempts - 1;
         let mut beaten = None;
         if let Some(hedged) = hedged {
+            cold_path();
             retrying.hedged();
             record.attempts += 1;
             let counter = if hedged.won { UpstreamCounter::HedgeWon } else { UpstreamCounter::HedgeLost };
@@ -173,9 +178,9 @@ async fn attempts(
                 record.endpoint = Some(endpoint.clone());
             }
             beaten = Some(other.endpoint.id);
-            tell_of_loser(record, upstream.scheme(), &sending.head, &other, other_number, hedged.lost);
+            tell_of_loser(record, upstream.scheme(), sending.head, &other, other_number, hedged.lost);
         }
-        let took = began.elapsed();
+        let took = checkpoints.answered.unwrap_or_else(Instant::now).saturating_duration_since(began);
         record.note_attempt(&checkpoints);
         let ended = match &outcome {
             Ok(response) => {
@@ -186,7 +191,7 @@ async fn attempts(
                     number,
                     endpoint: &endpoint,
                     scheme: upstream.scheme(),
-                    head: &sending.head,
+                    head: sending.head,
                     began,
                     ended: began + took,
                     outcome: Outcome::answered(response.status().as_u16()),
@@ -199,10 +204,12 @@ async fn attempts(
                     count_retry(record, upstream, Outcome::answered(response.status().as_u16()));
                     return outcome.map_err(|failure| failure.error);
                 }
+                cold_path();
                 let unix = || worker.clock.unix(Instant::now().into_std());
                 Ended::answered(response.status().as_u16(), response.headers(), record.grpc, unix)
             }
             Err(failure) => {
+                cold_path();
                 sending.body.take_back(body, failure.body_intact);
                 endpoint.count_failure();
                 count_failure(record, upstream, failure.error.reason);
@@ -218,7 +225,7 @@ async fn attempts(
                     number,
                     endpoint: &endpoint,
                     scheme: upstream.scheme(),
-                    head: &sending.head,
+                    head: sending.head,
                     began,
                     ended: began + took,
                     outcome: failed,
@@ -233,6 +240,7 @@ async fn attempts(
                 Ended::failed(&failure.error, record.grpc)
             }
         };
+        cold_path();
         count_retry(record, upstream, ended.outcome());
         let body_left = BodyLeft::of(&sending.body);
         let pay = || pay_for_retry(record, upstream);
@@ -250,7 +258,7 @@ async fn attempts(
                 }
                 tried.push(endpoint.id);
                 tried.extend(beaten);
-                retrying.announce(&mut sending.head.headers, record.grpc);
+                retrying.announce(sending.head.headers_mut(), record.grpc);
                 record.retries += 1;
                 now = Instant::now();
             }
@@ -262,11 +270,11 @@ fn begin_retrying<'a>(
     record: &Record,
     target: &'a Target,
     upstream: &Upstream,
-    head: &request::Parts,
+    head: &Request<Body>,
     now: Instant,
 ) -> Retrying<'a> {
     let listener = record.listener();
-    let retrying = Retrying::new(&target.retries, &head.method, &head.headers, record.grpc, listener.edge);
+    let retrying = Retrying::new(&target.retries, head.method(), head.headers(), record.grpc, listener.edge);
     if retrying.is_somebodys_retry() {
         record.worker().metrics.count_listener(listener.id, ListenerCounter::RetriedRequests);
     }
@@ -293,15 +301,15 @@ fn second_attempt(
     retrying: &Retrying<'_>,
     target: &Target,
     upstream: &Upstream,
-    sending: &Sending,
+    sending: &Sending<'_>,
     grpc: bool,
-) -> Option<Second> {
+) -> Option<Box<Second>> {
     let hedge = target.retries.hedge.filter(|_| retrying.may_hedge())?;
     let after = hedge::after(hedge, &upstream.state.latencies)?;
     let body = sending.body.complete()?;
-    let mut head = sending.head.clone();
-    retrying.announce_next(&mut head.headers, grpc);
-    Some(Second { after, head, body })
+    let mut head = without_body(sending.head);
+    retrying.announce_next(head.headers_mut(), grpc);
+    Some(Box::new(Second { after, head, body }))
 }
 
 /// Where the upstream's source has said nothing yet, its first answer may be a moment away.
@@ -350,7 +358,7 @@ fn judge_lost(record: &Record, upstream: &Upstream, loser: &EndpointState, lost:
 fn tell_of_loser(
     record: &mut Record,
     scheme: &'static str,
-    head: &request::Parts,
+    head: &Request<Body>,
     loser: &Racer,
     number: u32,
     lost: Option<Lost>,

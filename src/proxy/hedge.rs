@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Response, request};
+use http::{Request, Response};
 use tokio::time::Instant;
 
 use super::attempt::{self, Checkpoints, Plan};
@@ -20,13 +20,13 @@ use crate::upstream::state::EndpointState;
 /// What the second attempt would be.
 pub(super) struct Second {
     pub(super) after: Duration,
-    pub(super) head: request::Parts,
+    pub(super) head: Request<Body>,
     pub(super) body: Body,
 }
 
 /// How the race went.
 pub(super) struct Raced {
-    pub(super) outcome: Result<Response<Body>, Failure>,
+    pub(super) outcome: Result<Box<Response<Body>>, Failure>,
     /// The second attempt, where there was one.
     pub(super) second: Option<Hedged>,
 }
@@ -62,12 +62,12 @@ pub(super) fn after(hedge: Hedge, latencies: &Latencies) -> Option<Duration> {
 /// where that is no answer, with how long it took.
 pub(super) async fn race(
     plan: &Plan<'_>,
-    first: impl Future<Output = Result<Response<Body>, Failure>>,
-    second: Second,
+    first: impl Future<Output = Result<Box<Response<Body>>, Failure>>,
+    second: Box<Second>,
     launch: impl FnOnce() -> Option<Arc<EndpointState>>,
     judge: impl FnOnce(&EndpointState, &Lost, Duration),
 ) -> Raced {
-    let Second { after, mut head, mut body } = second;
+    let Second { after, mut head, mut body } = *second;
     let mut first = pin!(first);
     tokio::select! {
         biased;
@@ -77,12 +77,12 @@ pub(super) async fn race(
     let Some(endpoint) = launch() else { return Raced { outcome: first.await, second: None } };
     let (of_first, first_began, began) = (plan.endpoint, plan.began, Instant::now());
     let per_try = plan.target.timeouts.timeouts.per_try.map(|bound| began + bound);
-    let deadlines = Deadlines { per_try, ..plan.deadlines };
+    let deadlines = &Deadlines { per_try, ..*plan.deadlines };
     let plan = Plan { endpoint: &endpoint, began, deadlines, ..*plan };
     let mut checkpoints = Checkpoints::default();
     let (outcome, won, lost) = {
         let mut other = pin!(attempt::send(&plan, &mut head, &mut body, &mut checkpoints));
-        let good = |outcome: &Result<Response<Body>, Failure>| {
+        let good = |outcome: &Result<Box<Response<Body>>, Failure>| {
             outcome.as_ref().is_ok_and(|response| !may_be_retried(response, plan.grpc))
         };
         let (outcome, won) = tokio::select! {
@@ -105,7 +105,7 @@ pub(super) async fn race(
     Raced { outcome, second: Some(Hedged { endpoint, began, checkpoints, won, lost }) }
 }
 
-fn ended(outcome: &Result<Response<Body>, Failure>) -> Outcome {
+fn ended(outcome: &Result<Box<Response<Body>>, Failure>) -> Outcome {
     match outcome {
         Ok(response) => Outcome::Answered { status: response.status().as_u16(), grpc: grpc_status(response.headers()) },
         Err(failure) => Outcome::Failed(failure.error.reason),

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, request};
+use http::{HeaderName, HeaderValue, Request};
 use http_body::Body as _;
 use tokio::time::Instant;
 
@@ -13,7 +13,7 @@ use super::deadline;
 use super::destination::Destination;
 use super::hop_by_hop::HopByHop;
 use super::record::Record;
-use super::replay::Replay;
+use super::replay::{Replay, without_body};
 use crate::body::Body;
 use crate::outcome::Outcome;
 use crate::snapshot::Mirror;
@@ -31,24 +31,25 @@ const X_OUTRIGGER_MIRROR: HeaderName = HeaderName::from_static("x-outrigger-mirr
 
 /// A copy in the making: what the request was like before its first attempt.
 pub(super) struct Copy {
-    head: request::Parts,
+    head: Request<Body>,
     raw_head: bytes::Bytes,
     hop: HopByHop,
 }
 
 impl Copy {
     /// `None` where this request is not among the share.
-    pub(super) fn of(mirror: &Mirror, head: &request::Parts, body: &Body, hop: &HopByHop) -> Option<Self> {
-        let chosen = fastrand::f64() < mirror.ratio && head.method != http::Method::CONNECT && hop.upgrade.is_none();
+    pub(super) fn of(mirror: &Mirror, request: &Request<Body>, hop: &HopByHop) -> Option<Box<Self>> {
+        let chosen =
+            fastrand::f64() < mirror.ratio && request.method() != http::Method::CONNECT && hop.upgrade.is_none();
         chosen.then(|| {
-            let mut head = head.clone();
-            head.headers.insert(X_OUTRIGGER_MIRROR, HeaderValue::from_static("1"));
-            Copy { head, raw_head: body.raw_head().clone(), hop: hop.clone() }
+            let mut head = without_body(request);
+            head.headers_mut().insert(X_OUTRIGGER_MIRROR, HeaderValue::from_static("1"));
+            Box::new(Copy { head, raw_head: request.body().raw_head().clone(), hop: hop.clone() })
         })
     }
 
     /// Sends it, where the whole body has passed by.
-    pub(super) fn send(self, record: &Record, mirror: &Mirror, body: &Replay) {
+    pub(super) fn send(self: Box<Self>, record: &Record, mirror: &Mirror, body: &Replay) {
         let worker = record.worker().clone();
         let generation = record.generation().clone();
         let upstream = generation.snapshot.upstream(mirror.target.upstream);
@@ -62,7 +63,7 @@ impl Copy {
         };
         let target = mirror.target.clone();
         let (trace, grpc) = (record.trace.clone(), record.grpc);
-        let Copy { mut head, raw_head, hop } = self;
+        let Copy { mut head, raw_head, hop } = *self;
         tokio::task::spawn_local(async move {
             let _held = (permit, running);
             let upstream = generation.snapshot.upstream(target.upstream);
@@ -78,7 +79,7 @@ impl Copy {
                 trace: &trace,
                 hop: &hop,
                 downstream: None,
-                deadlines,
+                deadlines: &deadlines,
                 began,
                 grpc,
                 tcp: false,

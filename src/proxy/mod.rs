@@ -31,6 +31,7 @@ mod variables;
 pub mod via;
 pub(crate) mod worker;
 
+use std::hint::cold_path;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -160,27 +161,27 @@ impl Connection {
     }
 
     /// Answers a request. Never fails: what goes wrong becomes a response.
-    pub(crate) async fn handle(&self, mut request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn handle(&self, request: &mut Request<Body>) -> Box<Response<Body>> {
         let downstream = request.body_mut().take_downstream();
-        let mut record = self.begin(&request, downstream.clone());
+        let mut record = self.begin(request, downstream.clone());
         record.request_body(request.body_mut());
-        let outcome = self.answer(&mut record, &mut request, downstream.as_ref()).await;
+        let outcome = self.answer(&mut record, request, downstream.as_ref()).await;
         self.finish(record, outcome)
     }
 
     /// Answers a request that its listener refuses before anything is done with it.
-    pub(crate) fn refuse(&self, mut request: Request<Body>, error: Error) -> Response<Body> {
+    pub(crate) fn refuse(&self, request: &mut Request<Body>, error: Error) -> Box<Response<Body>> {
         let downstream = request.body_mut().take_downstream();
-        let record = self.begin(&request, downstream);
+        let record = self.begin(request, downstream);
         self.finish(record, Err(error))
     }
 
     /// What a request in flight gets when time is up.
-    pub(crate) fn draining(&self) -> Response<Body> {
+    pub(crate) fn draining(&self) -> Box<Response<Body>> {
         let (generation, listener) = self.current();
         let listener = &generation.snapshot.listeners[listener];
         let audience = Audience { grpc: false, edge: listener.edge, listener: &listener.name, request_id: None };
-        let mut response = reply::failure(&Error::local(Reason::Draining), audience);
+        let mut response = Box::new(reply::failure(&Error::local(Reason::Draining), audience));
         self.date(&mut response);
         response
     }
@@ -211,8 +212,9 @@ impl Connection {
     }
 
     /// The response as it goes to the client, with the record riding on its body.
-    fn finish(&self, mut record: Box<Record>, outcome: Result<Response<Body>, Error>) -> Response<Body> {
+    fn finish(&self, mut record: Box<Record>, outcome: Result<Box<Response<Body>>, Error>) -> Box<Response<Body>> {
         let mut response = outcome.unwrap_or_else(|error| {
+            cold_path();
             record.reason = Some(error.reason);
             if error.reason == Reason::Internal {
                 tracing::error!(%error, request_id = record.request_id.as_str(), "a bug in the proxy cost a request");
@@ -226,13 +228,14 @@ impl Connection {
                 listener: &listener.name,
                 request_id: Some(record.request_id.as_str()),
             };
-            let mut response = reply::failure(&error, audience);
+            let mut response = Box::new(reply::failure(&error, audience));
             self.date(&mut response);
             response
         });
         if let Some(refused) = record.retry_refused
             && !record.listener().edge
         {
+            cold_path();
             refused.tell(response.headers_mut());
         }
         record.answered(response.status(), response.headers());
@@ -240,6 +243,7 @@ impl Connection {
         if record.method() == Method::HEAD
             && let Some(length) = response.body().as_full().map(bytes::Bytes::len)
         {
+            cold_path();
             response.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
             *response.body_mut() = Body::empty();
         }
@@ -253,7 +257,7 @@ impl Connection {
         record: &mut Record,
         request: &mut Request<Body>,
         downstream: Option<&Rc<dyn Downstream>>,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<Box<Response<Body>>, Error> {
         let generation = record.generation().clone();
         let listener = &generation.snapshot.listeners[record.listener_position()];
         let caller = self.secured.as_deref();
@@ -284,13 +288,14 @@ impl Connection {
             record.admit(admission, &client, request.headers())?;
         }
         if let Some(fault) = &route.fault {
+            cold_path();
             Box::pin(fault::inject(fault, request.headers())).await?;
         }
         let captured = route.response_headers.capture(request.headers());
         let mut response = match decide(route, record, &generation, request, self.scheme())? {
             Decision::Answer(mut response) => {
                 self.date(&mut response);
-                *response
+                response
             }
             Decision::Send(target) => {
                 let destination = &Destination::of(record, &generation, target, request)?;
@@ -306,6 +311,7 @@ impl Connection {
                 let mut response = breaker::pass(record, &order, request).await?;
                 let hop = hop_by_hop::strip(response.headers_mut());
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    cold_path();
                     upgrade::keep_switch(response.headers_mut(), hop.upgrade);
                 }
                 if listener.edge {

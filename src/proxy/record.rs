@@ -1,5 +1,6 @@
 //! What is known of one request, from its first byte to the last of its response; then metrics and a log line.
 
+use std::hint::cold_path;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -349,11 +350,10 @@ impl Record {
         }
     }
 
-    fn finish(&mut self, outcome: Result<(), Reason>) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
-        }
+    fn finish(&mut self, outcome: Result<(), Reason>, now: Instant) {
+        self.ended = true;
         if let Err(reason) = outcome {
+            cold_path();
             // What went wrong first explains the rest.
             self.reason.get_or_insert(reason);
             if self.first_byte.is_none() {
@@ -362,11 +362,11 @@ impl Record {
         }
         if let Some(took) = self.unjudged.take() {
             let answered = Outcome::Answered { status: self.code.as_u16(), grpc: self.grpc_code };
-            let (outcome, now) = (self.reason.map_or(answered, Outcome::Failed), Instant::now());
+            let outcome = self.reason.map_or(answered, Outcome::Failed);
             self.judge(outcome, took, now);
             self.tell_breaker(outcome, now);
         }
-        let total = self.received.elapsed();
+        let total = now.saturating_duration_since(self.received);
         let bytes_in = self.bytes_in + self.downstream.as_ref().map_or(0, |downstream| downstream.bytes_in());
         let code = self.code.as_u16();
         let route: RouteId = match self.route {
@@ -556,15 +556,19 @@ impl Observer for Record {
         self.worker.cuts.has(route, self.generation.snapshot.generation)
     }
 
-    fn end(mut self: Box<Self>, outcome: Result<(), Reason>) {
-        self.finish(outcome);
+    fn end(mut self: Box<Self>, outcome: Result<(), Reason>, now: Instant) {
+        self.finish(outcome, now);
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        cold_path();
         // Nobody dropped it but the end of the proxy, or the client.
         let forced = self.entry.drain.phase() == Phase::Forced;
-        self.finish(Err(if forced { Reason::Draining } else { Reason::ClientCancelled }));
+        self.finish(Err(if forced { Reason::Draining } else { Reason::ClientCancelled }), Instant::now());
     }
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 use http_body::{Body as _, Frame, SizeHint};
 
 use crate::body::Body;
@@ -56,6 +56,17 @@ enum Piece {
     /// Of small ones, together.
     Gathered(BytesMut),
     Trailers(HeaderMap),
+}
+
+/// Another request with the same head.
+pub(super) fn without_body(request: &Request<Body>) -> Request<Body> {
+    let mut copy = Request::new(Body::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    copy
 }
 
 impl Replay {

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 
 use http::header::{HOST, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Version, request};
+use http::{HeaderMap, HeaderValue, Request, Version};
 use tokio::time::Instant;
 
 use super::forwarded::Client;
+use crate::body::Body;
 use crate::config::model::EndpointAddress;
 use crate::outcome::Outcome;
 use crate::telemetry::clock::Clock;
@@ -33,7 +34,7 @@ pub(crate) struct AttemptEnd<'a> {
     pub(crate) number: u32,
     pub(crate) endpoint: &'a EndpointState,
     pub(crate) scheme: &'static str,
-    pub(crate) head: &'a request::Parts,
+    pub(crate) head: &'a Request<Body>,
     pub(crate) began: Instant,
     pub(crate) ended: Instant,
     pub(crate) outcome: Outcome,
@@ -70,8 +71,8 @@ impl Spans {
                 EndpointAddress::Unix(_) => None,
             },
             scheme: attempt.scheme,
-            uri: attempt.head.uri.clone(),
-            host: attempt.head.headers.get(HOST).cloned(),
+            uri: attempt.head.uri().clone(),
+            host: attempt.head.headers().get(HOST).cloned(),
             version: attempt.version,
             outcome: attempt.outcome,
             broke: None,

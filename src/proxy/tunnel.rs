@@ -67,7 +67,7 @@ pub(crate) async fn join(
     if let Some(mut observer) = observer.take() {
         observer.sent(down.moved);
         observer.received(up.moved);
-        observer.end(outcome);
+        observer.end(outcome, Instant::now());
     }
     outcome
 }

@@ -1,11 +1,13 @@
 //! Leaving HTTP: `Upgrade` of HTTP/1.1 (RFC 9110, section 7.8) and extended CONNECT of HTTP/2 (RFC 8441), one to the
 //! other where the two sides of the proxy differ.
 
+use std::hint::cold_path;
+
 use http::header::{
     CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING,
     UPGRADE,
 };
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::ext::Protocol;
 
 use super::hop_by_hop::HopByHop;
@@ -16,12 +18,12 @@ use crate::transport::Failure;
 /// True where the request asks for another protocol that we pass on.
 ///
 /// `h2c` is not: a proxy that lets it through no longer sees what is sent behind its back.
-pub(super) fn is_wanted(head: &request::Parts, hop: &HopByHop) -> bool {
+pub(super) fn is_wanted(head: &Request<Body>, hop: &HopByHop) -> bool {
     is_extended_connect(head) || upgrade_of(hop).is_some()
 }
 
-pub(super) fn is_extended_connect(head: &request::Parts) -> bool {
-    head.extensions.get::<Protocol>().is_some()
+pub(super) fn is_extended_connect(head: &Request<Body>) -> bool {
+    head.extensions().get::<Protocol>().is_some()
 }
 
 fn upgrade_of(hop: &HopByHop) -> Option<&HeaderValue> {
@@ -36,30 +38,31 @@ pub(super) struct Restored {
 }
 
 /// Asks the endpoint for the Upgrade that the client asked for, in HTTP/1.1's words.
-pub(super) fn prepare_http1(head: &mut request::Parts, hop: &HopByHop) -> Restored {
-    let extended = head.extensions.get::<Protocol>().cloned();
+pub(super) fn prepare_http1(head: &mut Request<Body>, hop: &HopByHop) -> Restored {
+    let extended = head.extensions().get::<Protocol>().cloned();
     let wanted = match &extended {
         Some(protocol) => HeaderValue::from_str(protocol.as_str()).ok(),
         None => upgrade_of(hop).cloned(),
     };
     if let Some(protocol) = wanted {
+        cold_path();
         if extended.is_some() {
-            head.method = Method::GET;
+            *head.method_mut() = Method::GET;
             if protocol == "websocket" {
-                head.headers.insert(SEC_WEBSOCKET_KEY, websocket_key());
+                head.headers_mut().insert(SEC_WEBSOCKET_KEY, websocket_key());
                 let version = HeaderValue::from_static("13");
-                head.headers.entry(SEC_WEBSOCKET_VERSION).or_insert(version);
+                head.headers_mut().entry(SEC_WEBSOCKET_VERSION).or_insert(version);
             }
         }
-        head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        head.headers.insert(UPGRADE, protocol);
+        head.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        head.headers_mut().insert(UPGRADE, protocol);
     }
     Restored { extended: extended.is_some() }
 }
 
 impl Restored {
     /// A 2xx that is no 101 would tell an HTTP/2 client that its tunnel is open (RFC 8441, section 5).
-    pub(super) fn check(&self, response: Response<Body>) -> Result<Response<Body>, Failure> {
+    pub(super) fn check(&self, response: Box<Response<Body>>) -> Result<Box<Response<Body>>, Failure> {
         if self.extended && response.status().is_success() {
             let error = Error::upstream(Reason::UpstreamProtocolError).because("an upgrade answered by 2xx");
             return Err(Failure { error, stale: false, body_intact: false });
@@ -68,8 +71,8 @@ impl Restored {
     }
 
     /// The endpoint's 101 as the client has it.
-    pub(super) fn answer(&self, response: Response<()>, tunnel: Tunnel) -> Response<Body> {
-        let mut response = response.map(|()| Body::tunnel(tunnel));
+    pub(super) fn answer(&self, mut response: Box<Response<Body>>, tunnel: Tunnel) -> Box<Response<Body>> {
+        response.body_mut().fill_with_tunnel(tunnel);
         if self.extended {
             *response.status_mut() = StatusCode::OK;
             for name in [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT, CONTENT_LENGTH, TRANSFER_ENCODING] {

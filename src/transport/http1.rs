@@ -1,19 +1,20 @@
 //! One HTTP/1.1 connection to an endpoint. Whoever holds it drives it: there is no task behind it, and no channel.
 
 use std::future::poll_fn;
+use std::hint::cold_path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header, request};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::pool::Place;
 use super::{Deadlines, Pools, tls};
-use crate::body::{Body, Downstream};
+use crate::body::{Body, Downstream, Patience};
 use crate::error::{Error, Reason};
 use crate::http1::{self, BodyDecoder, BodyLength, BodySender, Decoded, Framing, SendError};
 use crate::runtime::stream::{Liveness, Outgoing, Stream};
@@ -35,30 +36,34 @@ const FRESHLY_IDLE: Duration = Duration::from_millis(100);
 
 /// What is sent, and with what patience.
 pub(crate) struct Attempt<'a> {
-    /// The head as it goes out; the target is path and query.
-    pub(crate) head: &'a request::Parts,
+    /// The head as it goes out; the target is path and query. Its own body is not sent.
+    pub(crate) head: &'a Request<Body>,
     /// The head as it came from the client.
     pub(crate) raw_head: &'a [u8],
     /// The body; what is still untouched after a failure is put back.
     pub(crate) body: &'a mut Body,
     /// The client's connection, for 1xx.
     pub(crate) downstream: Option<&'a Rc<dyn Downstream>>,
-    pub(crate) deadlines: Deadlines,
+    pub(crate) deadlines: &'a Deadlines,
+    /// When there was a connection for it: about now.
     pub(crate) began: Instant,
 }
 
 /// What an endpoint answers.
 pub(crate) enum Answer {
-    Response(Response<Body>),
+    /// With when its head was there.
+    Response(Box<Response<Body>>, Instant),
     /// The connection has left HTTP: an accepted Upgrade.
-    Switched {
-        response: Response<()>,
-        raw_head: Bytes,
-        stream: Stream,
-        early: Bytes,
-        /// Kept as long as the tunnel.
-        guards: (Permit, InFlight),
-    },
+    Switched(Box<Switched>),
+}
+
+/// What is left of an exchange that ended with 101.
+pub(crate) struct Switched {
+    pub(crate) response: Box<Response<Body>>,
+    pub(crate) stream: Stream,
+    pub(crate) early: Bytes,
+    /// Kept as long as the tunnel.
+    pub(crate) guards: (Permit, InFlight),
 }
 
 /// A failed exchange.
@@ -152,13 +157,13 @@ impl Http1Connection {
         home: &Rc<Pools>,
     ) -> Result<Answer, Failure> {
         let head = attempt.head;
-        let framing = request_framing(&head.method, attempt.body);
-        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-        http1::encode_request(&head.method, target, &head.headers, attempt.raw_head, framing, self.out.buffer());
+        let framing = request_framing(head.method(), attempt.body);
+        let target = head.uri().path_and_query().map_or("/", |target| target.as_str());
+        http1::encode_request(head.method(), target, head.headers(), attempt.raw_head, framing, self.out.buffer());
 
         let whole = attempt.body.as_full().cloned();
         let mut upload = Upload::new(BodySender::new(std::mem::take(attempt.body), framing), attempt.began);
-        if head.headers.contains_key(header::EXPECT)
+        if head.headers().contains_key(header::EXPECT)
             && let Some(downstream) = attempt.downstream
         {
             downstream.leave_continue_to_endpoint();
@@ -167,29 +172,26 @@ impl Http1Connection {
         let received = match outcome {
             Ok(received) => received,
             Err(failure) => {
+                cold_path();
                 let intact = whole.map(Body::full).or_else(|| upload.sender.into_untouched());
                 let body_intact = intact.is_some();
                 *attempt.body = intact.unwrap_or_default();
                 return Err(Failure { body_intact, ..failure });
             }
         };
+        let now = Instant::now();
         self.keep_alive = keep_alive_timeout(received.response.headers());
         if received.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            cold_path();
             // What is left of the request would run into the tunnel.
             if upload.finished.is_none() || upload.broken.is_some() {
                 return Err(protocol_error("101 before the request was complete"));
             }
             let early = self.read.split().freeze();
-            let http1::ResponseHead { response, raw, .. } = received;
-            return Ok(Answer::Switched {
-                response,
-                raw_head: raw,
-                stream: self.stream,
-                early,
-                guards: (self.permit, guard),
-            });
+            let (response, guards) = (received.response, (self.permit, guard));
+            return Ok(Answer::Switched(Box::new(Switched { response, stream: self.stream, early, guards })));
         }
-        Ok(Answer::Response(self.into_response(received, upload, attempt.deadlines, guard, home)))
+        Ok(Answer::Response(self.into_response(received, upload, attempt.deadlines, guard, home, now), now))
     }
 
     fn poll_head(
@@ -204,11 +206,12 @@ impl Http1Connection {
             body_intact: false,
         })?;
         loop {
-            match http1::parse_response(&mut self.read, &mut upload.scanned, MAX_HEAD, &attempt.head.method) {
+            match http1::parse_response(&mut self.read, &mut upload.scanned, MAX_HEAD, attempt.head.method()) {
                 Ok(Some(head))
                     if head.response.status().is_informational()
                         && head.response.status() != StatusCode::SWITCHING_PROTOCOLS =>
                 {
+                    cold_path();
                     upload.interim += 1;
                     if upload.interim > MAX_INTERIM {
                         return Poll::Ready(Err(protocol_error("too many 1xx responses")));
@@ -219,7 +222,7 @@ impl Http1Connection {
                 }
                 Ok(Some(head))
                     if head.response.status() == StatusCode::SWITCHING_PROTOCOLS
-                        && !attempt.head.headers.contains_key(header::UPGRADE) =>
+                        && !attempt.head.headers().contains_key(header::UPGRADE) =>
                 {
                     return Poll::Ready(Err(protocol_error("101 without having been asked for")));
                 }
@@ -278,39 +281,38 @@ impl Http1Connection {
         mut self: Box<Self>,
         received: http1::ResponseHead,
         mut upload: Upload,
-        deadlines: Deadlines,
+        deadlines: &Deadlines,
         guard: InFlight,
         home: &Rc<Pools>,
-    ) -> Response<Body> {
+        now: Instant,
+    ) -> Box<Response<Body>> {
+        let mut response = received.response;
         let reusable = received.keep_alive && upload.broken.is_none();
-        let deadlines = deadlines.for_response(received.response.headers());
+        let patience = deadlines.patience(response.headers());
+        response.body_mut().set_patience(patience);
         let whole_is_here = matches!(received.length, BodyLength::Exact(length) if length <= self.read.len() as u64);
-        let body = if upload.finished.is_some() && (received.length == BodyLength::Empty || whole_is_here) {
+        if upload.finished.is_some() && (received.length == BodyLength::Empty || whole_is_here) {
             // The usual case for small answers: nothing is left to wait for.
             let length = if let BodyLength::Exact(length) = received.length { length as usize } else { 0 };
-            let bytes = self.read.split_to(length).freeze();
-            self.go_home(reusable, home);
-            Body::full(bytes)
+            response.body_mut().fill(self.read.split_to(length).freeze());
+            self.go_home(reusable, home, now);
         } else {
-            upload.progress = Instant::now();
-            Body::stream(Http1Body {
+            upload.progress = now;
+            response.body_mut().fill_with(Http1Body {
                 decoder: BodyDecoder::new(received.length),
                 connection: Some(self),
                 upload,
                 reusable,
-                deadlines,
+                patience,
                 home: home.clone(),
                 large: matches!(received.length, BodyLength::Exact(length) if length > READ_LARGE as u64),
                 _guard: guard,
-            })
-        };
-        let mut response = received.response.map(|()| body);
-        response.body_mut().set_patience(deadlines.of_client());
-        response.body_mut().set_raw_head(received.raw);
+            });
+        }
         response
     }
 
-    fn go_home(mut self: Box<Self>, reusable: bool, home: &Pools) {
+    fn go_home(mut self: Box<Self>, reusable: bool, home: &Pools, now: Instant) {
         // Bytes behind the end of a response belong to no request.
         if !reusable || !self.read.is_empty() || !self.out.is_empty() {
             return;
@@ -319,14 +321,15 @@ impl Http1Connection {
             return;
         }
         self.reused = true;
-        self.idle_since = Instant::now();
-        home.put_back(self);
+        self.idle_since = now;
+        home.put_back(self, now);
     }
 }
 
 /// 1xx responses to one request.
 const MAX_INTERIM: u32 = 16;
 
+#[cold]
 fn protocol_error(what: &'static str) -> Failure {
     Failure { error: Error::upstream(Reason::UpstreamProtocolError).because(what), stale: false, body_intact: false }
 }
@@ -369,13 +372,15 @@ struct Upload {
     broken: Option<std::io::Error>,
     /// The last time that anything moved.
     progress: Instant,
+    /// It has had its first turn, which comes as soon as there is a connection.
+    begun: bool,
     scanned: usize,
     interim: u32,
 }
 
 impl Upload {
     fn new(sender: BodySender, now: Instant) -> Self {
-        Upload { sender, finished: None, broken: None, progress: now, scanned: 0, interim: 0 }
+        Upload { sender, finished: None, broken: None, progress: now, begun: false, scanned: 0, interim: 0 }
     }
 
     /// Moves the body on. An error is the client's: the endpoint's come to light when its answer is read.
@@ -384,7 +389,8 @@ impl Upload {
             return Ok(());
         }
         let sent = self.sender.poll(cx, stream, out);
-        if self.sender.take_moved() {
+        let moved = self.sender.take_moved();
+        if std::mem::replace(&mut self.begun, true) && moved {
             self.progress = Instant::now();
         }
         match sent {
@@ -406,7 +412,7 @@ struct Http1Body {
     connection: Option<Box<Http1Connection>>,
     upload: Upload,
     reusable: bool,
-    deadlines: Deadlines,
+    patience: Patience,
     home: Rc<Pools>,
     large: bool,
     _guard: InFlight,
@@ -464,10 +470,8 @@ impl Http1Body {
                     return Poll::Ready(Some(Err(Error::upstream(Reason::UpstreamReset).because(error))));
                 }
                 Poll::Pending => {
-                    let idle = self.deadlines.idle.map(|bound| self.upload.progress + bound);
-                    ready!(connection.timer.poll(cx, earlier(idle, self.deadlines.request)));
-                    let reason = self.deadlines.reason(Reason::IdleTimeout);
-                    return Poll::Ready(Some(Err(Error::upstream(reason))));
+                    ready!(connection.timer.poll(cx, self.patience.until(self.upload.progress)));
+                    return Poll::Ready(Some(Err(Error::upstream(self.patience.reason()))));
                 }
             }
         }
@@ -476,7 +480,7 @@ impl Http1Body {
     fn finish(&mut self) {
         if let Some(connection) = self.connection.take() {
             let reusable = self.reusable && self.upload.finished.is_some() && self.upload.broken.is_none();
-            connection.go_home(reusable, &self.home);
+            connection.go_home(reusable, &self.home, Instant::now());
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::Deadlines;
 use super::http1::{Attempt, Failure};
-use crate::body::Body;
+use crate::body::{Body, Patience};
 use crate::error::{Error, Reason, Source};
 use crate::runtime::local::LocalExec;
 use crate::runtime::stream::Stream;
@@ -116,7 +116,7 @@ impl Http2Connection {
         self: &Rc<Self>,
         attempt: &mut Attempt<'_>,
         guard: InFlight,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Result<Box<Response<Body>>, Failure> {
         let reused = self.used.replace(true);
         let stream = StreamCount::new(self.clone());
         let upload = Rc::new(UploadWatch::default());
@@ -190,14 +190,14 @@ impl Drop for StreamCount {
 }
 
 /// The request as HTTP/2 has it: the host is `:authority`, and of the connection's fields only `te: trailers` is left.
-fn to_http2(head: &http::request::Parts, body: Body, secure: bool) -> Request<Body> {
+fn to_http2(head: &Request<Body>, body: Body, secure: bool) -> Request<Body> {
     let mut request = Request::new(body);
-    *request.method_mut() = head.method.clone();
+    *request.method_mut() = head.method().clone();
     *request.version_mut() = Version::HTTP_2;
-    *request.headers_mut() = head.headers.clone();
+    *request.headers_mut() = head.headers().clone();
     let host = request.headers_mut().remove(header::HOST);
     let mut parts = uri::Parts::default();
-    parts.path_and_query = head.uri.path_and_query().cloned();
+    parts.path_and_query = head.uri().path_and_query().cloned();
     parts.scheme = Some(if secure { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });
     parts.authority = host.and_then(|host| uri::Authority::try_from(host.as_bytes()).ok());
     if parts.authority.is_none() {
@@ -206,7 +206,7 @@ fn to_http2(head: &http::request::Parts, body: Body, secure: bool) -> Request<Bo
     if let Ok(uri) = Uri::from_parts(parts) {
         *request.uri_mut() = uri;
     }
-    if let Some(protocol) = head.extensions.get::<hyper::ext::Protocol>() {
+    if let Some(protocol) = head.extensions().get::<hyper::ext::Protocol>() {
         request.extensions_mut().insert(protocol.clone());
     }
     request
@@ -217,19 +217,19 @@ fn from_http2(
     request: RequestSide,
     stream: StreamCount,
     guard: InFlight,
-    deadlines: Deadlines,
-) -> Response<Body> {
-    let deadlines = deadlines.for_response(response.headers());
+    deadlines: &Deadlines,
+) -> Box<Response<Body>> {
+    let patience = deadlines.patience(response.headers());
     let (parts, incoming) = response.into_parts();
     let mut body = if incoming.is_end_stream() {
         Body::empty()
     } else {
         let progress = Instant::now();
         let timer = Timer::default();
-        Body::stream(Http2Body { incoming, request, deadlines, timer, progress, _stream: stream, _guard: guard })
+        Body::stream(Http2Body { incoming, request, patience, timer, progress, _stream: stream, _guard: guard })
     };
-    body.set_patience(deadlines.of_client());
-    Response::from_parts(parts, body)
+    body.set_patience(patience);
+    Box::new(Response::from_parts(parts, body))
 }
 
 /// What became of a stream, from hyper's error and h2's behind it.
@@ -292,7 +292,7 @@ impl UploadWatch {
         }
     }
 
-    fn patience(&self, deadlines: Deadlines) -> (Reason, Option<Instant>) {
+    fn patience(&self, deadlines: &Deadlines) -> (Reason, Option<Instant>) {
         match self.finished.get() {
             // Where no answer is due at a time, as for gRPC, silence still has its bound.
             Some(finished) => match deadlines.response {
@@ -379,7 +379,7 @@ impl Drop for RequestSide {
 struct Http2Body {
     incoming: Incoming,
     request: RequestSide,
-    deadlines: Deadlines,
+    patience: Patience,
     timer: Timer,
     progress: Instant,
     _stream: StreamCount,
@@ -413,10 +413,8 @@ impl http_body::Body for Http2Body {
                 }
                 let progress =
                     this.request.watch.progress.get().map_or(this.progress, |upload| upload.max(this.progress));
-                let idle = this.deadlines.idle.map(|bound| progress + bound);
-                ready!(this.timer.poll(cx, earlier(idle, this.deadlines.request)));
-                let reason = this.deadlines.reason(Reason::IdleTimeout);
-                Poll::Ready(Some(Err(Error::upstream(reason))))
+                ready!(this.timer.poll(cx, this.patience.until(progress)));
+                Poll::Ready(Some(Err(Error::upstream(this.patience.reason()))))
             }
         }
     }

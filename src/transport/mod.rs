@@ -7,7 +7,7 @@ mod pool;
 mod tls;
 
 pub(crate) use connect::{OwnAddresses, connect};
-pub(crate) use http1::{Answer, Attempt, Failure};
+pub(crate) use http1::{Answer, Attempt, Failure, Switched};
 pub(crate) use http2::join_cookies;
 pub(crate) use pool::{Checkout, Negotiated, PoolCounts, Pools, Wanted};
 pub(crate) use tls::secure;
@@ -49,11 +49,6 @@ impl Deadlines {
         earlier(self.request, self.per_try)
     }
 
-    /// For the client to take the response.
-    fn of_client(&self) -> Patience {
-        Patience { idle: self.idle, request: self.request.map(|deadline| (deadline, self.request_reason)) }
-    }
-
     /// Why time is up: the whole request's deadline, or the attempt's, explains a timeout once it has passed.
     pub(crate) fn reason(&self, otherwise: Reason) -> Reason {
         let passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| Instant::now() >= deadline);
@@ -66,13 +61,11 @@ impl Deadlines {
         }
     }
 
-    /// The same, with the patience that the response's kind deserves.
-    fn for_response(mut self, headers: &HeaderMap) -> Self {
-        self.per_try = None;
+    /// What is left of it for a response that has begun, after its kind: for the endpoint to go on, and for the client
+    /// to take it.
+    fn patience(&self, headers: &HeaderMap) -> Patience {
         let kind = headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
-        if kind.starts_with(b"text/event-stream") {
-            self.idle = self.stream_idle;
-        }
-        self
+        let idle = if kind.starts_with(b"text/event-stream") { self.stream_idle } else { self.idle };
+        Patience { idle, request: self.request.map(|deadline| (deadline, self.request_reason)) }
     }
 }

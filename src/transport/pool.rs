@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::hint::cold_path;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -149,6 +150,7 @@ impl Pools {
         {
             return Ok(Checkout::at_once(connection));
         }
+        cold_path();
         let began = Instant::now();
         let permit = match upstream.connections.try_acquire() {
             Some(permit) => permit,
@@ -305,11 +307,11 @@ impl Pools {
     }
 
     /// Takes a connection back from a request that is done with it.
-    pub(super) fn put_back(&self, mut connection: Box<Http1Connection>) {
+    pub(super) fn put_back(&self, mut connection: Box<Http1Connection>, now: Instant) {
         let mut endpoints = self.endpoints.borrow_mut();
         // Without its pool, the endpoint has been removed meanwhile, or its certificates have changed.
         let Some(pool) = endpoints.get_mut(&connection.place) else { return };
-        if !pool.waiters.is_empty() && !connection.is_usable(Instant::now(), None, LIFETIME, Care::Usual) {
+        if !pool.waiters.is_empty() && !connection.is_usable(now, None, LIFETIME, Care::Usual) {
             return; // Its place goes to somebody who waits.
         }
         while let Some(waiter) = pool.waiters.pop_front() {
