@@ -167,7 +167,8 @@ async fn busy(
     timer: &mut Timer,
 ) -> Option<Instant> {
     loop {
-        let answered = match exchange(shared, session, limits, head, ticket, timer).await {
+        let after = pin!(exchange(shared, session, limits, head, ticket, timer)).await;
+        let answered = match after {
             After::Another(answered) => answered,
             After::Close => {
                 linger(shared, timer).await;
@@ -179,7 +180,8 @@ async fn busy(
             }
         };
         limits = session.limits();
-        match next_head(shared, session, limits, ticket, timer, Wait::Busy(answered)).await {
+        let next = pin!(next_head(shared, session, limits, ticket, timer, Wait::Busy(answered))).await;
+        match next {
             Next::Request(next) => head = next,
             Next::Quiet(since) => return Some(since),
             Next::Failed(error) => {
@@ -342,7 +344,7 @@ async fn exchange(
     // A response may last for long, and needs nothing of it.
     drop(request);
     shared.takes_interim.set(false);
-    respond(shared, asked, response, ticket, timer).await
+    pin!(respond(shared, asked, response, ticket, timer)).await
 }
 
 /// Ready when the client has left. Sends what waits, and takes what it sends ahead of time.

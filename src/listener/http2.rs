@@ -118,7 +118,7 @@ async fn answer(session: &Rc<Session>, mut request: Request<Incoming>, lane: Rc<
         Ok(()) if max.is_some_and(|max| announced > max) => {
             session.refuse_request(Error::downstream(Reason::BodyTooLarge), &mut request)
         }
-        Ok(()) => session.call(&mut request).await,
+        Ok(()) => pin!(session.call(&mut request)).await,
     };
     *response.version_mut() = Version::HTTP_2;
     if let (Some(tunnel), Some(upgrade)) = (response.body_mut().take_tunnel(), upgrade) {

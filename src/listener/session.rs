@@ -1,7 +1,7 @@
 //! One connection's way into the proxy: through the layers that an embedding program has put around it, or straight.
 
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -86,7 +86,7 @@ impl Session {
     /// Answers a request.
     pub(super) async fn call(&self, request: &mut Request<Body>) -> Box<Response<Body>> {
         match &self.layered {
-            None => self.connection.handle(request).await,
+            None => pin!(self.connection.handle(request)).await,
             Some(layered) => Box::new(layered.call(std::mem::take(request)).await),
         }
     }

@@ -1,6 +1,7 @@
 //! One attempt: a connection to the endpoint that was picked, and an exchange on it.
 
 use std::hint::cold_path;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,7 +97,11 @@ pub(super) async fn send(
     let offer = if only_http1 { Offer::Http1 } else { offer(upstream, endpoint, plan.grpc) };
     // On the heap what most requests do not need: their path need not have room for the largest.
     let found = match offer {
-        Offer::Http1 | Offer::Nothing => pools.http1(&upstream.state, endpoint, wanted).await.map(Negotiated::Http1),
+        Offer::Http1 | Offer::Nothing => match pools.idle(&upstream.state, endpoint, wanted) {
+            Some(idle) => Ok(idle),
+            None => Box::pin(pools.http1(&upstream.state, endpoint, wanted)).await,
+        }
+        .map(Negotiated::Http1),
         Offer::Http2 => Box::pin(pools.http2(&upstream.state, endpoint, wanted)).await.map(Negotiated::Http2),
         Offer::Either => Box::pin(pools.negotiated(&upstream.state, endpoint, wanted)).await,
     };
@@ -132,7 +137,8 @@ pub(super) async fn send(
     prepare_http1(head);
     pass_deadline_on(plan, head);
     let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began: began + queued + connected };
-    match connection.exchange(&mut attempt, guard, pools).await? {
+    let answer = pin!(connection.exchange(&mut attempt, guard, pools)).await?;
+    match answer {
         Answer::Response(response, answered) => {
             checkpoints.answered = Some(answered);
             restored.check(response)

@@ -1,5 +1,7 @@
 //! The circuit breaker before an upstream, and what stands in for the upstream while it is open.
 
+use std::pin::pin;
+
 use http::{Request, Response};
 use tokio::time::Instant;
 
@@ -20,7 +22,7 @@ pub(super) async fn pass(
     let generation = record.generation().clone();
     let upstream = generation.upstream(order.destination);
     let Some(breaker) = &upstream.breaker else {
-        return forward(record, order, request).await;
+        return pin!(forward(record, order, request)).await;
     };
     let aside;
     let (target, destination) = match upstream.judge().admit(Instant::now().into()) {
@@ -45,7 +47,7 @@ pub(super) async fn pass(
             (&**fallback, &aside)
         }
     };
-    let outcome = forward(record, &Order { target, destination, ..*order }, request).await;
+    let outcome = pin!(forward(record, &Order { target, destination, ..*order }, request)).await;
     record.request_ended(outcome.as_deref().map_err(|error| error.reason), Instant::now());
     outcome
 }

@@ -1,6 +1,7 @@
 //! One request to an upstream: admission, then attempts until one is the answer.
 
 use std::hint::cold_path;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +67,7 @@ pub(super) async fn forward(
     let body = std::mem::take(request.body_mut());
     let raw_head = body.raw_head().clone();
     let mut sending = Sending { head: request, raw_head, body: Replay::new(body, keep), deadlines };
-    let outcome = attempts(record, order, upstream, &generation, retrying, &mut sending, now).await;
+    let outcome = pin!(attempts(record, order, upstream, &generation, retrying, &mut sending, now)).await;
     if let (Some(mirror), Some(copy)) = (order.mirror, copy) {
         copy.send(record, mirror, &sending.body);
     }
@@ -137,27 +138,30 @@ async fn attempts(
             raw_head: &sending.raw_head,
         };
         let mut checkpoints = Checkpoints::default();
-        let first = attempt::send(&plan, sending.head, &mut body, &mut checkpoints);
-        let (outcome, hedged) = match second {
-            None => (first.await, None),
-            Some(second) => {
-                cold_path();
-                let mut permit = None;
-                // Picked before it is paid for: what cannot be sent costs nothing.
-                let launch = || {
-                    let (now, mut failed) = (Instant::now(), tried.clone());
-                    failed.push(endpoint.id);
-                    let wish = Wish { key: None, failed: &failed, now: now.into() };
-                    let picked = generation.pick_endpoint(destination, wish).ok()?;
-                    let place = upstream.state.retries.try_acquire()?;
-                    upstream.state.budget.withdraw(now)?;
-                    permit = Some(place);
-                    Some(picked)
-                };
-                let judge = |loser: &EndpointState, lost: &Lost, took| judge_lost(record, upstream, loser, lost, took);
-                let raced = Box::pin(hedge::race(&plan, first, second, launch, judge)).await;
-                record.retry_permit = record.retry_permit.take().or(permit);
-                (raced.outcome, raced.second)
+        let (outcome, hedged) = {
+            let first = pin!(attempt::send(&plan, sending.head, &mut body, &mut checkpoints));
+            match second {
+                None => (first.await, None),
+                Some(second) => {
+                    cold_path();
+                    let mut permit = None;
+                    // Picked before it is paid for: what cannot be sent costs nothing.
+                    let launch = || {
+                        let (now, mut failed) = (Instant::now(), tried.clone());
+                        failed.push(endpoint.id);
+                        let wish = Wish { key: None, failed: &failed, now: now.into() };
+                        let picked = generation.pick_endpoint(destination, wish).ok()?;
+                        let place = upstream.state.retries.try_acquire()?;
+                        upstream.state.budget.withdraw(now)?;
+                        permit = Some(place);
+                        Some(picked)
+                    };
+                    let judge =
+                        |loser: &EndpointState, lost: &Lost, took| judge_lost(record, upstream, loser, lost, took);
+                    let raced = Box::pin(hedge::race(&plan, first, second, launch, judge)).await;
+                    record.retry_permit = record.retry_permit.take().or(permit);
+                    (raced.outcome, raced.second)
+                }
             }
         };
         let (mut endpoint, mut began) = (endpoint, began);

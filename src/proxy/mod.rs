@@ -1,6 +1,8 @@
 //! What happens to a request between its listener and its upstream.
 //!
-//! `Connection::handle` is the whole way, top to bottom; each step is a file beside this one.
+//! `Connection::handle` is the whole way, top to bottom; each step is a file beside this one. The steps are futures, one
+//! in the other, and pinned where they are made: to wait for one by `.await` alone moves it first, with all the room
+//! that it will ever need, and what is written there is in no cache.
 
 pub(crate) mod affinity;
 mod attempt;
@@ -33,6 +35,7 @@ pub(crate) mod worker;
 
 use std::hint::cold_path;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -165,7 +168,7 @@ impl Connection {
         let downstream = request.body_mut().take_downstream();
         let mut record = self.begin(request, downstream.clone());
         record.request_body(request.body_mut());
-        let outcome = self.answer(&mut record, request, downstream.as_ref()).await;
+        let outcome = pin!(self.answer(&mut record, request, downstream.as_ref())).await;
         self.finish(record, outcome)
     }
 
@@ -308,7 +311,7 @@ impl Connection {
                     client: &client,
                     downstream,
                 };
-                let mut response = breaker::pass(record, &order, request).await?;
+                let mut response = pin!(breaker::pass(record, &order, request)).await?;
                 let hop = hop_by_hop::strip(response.headers_mut());
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     cold_path();

@@ -6,7 +6,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::hint::cold_path;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -135,7 +134,20 @@ impl Pools {
         connect(address, &self.own, until).await
     }
 
-    /// An HTTP/1 connection, from the pool or new.
+    /// An HTTP/1 connection that is there, where one may be taken.
+    pub(crate) fn idle(
+        &self,
+        upstream: &Arc<UpstreamState>,
+        endpoint: &Arc<EndpointState>,
+        wanted: Wanted<'_>,
+    ) -> Option<Checkout> {
+        if wanted.fresh {
+            return None;
+        }
+        self.pop_idle(upstream, endpoint, wanted).map(Checkout::at_once)
+    }
+
+    /// A new HTTP/1 connection; at the upstream's bound, whatever becomes free first.
     ///
     /// # Errors
     /// `overflow` at the upstream's bounds, and what [`connect()`] says.
@@ -145,12 +157,6 @@ impl Pools {
         endpoint: &Arc<EndpointState>,
         wanted: Wanted<'_>,
     ) -> Result<Checkout, Error> {
-        if !wanted.fresh
-            && let Some(connection) = self.pop_idle(upstream, endpoint, wanted)
-        {
-            return Ok(Checkout::at_once(connection));
-        }
-        cold_path();
         let began = Instant::now();
         let permit = match upstream.connections.try_acquire() {
             Some(permit) => permit,
