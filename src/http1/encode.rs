@@ -132,33 +132,69 @@ fn write_fields(headers: &HeaderMap, raw: &[u8], skip: impl Fn(&HeaderName) -> b
 }
 
 fn write_field(name: &str, value: &HeaderValue, raw: &[u8], out: &mut Vec<u8>) {
-    match as_written(name, value.as_bytes(), raw) {
-        Some(line) => out.extend_from_slice(line),
-        None => {
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(value.as_bytes());
-        }
+    if let Some(line) = as_written(name, value.as_bytes(), raw) {
+        out.extend_from_slice(line);
+        return;
     }
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 
-/// The field as it stands in `raw`, from its name to its value; `None` where it does not stand there in the usual form.
+/// The field's line as it stands in `raw`, with its end; `None` where it does not stand there in the usual form.
 ///
 /// A value that was read from `raw` is a part of it, so its name stands before it.
 fn as_written<'raw>(name: &str, value: &[u8], raw: &'raw [u8]) -> Option<&'raw [u8]> {
     const SEPARATOR: &[u8] = b": ";
+    const LINE_END: &[u8] = b"\r\n";
     let at = (value.as_ptr() as usize).checked_sub(raw.as_ptr() as usize)?;
-    let end = at.checked_add(value.len()).filter(|end| *end <= raw.len())?;
+    let end = at.checked_add(value.len())?;
     let start = at.checked_sub(SEPARATOR.len() + name.len())?;
-    let written = &raw[start..start + name.len()];
-    let is_it = written.eq_ignore_ascii_case(name.as_bytes()) && &raw[start + name.len()..at] == SEPARATOR;
-    is_it.then(|| &raw[start..end])
+    let line = raw.get(start..end.checked_add(LINE_END.len())?)?;
+    let (written, rest) = line.split_at(name.len());
+    let is_it = rest.starts_with(SEPARATOR) && line.ends_with(LINE_END) && is_name(written, name.as_bytes());
+    is_it.then_some(line)
+}
+
+/// As `eq_ignore_ascii_case`, eight bytes at a time: names are short, and there are a dozen of them in each message.
+fn is_name(written: &[u8], name: &[u8]) -> bool {
+    let ((eights, rest), (wanted, wanted_rest)) = (written.as_chunks::<8>(), name.as_chunks::<8>());
+    eights.iter().zip(wanted).all(|(a, b)| {
+        let (a, b) = (u64::from_ne_bytes(*a), u64::from_ne_bytes(*b));
+        a == b || lower_case(a) == lower_case(b)
+    }) && rest.eq_ignore_ascii_case(wanted_rest)
+}
+
+/// Of eight bytes in one word, the capital letters made small. The highest bit of each byte tells of it alone: no sum
+/// below carries from one byte to the next.
+const fn lower_case(bytes: u64) -> u64 {
+    const ALL: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = 0x80 * ALL;
+    let low = bytes & !HIGH;
+    let from_a = low + (0x80 - b'A' as u64) * ALL;
+    let beyond_z = low + (0x80 - b'Z' as u64 - 1) * ALL;
+    let capitals = from_a & !beyond_z & !bytes & HIGH;
+    bytes | capitals >> 2
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn names_are_compared_as_the_standard_library_does(
+            a in proptest::collection::vec(0_u8.., 0..20),
+            flips in proptest::collection::vec(0_u8..3, 20),
+        ) {
+            // Bit 5 is what capitals differ by; bit 7 is beyond ASCII.
+            let b: Vec<u8> = a.iter().zip(flips).map(|(byte, flip)| byte ^ [0, 0x20, 0x80][usize::from(flip)]).collect();
+            proptest::prop_assert_eq!(is_name(&a, &b), a.eq_ignore_ascii_case(&b));
+            let upper = a.to_ascii_uppercase();
+            proptest::prop_assert!(is_name(&a, &upper) && is_name(&upper, &a));
+        }
+    }
 
     #[test]
     fn chunk_sizes() {

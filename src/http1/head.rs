@@ -4,11 +4,13 @@
 //! (RFC 9112, sections 6.1 to 6.3 and 11.2).
 
 use std::hint::cold_path;
+use std::sync::LazyLock;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
+use memchr::memmem::Finder;
 
 use super::{BodyLength, Malformed};
 use crate::body::Body;
@@ -155,14 +157,7 @@ fn skip_empty_lines(buffer: &mut BytesMut) {
 fn take_head(buffer: &mut BytesMut, scanned: &mut usize, max_bytes: usize) -> Result<Option<Bytes>, HeadError> {
     // The end may straddle what was there before.
     let from = scanned.saturating_sub(3).min(buffer.len());
-    let end = memchr::memchr_iter(b'\n', &buffer[from..]).find_map(|position| {
-        let after = from + position + 1;
-        match &buffer[after..] {
-            [b'\n', ..] => Some(after + 1),
-            [b'\r', b'\n', ..] => Some(after + 2),
-            _ => None,
-        }
-    });
+    let end = empty_line_end(&buffer[from..]).map(|end| from + end);
     if let Some(end) = end.filter(|end| *end <= max_bytes) {
         *scanned = 0;
         return Ok(Some(buffer.split_to(end).freeze()));
@@ -176,6 +171,15 @@ fn take_head(buffer: &mut BytesMut, scanned: &mut usize, max_bytes: usize) -> Re
         Some(_) => Err(HeadError::TooLarge),
         None => Err(HeadError::TargetTooLong),
     }
+}
+
+/// Where the first empty line ends. RFC 9112, section 2.2 lets a line end without its CR.
+fn empty_line_end(bytes: &[u8]) -> Option<usize> {
+    static WITH_CR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n\r\n"));
+    static WITHOUT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n\n"));
+    let with_cr = WITH_CR.find(bytes).map(|at| at + 3);
+    let before = &bytes[..with_cr.unwrap_or(bytes.len())];
+    WITHOUT.find(before).map(|at| at + 2).or(with_cr)
 }
 
 /// The parser has to see the end of the head where we saw it.
@@ -530,6 +534,19 @@ mod tests {
         let many = "X: a\r\n".repeat(200);
         let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n");
         assert_eq!(request(&text).unwrap_err(), HeadError::TooLarge);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_first_empty_line_is_found(text in "[a\r\n]{0,24}") {
+            let bytes = text.as_bytes();
+            let naive = (0..bytes.len()).filter(|at| bytes[*at] == b'\n').find_map(|at| match &bytes[at + 1..] {
+                [b'\n', ..] => Some(at + 2),
+                [b'\r', b'\n', ..] => Some(at + 3),
+                _ => None,
+            });
+            proptest::prop_assert_eq!(empty_line_end(bytes), naive);
+        }
     }
 
     #[test]
