@@ -20,7 +20,7 @@ use crate::error::{Error, Reason};
 use crate::http1::{self, BodyDecoder, BodyLength, BodySender, Decoded, Framing, HeadError, SendError};
 use crate::proxy::{hop_by_hop, tunnel};
 use crate::runtime::drain::{Phase, Ticket};
-use crate::runtime::stream::{Outgoing, Stream};
+use crate::runtime::stream::{Outgoing, Stream, make_room};
 use crate::runtime::timer::{Timer, after};
 
 /// How HTTP/2 begins (RFC 9113, section 3.4).
@@ -245,9 +245,7 @@ async fn next_head(
                     Poll::Pending => break,
                 }
             }
-            if input.read.capacity() - input.read.len() < READ_SMALL / 4 {
-                input.read.reserve(READ_SMALL);
-            }
+            make_room(&mut input.read, READ_SMALL, READ_SMALL / 4);
             match stream.poll_fill(cx, &mut input.read) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Closed),
                 Poll::Ready(Ok(_)) => {}

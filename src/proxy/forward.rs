@@ -81,6 +81,7 @@ struct Sending<'a> {
     /// The head as it came from the client.
     raw_head: Bytes,
     body: Replay,
+    /// `per_try` is the latest attempt's.
     deadlines: Deadlines,
 }
 

@@ -134,6 +134,17 @@ impl Stream {
     }
 }
 
+/// Room for what comes next: `wanted` bytes, or what is there where that is at least `enough`.
+///
+/// Before a new message, the room of the last one is taken again, if nobody needs it any more: the buffer would go on
+/// behind it until it is full, and so write each message to memory that no cache holds.
+pub(crate) fn make_room(buffer: &mut BytesMut, wanted: usize, enough: usize) {
+    let has_room = buffer.is_empty() && buffer.try_reclaim(wanted);
+    if !has_room && buffer.capacity() - buffer.len() < enough {
+        buffer.reserve(wanted);
+    }
+}
+
 const PEEK: rustix::net::RecvFlags = rustix::net::RecvFlags::PEEK.union(rustix::net::RecvFlags::DONTWAIT);
 
 /// The next byte of a socket, which stays there; `None` at its end. Asked of the kernel, without waiting.
@@ -315,5 +326,31 @@ impl Outgoing {
         if self.bytes.capacity() > KEEP_CAPACITY {
             self.bytes = Vec::new();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_message_has_the_room_of_the_last_where_nobody_needs_that() {
+        let mut buffer = BytesMut::new();
+        make_room(&mut buffer, 64, 16);
+        buffer.extend_from_slice(b"the first message");
+        let first = buffer.as_ptr();
+        let kept = buffer.split().freeze();
+        make_room(&mut buffer, 64, 16);
+        buffer.extend_from_slice(b"the second");
+        assert_ne!(buffer.as_ptr(), first);
+        assert_eq!(kept, "the first message");
+        drop((kept, buffer.split()));
+        make_room(&mut buffer, 64, 16);
+        assert_eq!((buffer.as_ptr(), buffer.capacity()), (first, 64));
+        // A message that has begun stays where it is, as long as there is enough behind it.
+        buffer.extend_from_slice(b"the third");
+        make_room(&mut buffer, 64, 16);
+        assert_eq!(buffer.as_ptr(), first);
+        assert_eq!(buffer, "the third");
     }
 }

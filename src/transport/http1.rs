@@ -17,7 +17,7 @@ use super::{Deadlines, Pools, tls};
 use crate::body::{Body, Downstream, Patience};
 use crate::error::{Error, Reason};
 use crate::http1::{self, BodyDecoder, BodyLength, BodySender, Decoded, Framing, SendError};
-use crate::runtime::stream::{Liveness, Outgoing, Stream};
+use crate::runtime::stream::{Liveness, Outgoing, Stream, make_room};
 use crate::runtime::timer::{Timer, earlier};
 use crate::upstream::limit::Permit;
 use crate::upstream::state::InFlight;
@@ -228,9 +228,7 @@ impl Http1Connection {
                 }
                 Ok(Some(head)) => return Poll::Ready(Ok(head)),
                 Ok(None) => {
-                    if self.read.capacity() - self.read.len() < READ_SMALL / 2 {
-                        self.read.reserve(READ_SMALL);
-                    }
+                    make_room(&mut self.read, READ_SMALL, READ_SMALL / 2);
                     match self.stream.poll_fill(cx, &mut self.read) {
                         Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.ended(upload, None))),
                         Poll::Ready(Ok(_)) => {}
