@@ -57,7 +57,7 @@ struct Refused {
 
 pub(super) fn show(reload: &Reload, request: &Request<Incoming>) -> Answer {
     let (shown, source) = (reload.shown(), reload.source());
-    let hash = shown.in_force.hash.to_string();
+    let hash = shown.in_force.hash().to_string();
     let by = shown.override_.as_ref().map(|over| over.by.clone()).unwrap_or_default();
     let mut answer = if wants_json(request) {
         let over =
@@ -134,7 +134,7 @@ pub(super) fn history(reload: &Reload) -> Answer {
                 "in_force": generation.number == in_force,
                 "time": time(generation.at),
                 "source": generation.source,
-                "hash": generation.accepted.hash.to_string(),
+                "hash": generation.wording.hash.to_string(),
                 "changes": generation.summary,
                 "rejected": generation.rejected,
                 "probation": generation.probation,

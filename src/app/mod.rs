@@ -38,7 +38,7 @@ use crate::identity;
 pub use crate::listener::socket::BindError;
 use crate::listener::{LayerFn, Loads, Proxy};
 use crate::registration;
-use crate::reload::document::Reading;
+use crate::reload::document::{Accepted, Reading};
 use crate::reload::source::Source;
 use crate::reload::swap::{Parts, Stage};
 use crate::reload::{Beginning, Reload, StandIn};
@@ -361,8 +361,8 @@ impl Builder {
         };
         let beginning = Beginning {
             source: self.name,
+            accepted: Accepted::new(self.loaded, self.source.trust()),
             trust: self.source.trust(),
-            accepted: self.loaded.into(),
             stands_in: self.stands_in,
             last_good: self.last_good,
             reading: Reading { allowed: self.allowed_variables, metrics: self.metrics },

@@ -12,19 +12,31 @@ use crate::config::{ContentHash, Document, LoadOptions, Loaded, load};
 /// A configuration that was accepted, with what people want to know of it.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    pub(crate) hash: ContentHash,
-    /// As it was written.
-    pub(crate) text: Arc<str>,
+    pub(crate) wording: Wording,
     /// With every default written out.
     pub(crate) effective: String,
     pub(crate) warnings: Diagnostics,
     pub(crate) config: Arc<Config>,
 }
 
-impl From<Loaded> for Accepted {
-    fn from(loaded: Loaded) -> Self {
+/// What is kept of a configuration that is not in force: enough to read it again, and some forty times smaller than what it
+/// means. At most [`MAX_BYTES`](crate::config::MAX_BYTES), for no larger text is accepted.
+#[derive(Debug, Clone)]
+pub(crate) struct Wording {
+    pub(crate) hash: ContentHash,
+    pub(crate) text: Arc<str>,
+    trust: Trust,
+}
+
+impl Accepted {
+    pub(crate) fn new(loaded: Loaded, trust: Trust) -> Self {
         let Loaded { config, warnings, effective, hash, text } = loaded;
-        Accepted { hash, text: text.into(), effective, warnings, config: Arc::new(config) }
+        let wording = Wording { hash, text: text.into(), trust };
+        Accepted { wording, effective, warnings, config: Arc::new(config) }
+    }
+
+    pub(crate) fn hash(&self) -> ContentHash {
+        self.wording.hash
     }
 }
 
@@ -48,9 +60,31 @@ pub(crate) struct Reading {
 
 impl Reading {
     /// Reads a document, beside the thread.
-    pub(super) async fn read_beside(&self, name: String, bytes: Vec<u8>, trust: Trust) -> Result<Loaded, Refusal> {
+    pub(super) async fn read_beside(
+        &self,
+        name: String,
+        bytes: Vec<u8>,
+        trust: Trust,
+    ) -> Result<Arc<Accepted>, Refusal> {
         let reading = self.clone();
-        let reading = tokio::task::spawn_blocking(move || reading.read(&name, &bytes, trust));
+        let reading = tokio::task::spawn_blocking(move || {
+            let loaded = reading.read(&name, &bytes, trust)?;
+            Ok(Arc::new(Accepted::new(loaded, trust)))
+        });
+        reading.await.map_err(|_| Refusal::Internal)?.map_err(Refusal::Invalid)
+    }
+
+    /// Reads what was accepted before, beside the thread. Files that it names are not looked for: where one has gone that
+    /// another generation still uses, there is nothing against it.
+    pub(super) async fn read_again(&self, name: String, wording: Wording) -> Result<Arc<Accepted>, Refusal> {
+        let reading = self.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let document = Document { name: &name, bytes: wording.text.as_bytes() };
+            let options = LoadOptions { file_exists: None, ..reading.options() };
+            let loaded = reading.load(document, wording.trust, &options)?;
+            let Loaded { config, warnings, effective, .. } = loaded;
+            Ok(Arc::new(Accepted { wording, effective, warnings, config: Arc::new(config) }))
+        });
         reading.await.map_err(|_| Refusal::Internal)?.map_err(Refusal::Invalid)
     }
 
@@ -59,12 +93,17 @@ impl Reading {
     /// # Errors
     /// Every mistake in it.
     pub(crate) fn read(&self, name: &str, bytes: &[u8], trust: Trust) -> Result<Loaded, Diagnostics> {
-        let document = Document { name, bytes };
-        let options =
-            LoadOptions { file_exists: Some(&Path::exists), metrics: Some(&self.metrics), ..LoadOptions::default() };
+        self.load(Document { name, bytes }, trust, &self.options())
+    }
+
+    fn options(&self) -> LoadOptions<'_> {
+        LoadOptions { file_exists: Some(&Path::exists), metrics: Some(&self.metrics), ..LoadOptions::default() }
+    }
+
+    fn load(&self, document: Document<'_>, trust: Trust, options: &LoadOptions<'_>) -> Result<Loaded, Diagnostics> {
         match trust {
-            Trust::Local => load(document, &process_variable, &options),
-            Trust::Network => load(document, &Allowed(&self.allowed), &options),
+            Trust::Local => load(document, &process_variable, options),
+            Trust::Network => load(document, &Allowed(&self.allowed), options),
         }
     }
 }

@@ -42,13 +42,13 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{MutexGuard, mpsc};
 
+use crate::config::ContentHash;
 use crate::config::diff::{Diff, diff};
-use crate::config::{ContentHash, Loaded};
 use crate::runtime::drain::Phase;
 use crate::telemetry::clock;
 use crate::telemetry::metrics::ConfigFacts;
 use crate::upstream::registry::Found;
-use document::{Accepted, Reading, Trust};
+use document::{Accepted, Reading, Trust, Wording};
 use guard::Guard;
 use history::{Earlier, Generation, History};
 pub(crate) use outcome::{Adopted, Refusal};
@@ -78,7 +78,7 @@ pub(crate) struct Reload {
 struct State {
     in_force: Arc<Accepted>,
     /// What the source holds, of what could be accepted.
-    truth: Arc<Accepted>,
+    truth: Wording,
     /// What the truth is instead, where a start has found the source wrong.
     stand_in: Option<String>,
     /// Of what the source holds, accepted or not; `None` where it cannot be read.
@@ -162,7 +162,7 @@ impl Reload {
         let Beginning { source, trust, accepted, stands_in, last_good, reading } = beginning;
         let accepted = Arc::new(accepted);
         let (seen, failure, stand_in) = match stands_in {
-            None => (accepted.hash, None, None),
+            None => (accepted.hash(), None, None),
             Some(StandIn { path, refused, error }) => {
                 let path = path.display().to_string();
                 tracing::warn!(path, source, "started with the last good configuration, for the source has none");
@@ -172,10 +172,10 @@ impl Reload {
         };
         let mut history = History::default();
         let origin = stand_in.clone().unwrap_or_else(|| source.clone());
-        history.add(Generation::new(stage.generation(), origin, "started".to_owned(), accepted.clone()));
+        history.add(Generation::new(stage.generation(), origin, "started".to_owned(), accepted.wording.clone()));
         let state = State {
-            in_force: accepted.clone(),
-            truth: accepted,
+            truth: accepted.wording.clone(),
+            in_force: accepted,
             stand_in,
             seen: Some(seen),
             over: None,
@@ -231,16 +231,18 @@ impl Reload {
     }
 
     async fn take_truth(&self, bytes: Vec<u8>, hash: ContentHash) -> Result<Adopted, Refusal> {
-        let accepted = Arc::new(self.read(&self.source, bytes, self.trust).await?);
+        let accepted = self.reading.read_beside(self.source.clone(), bytes, self.trust).await?;
+        let wording = accepted.wording.clone();
         let stays = self.state.borrow().over.as_ref().is_some_and(|over| over.outlasts(hash));
         if stays {
             // It has to be right, and waits.
             tracing::info!(hash = %hash, "the source has changed; it waits, for an override is in force");
-            self.hold_true(accepted);
+            self.hold_true(wording);
+            swap::drop_beside([accepted]);
             return Ok(Adopted::same(self.stage.generation()));
         }
         let before = self.stage.generation();
-        let adopted = self.adopt(accepted.clone(), self.source.clone(), true).await?;
+        let adopted = self.adopt(accepted, self.source.clone(), true).await?;
         if adopted.generation == before {
             // Whoever has put it right, or insists, waits for a word.
             let (generation, source) = (before, &self.source);
@@ -251,14 +253,14 @@ impl Reload {
             }
         }
         self.state.borrow_mut().over = None;
-        self.hold_true(accepted);
+        self.hold_true(wording);
         Ok(adopted)
     }
 
     /// The source holds this, and it is right.
-    fn hold_true(&self, accepted: Arc<Accepted>) {
+    fn hold_true(&self, wording: Wording) {
         let mut state = self.state.borrow_mut();
-        state.truth = accepted;
+        state.truth = wording;
         state.stand_in = None;
         drop(state);
         self.keep_last_good();
@@ -271,15 +273,16 @@ impl Reload {
         if wish.instead_of.is_some_and(|wanted| wanted != generation) {
             return Err(Refusal::Outdated { generation });
         }
-        let accepted = self.read("PUT /config", bytes, Trust::Network).await;
+        let accepted = self.reading.read_beside("PUT /config".to_owned(), bytes, Trust::Network).await;
         if wish.dry_run {
-            let (accepted, before) = (Arc::new(accepted?), self.state.borrow().in_force.clone());
+            let (accepted, before) = (accepted?, self.state.borrow().in_force.clone());
             let diff = compare_beside(before, accepted.clone()).await?;
-            self.stage.try_on(&accepted.config)?;
-            return Ok(Adopted { generation, content_of: None, diff, warnings: accepted.warnings.clone() });
+            let (tried, warnings) = (self.stage.try_on(&accepted.config), accepted.warnings.clone());
+            swap::drop_beside([accepted]);
+            return tried.map(|()| Adopted { generation, content_of: None, diff, warnings });
         }
         let outcome = match accepted {
-            Ok(accepted) => self.adopt(Arc::new(accepted), "PUT /config".to_owned(), true).await,
+            Ok(accepted) => self.adopt(accepted, "PUT /config".to_owned(), true).await,
             Err(refusal) => Err(refusal),
         };
         self.note("PUT /config", &outcome);
@@ -306,7 +309,7 @@ impl Reload {
     async fn return_to_truth(&self, watched: bool) -> Result<Adopted, Refusal> {
         let truth = self.state.borrow().truth.clone();
         let source = self.source();
-        let outcome = self.adopt(truth, source.clone(), watched).await;
+        let outcome = self.adopt_again(truth, source.clone(), watched).await;
         self.note(&source, &outcome);
         if outcome.is_ok() {
             self.state.borrow_mut().over = None;
@@ -337,10 +340,10 @@ impl Reload {
         target: impl FnOnce(&History, ContentHash) -> Result<Earlier, Refusal>,
     ) -> Result<Adopted, Refusal> {
         let left = self.stage.generation();
-        let (Earlier { number, accepted }, of_truth) = {
+        let (Earlier { number, wording }, of_truth) = {
             let state = self.state.borrow();
-            let target = target(&state.history, state.in_force.hash)?;
-            let of_truth = target.accepted.hash == state.truth.hash && state.over.is_some();
+            let target = target(&state.history, state.in_force.hash())?;
+            let of_truth = target.wording.hash == state.truth.hash && state.over.is_some();
             (target, of_truth)
         };
         if of_truth {
@@ -351,13 +354,19 @@ impl Reload {
         }
         let rejected = self.state.borrow().truth.hash;
         let origin = format!("{by} from generation {left}");
-        let outcome = self.adopt(accepted, origin.clone(), false).await;
+        let outcome = self.adopt_again(wording, origin.clone(), false).await;
         self.note(&origin, &outcome);
         let adopted = outcome?;
         // Not before: what could not be left stays in force, and is somebody's to go back to.
         self.state.borrow_mut().history.reject(left);
         self.lay(Override::new(self.number(), Kind::Rollback { rejected, by: by.to_owned() }, None));
         Ok(Adopted { content_of: Some(number), ..adopted })
+    }
+
+    /// What was accepted before.
+    async fn adopt_again(&self, wording: Wording, origin: String, watched: bool) -> Result<Adopted, Refusal> {
+        let accepted = self.reading.read_again(origin.clone(), wording).await?;
+        self.adopt(accepted, origin, watched).await
     }
 
     /// All or nothing. `watched`: where it says so, on probation.
@@ -368,8 +377,9 @@ impl Reload {
         let before = self.state.borrow().in_force.clone();
         let generation = self.stage.generation();
         let warnings = accepted.warnings.clone();
-        if before.hash == accepted.hash && before.effective == accepted.effective {
+        if before.hash() == accepted.hash() && before.effective == accepted.effective {
             self.state.borrow_mut().in_force = accepted;
+            swap::drop_beside([before]);
             return Ok(Adopted { generation, content_of: None, diff: Diff::default(), warnings });
         }
         // Before the swap: from then on until it is written down, nobody may be able to give up waiting.
@@ -381,10 +391,10 @@ impl Reload {
         self.stage.swap(&before.config, &accepted.config).await?;
         let (bygone, generation) = (generation, self.stage.generation());
         let cut_short = self.guard.begin(watch);
-        let entry = Generation::new(generation, origin.clone(), diff.summary(), accepted.clone());
+        let entry = Generation::new(generation, origin.clone(), diff.summary(), accepted.wording.clone());
         let mut state = self.state.borrow_mut();
         state.in_force = accepted;
-        swap::drop_beside(state.history.add(entry));
+        state.history.add(entry);
         state.gone_back = None;
         if cut_short {
             state.history.set_probation(bygone, history::SUPERSEDED);
@@ -393,16 +403,12 @@ impl Reload {
             state.history.set_probation(generation, history::WATCHED);
         }
         drop(state);
+        swap::drop_beside([before]);
         tracing::info!(generation, source = origin, changes = diff.summary(), "configuration swapped");
         for key in diff.needs_restart() {
             tracing::warn!(key, "this is read when the proxy starts, and does not change until then");
         }
         Ok(Adopted { generation, content_of: None, diff, warnings })
-    }
-
-    async fn read(&self, name: &str, bytes: Vec<u8>, trust: Trust) -> Result<Accepted, Refusal> {
-        let loaded: Loaded = self.reading.read_beside(name.to_owned(), bytes, trust).await?;
-        Ok(Accepted::from(loaded))
     }
 
     fn lay(self: &Rc<Self>, over: Override) {
@@ -530,7 +536,7 @@ impl Reload {
     pub(crate) fn facts(&self) -> ConfigFacts {
         let shown = self.shown();
         let state = self.state.borrow();
-        let hash = shown.in_force.hash.to_string();
+        let hash = shown.in_force.hash().to_string();
         ConfigFacts {
             source: state.stand_in.clone().unwrap_or_else(|| self.source.clone()),
             hash: state.truth.hash.to_string(),
