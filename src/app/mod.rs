@@ -170,9 +170,9 @@ impl Builder {
     }
 
     /// Says that the configuration is not what its source holds, which has this hash and was refused for this reason, but
-    /// the last good one, of the file `kept`.
+    /// the last good one, of the file `kept`. Without a hash, what the source holds is looked at again as soon as it runs.
     #[must_use]
-    pub fn instead_of(mut self, refused: ContentHash, error: String, kept: impl Into<PathBuf>) -> Self {
+    pub fn instead_of(mut self, refused: Option<ContentHash>, error: String, kept: impl Into<PathBuf>) -> Self {
         self.stands_in = Some(StandIn { path: kept.into(), refused, error });
         self
     }

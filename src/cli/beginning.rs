@@ -46,12 +46,14 @@ pub(super) fn builder(origin: &Origin, last_good: Option<&Path>, reading: &Readi
             (name.clone(), text.map_err(|error| format!("cannot read {name}: {error}")))
         }
     };
-    let wrong = match &text {
+    let (wrong, refused) = match &text {
         Ok(bytes) => match read(&name, bytes, origin, reading) {
             Ok(loaded) => return Ok(follow(Builder::new(loaded, name), origin).metrics(reading.metrics.clone())),
-            Err(diagnostics) => diagnostics.to_string(),
+            // A file that is missing may come, and nobody will change a text that is right.
+            Err(diagnostics) if diagnostics.may_pass() => (diagnostics.to_string(), None),
+            Err(diagnostics) => (diagnostics.to_string(), Some(ContentHash::of(bytes))),
         },
-        Err(error) => error.clone(),
+        Err(error) => (error.clone(), None),
     };
     let Some(path) = last_good else {
         if text.is_err() {
@@ -66,8 +68,7 @@ pub(super) fn builder(origin: &Origin, last_good: Option<&Path>, reading: &Readi
     let bytes = std::fs::read(path)
         .map_err(|error| exit::fault(&format!("and the last good one is not there: {kept}: {error}")))?;
     let loaded = read(&kept, &bytes, origin, reading).map_err(|_| exit::FAULT)?;
-    let hash = ContentHash::of(text.as_deref().unwrap_or_default());
-    Ok(follow(Builder::new(loaded, name), origin).metrics(reading.metrics.clone()).instead_of(hash, wrong, path))
+    Ok(follow(Builder::new(loaded, name), origin).metrics(reading.metrics.clone()).instead_of(refused, wrong, path))
 }
 
 fn follow(builder: Builder, origin: &Origin) -> Builder {

@@ -152,8 +152,8 @@ pub(crate) struct Beginning {
 #[derive(Debug)]
 pub(crate) struct StandIn {
     pub(crate) path: PathBuf,
-    /// Of what the source holds.
-    pub(crate) refused: ContentHash,
+    /// Of what the source holds; `None` where that cannot be read, or may do another time, and is looked at anew.
+    pub(crate) refused: Option<ContentHash>,
     pub(crate) error: String,
 }
 
@@ -162,7 +162,7 @@ impl Reload {
         let Beginning { source, trust, accepted, stands_in, last_good, reading } = beginning;
         let accepted = Arc::new(accepted);
         let (seen, failure, stand_in) = match stands_in {
-            None => (accepted.hash(), None, None),
+            None => (Some(accepted.hash()), None, None),
             Some(StandIn { path, refused, error }) => {
                 let path = path.display().to_string();
                 tracing::warn!(path, source, "started with the last good configuration, for the source has none");
@@ -177,7 +177,7 @@ impl Reload {
             truth: accepted.wording.clone(),
             in_force: accepted,
             stand_in,
-            seen: Some(seen),
+            seen,
             over: None,
             refused: u64::from(failure.is_some()),
             failure,

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::config::diagnostics::{Diagnostics, Severity};
+use crate::config::diagnostics::Diagnostics;
 use crate::config::diff::Diff;
 use crate::identity::FileError;
 use crate::listener::socket::BindError;
@@ -67,10 +67,7 @@ impl Refusal {
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Refusal::Bind(_) | Refusal::Identity(_) | Refusal::AccessLog(_) | Refusal::TakingOver => true,
-            Refusal::Invalid(diagnostics) => {
-                let mut errors = diagnostics.list.iter().filter(|found| found.severity == Severity::Error);
-                diagnostics.omitted == 0 && errors.all(|error| error.code == "missing-file")
-            }
+            Refusal::Invalid(diagnostics) => diagnostics.may_pass(),
             Refusal::Unreadable(_)
             | Refusal::Consul(_)
             | Refusal::Draining

@@ -224,6 +224,26 @@ fn the_last_good_one_is_kept_and_started_with() {
 }
 
 #[test]
+fn a_start_with_the_last_good_one_waits_for_what_the_source_lacks() {
+    let upstream = Upstream::ok();
+    let directory = crate::support::files::Directory::new();
+    let (kept, folder) = (directory.join("last-good.yaml"), directory.join("logs"));
+    let log = |path: &str| format!("{BASE}telemetry: {{ access_log: {{ path: {path} }} }}\n");
+    let good = log("none").replace("@app", &upstream.address().to_string());
+    std::fs::write(&kept, good).unwrap();
+    let source = log(&folder.join("access.log").display().to_string());
+    let setup = Setup::new(&source, &[("@app", &upstream.address())]);
+    let proxy = setup.argument("--last-good").argument(&kept.display().to_string()).start();
+    let readyz = || proxy.admin_get("/readyz").text();
+    assert!(readyz().contains("stands in for "), "{}", readyz());
+    // Nobody touches the source.
+    std::fs::create_dir(&folder).unwrap();
+    eventually("what the source holds", || !readyz().contains("stands in for "));
+    assert_eq!(proxy.metric("outrigger_config_last_reload_successful", &[]), 1.0);
+    assert!(config(&proxy)["source"].as_str().unwrap().ends_with("outrigger.yaml"));
+}
+
+#[test]
 fn a_swap_holds_within_fifty_milliseconds() {
     let upstream = Upstream::ok();
     let proxy = start(&upstream);
