@@ -25,7 +25,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
   outrigger diff --live next.yaml
   outrigger diff --exit-code old.yaml new.yaml
 
-Exit codes: 0 compared (with --exit-code: nothing differs), 1 a file is wrong or nobody answers (with --exit-code: something differs), 2 usage")]
+Exit codes: 0 compared, 1 a file is wrong or nobody answers, 2 usage. With --exit-code: 0 nothing differs, 1 something does, 2 a file is wrong, nobody answers, or usage")]
 pub struct DiffArgs {
     /// What is in force; with --live, that is the running proxy's
     #[arg(value_name = "OLD", required_unless_present = "live", conflicts_with = "live")]
@@ -47,7 +47,7 @@ pub struct DiffArgs {
     #[arg(long, value_name = "FILE", requires = "live")]
     pub token_file: Option<PathBuf>,
 
-    /// Exit with 1 where something differs
+    /// Exit with 1 where something differs, and with 2 where that cannot be told
     #[arg(long)]
     pub exit_code: bool,
 
@@ -64,6 +64,7 @@ pub struct DiffArgs {
 pub fn command(args: &DiffArgs, output: &mut dyn Write) -> io::Result<u8> {
     let compared = match compare(args) {
         Ok(compared) => compared,
+        Err(message) if args.exit_code => return Ok(exit::unanswered(message.trim_end())),
         Err(message) => return Ok(exit::fault(message.trim_end())),
     };
     if args.json {

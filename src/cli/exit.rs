@@ -25,6 +25,13 @@ pub fn usage(message: &str) -> u8 {
     USAGE
 }
 
+/// Says why there is no answer, on standard error, to whoever wants it as an exit code: to them, 1 is an answer. As
+/// `diff(1)` and `grep(1)` do it.
+pub fn unanswered(message: &str) -> u8 {
+    fault(message);
+    USAGE
+}
+
 /// Says what is wrong, on standard error.
 pub fn fault(message: &str) -> u8 {
     use std::io::Write as _;

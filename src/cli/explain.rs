@@ -27,8 +27,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
   outrigger explain outrigger.yaml POST /v1/refunds -H 'Host: payments' -H 'x-canary: true' --listener outbound
   outrigger explain --live GET http://payments/ --json
 
-Exit codes: 0 explained (with --exit-code: some route takes it), 1 the file is wrong or nobody answers (with
---exit-code: no route takes it), 2 usage"
+Exit codes: 0 explained, 1 the file is wrong or nobody answers, 2 usage. With --exit-code: 0 some route takes it, 1 none
+does, 2 the file is wrong, nobody answers, or usage"
 )]
 pub struct ExplainArgs {
     /// The configuration (with --live, that of the proxy), the request's method, and its URL or path
@@ -55,7 +55,7 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "FILE", requires = "live")]
     pub token_file: Option<PathBuf>,
 
-    /// Exit with 1 where no route takes the request
+    /// Exit with 1 where no route takes the request, and with 2 where that cannot be told
     #[arg(long)]
     pub exit_code: bool,
 
@@ -94,6 +94,7 @@ pub fn command(args: &ExplainArgs, output: &mut dyn Write) -> io::Result<u8> {
     };
     let explanation = match explained {
         Ok(explanation) => explanation,
+        Err(message) if args.exit_code => return Ok(exit::unanswered(message.trim_end())),
         Err(message) => return Ok(exit::fault(message.trim_end())),
     };
     if args.json {

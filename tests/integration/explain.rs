@@ -202,6 +202,7 @@ fn the_command_line_is_held_to_its_form() {
         (&[&file, "GET", "/", "--exit-code"], 1),
         (&[&file, "GET", "/plain/1", "--exit-code"], 0),
         (&["no-such-file.yaml", "GET", "/"], 1),
+        (&["no-such-file.yaml", "GET", "/", "--exit-code"], 2),
         (&[&file, "GET", "/", "--listener", "none"], 1),
     ] {
         let (code, said) = command(&proxy, words);
