@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, data, failure, parameter, text, wants_json};
 use crate::config::render::{Format, render};
-use crate::config::{MAX_BYTES, read_duration};
+use crate::config::{MAX_BYTES, as_json as long_form, read_duration};
 use crate::reload::{Adopted, Refusal, Reload, Wish};
 use crate::telemetry::access_log::rfc3339;
 
@@ -23,7 +23,7 @@ const OVERRIDE: HeaderName = HeaderName::from_static("x-outrigger-config-overrid
 
 /// `GET /config`
 #[derive(Debug, Serialize)]
-struct InForce<'r> {
+struct InForce<'r, E> {
     generation: u64,
     hash: String,
     source: &'r str,
@@ -38,7 +38,7 @@ struct InForce<'r> {
     probation_seconds_left: Option<f64>,
     /// Why the proxy went back to it by itself.
     gone_back: Option<String>,
-    effective: &'r str,
+    effective: E,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,7 +77,7 @@ pub(super) fn show(reload: &Reload, request: &Request<Incoming>) -> Answer {
             generations_alive: shown.generations_alive,
             probation_seconds_left: shown.probation_left.map(|left| left.as_secs_f64()),
             gone_back: shown.gone_back,
-            effective: &shown.in_force.effective,
+            effective: long_form(&shown.in_force.effective),
         };
         data(StatusCode::OK, &in_force)
     } else {

@@ -100,23 +100,22 @@ fn compare_live(args: &DiffArgs, new: &Path) -> Result<Diff, String> {
     let new = effective(new)?;
     let admin = Admin::find(&args.admin, true)?;
     let token = token(args.token_file.as_deref(), &admin)?;
-    let ask = async |target: &str| -> Result<Value, String> {
+    let ask = async |target: &str| {
         let question = Question { method: Method::GET, target, token: token.as_deref(), within: Some(ANSWER_WITHIN) };
         let (status, body) = admin.ask(&question).await?;
         let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
         match answer["error"].as_str() {
             Some(error) => Err(format!("the proxy refused ({status}): {error}")),
-            None => Ok(answer),
+            None => Ok((answer, body)),
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot make a runtime: {error}"))?;
-    let (config, listeners, upstreams) = runtime.block_on(async {
-        Ok::<_, String>((ask("/config?format=json").await?, ask("/listeners").await?, ask("/upstreams").await?))
+    let ((_, old), (listeners, _), (upstreams, _)) = runtime.block_on(async {
+        Ok::<_, String>((ask("/config").await?, ask("/listeners").await?, ask("/upstreams").await?))
     })?;
-    let old =
-        config["effective"].as_str().ok_or("the answer is not that of an outrigger; is this its admin address?")?;
-    let mut compared = diff(old, &new);
+    let old = str::from_utf8(&old).ok().filter(|old| old.starts_with("version:"));
+    let mut compared = diff(old.ok_or("the answer is not that of an outrigger; is this its admin address?")?, &new);
     let find =
         |all: &Value, name: &str| -> Option<Value> { all.as_array()?.iter().find(|one| one["name"] == name).cloned() };
     for change in &mut compared.changes {

@@ -48,6 +48,7 @@ use source::{Place, Source};
 use tree::Tree;
 
 pub(crate) use agent_address::parse_agent_address;
+pub(crate) use effective::as_json;
 pub(crate) use raw::retries::grpc_word;
 pub(crate) use text::listed;
 pub use tree::MAX_BYTES;

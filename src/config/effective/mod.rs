@@ -6,6 +6,7 @@
 mod consul;
 mod discover;
 mod dns;
+mod json;
 mod judging;
 mod overload;
 mod retries;
@@ -14,6 +15,7 @@ mod yaml;
 
 use std::borrow::Cow;
 
+pub(crate) use json::as_json;
 pub(crate) use yaml::quoted;
 use yaml::{Entry, Yaml};
 
@@ -239,7 +241,7 @@ impl Long<'_> {
         }
         entries.push(("forward_client_cert", self.said(&tls.forward_client_cert, "false")));
         entries.push(("plaintext", self.said(&tls.plaintext, "refuse")));
-        entries.push(("min_version", self.said(&tls.min_version, "1.2")));
+        entries.push(("min_version", self.said(&tls.min_version, "1.2").quoted()));
         map(entries)
     }
 

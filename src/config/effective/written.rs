@@ -63,6 +63,11 @@ impl<'t> Written<'t> {
         })
     }
 
+    /// A text that stands without quotes.
+    pub(super) fn bare(self) -> Option<&'t str> {
+        (self.form() == Form::Text && !self.text.starts_with('"')).then_some(self.text)
+    }
+
     pub(crate) fn get(self, key: &str) -> Option<Written<'t>> {
         self.entries().find(|(known, _)| known == key).map(|(_, value)| value)
     }
@@ -188,7 +193,7 @@ mod tests {
     /// On one line, comments left out.
     fn shown(yaml: &Yaml) -> String {
         match yaml {
-            Yaml::Text(text) => text.to_string(),
+            Yaml::Text(text) | Yaml::Quoted(text) => text.to_string(),
             Yaml::Comment(_) => String::new(),
             Yaml::List(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", ")),
             Yaml::Map(entries) => {
@@ -201,7 +206,7 @@ mod tests {
 
     fn is_alike(yaml: &Yaml, read: Written<'_>) -> bool {
         match yaml {
-            Yaml::Text(text) => read.form() == Form::Text && read.to_string() == *text,
+            Yaml::Text(text) | Yaml::Quoted(text) => read.form() == Form::Text && read.to_string() == *text,
             Yaml::Comment(_) => true,
             Yaml::List(items) => {
                 let found = read.items();

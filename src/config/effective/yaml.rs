@@ -39,6 +39,8 @@ pub(super) type Entry = (Cow<'static, str>, Yaml);
 #[derive(Debug)]
 pub(super) enum Yaml {
     Text(Cow<'static, str>),
+    /// That looks like a number, and is none.
+    Quoted(Cow<'static, str>),
     List(Vec<Yaml>),
     Map(Vec<Entry>),
     /// A line that says what holds where a key has no word for it.
@@ -46,9 +48,17 @@ pub(super) enum Yaml {
 }
 
 impl Yaml {
+    pub(super) fn quoted(self) -> Self {
+        match self {
+            Yaml::Text(text) => Yaml::Quoted(text),
+            other => other,
+        }
+    }
+
     pub(super) fn write(&self, indent: usize, out: &mut String) {
         match self {
             Yaml::Text(text) => push_scalar(text, out),
+            Yaml::Quoted(text) => push_quoted(text, out),
             Yaml::Comment(_) => {}
             Yaml::List(items) if items.is_empty() => out.push_str("[]"),
             Yaml::List(items) if items.iter().all(|item| matches!(item, Yaml::Text(_))) => {
@@ -90,7 +100,7 @@ impl Yaml {
 
     fn is_inline(&self) -> bool {
         match self {
-            Yaml::Text(_) | Yaml::Comment(_) => true,
+            Yaml::Text(_) | Yaml::Quoted(_) | Yaml::Comment(_) => true,
             Yaml::List(items) => items.iter().all(|item| matches!(item, Yaml::Text(_))),
             Yaml::Map(entries) => entries.is_empty(),
         }
@@ -119,7 +129,8 @@ fn push_scalar(text: &str, out: &mut String) {
 /// True where what begins with a digit is a number, or one with a unit, to everybody: `1e3`, `0x1f` and `0b1` are numbers
 /// to some readers only, `010` is 8 to some.
 fn is_number(text: &str) -> bool {
-    let whole = text.parse::<u32>().is_ok();
-    let unit = || Period::parse(text).is_ok() || Size::parse(text).is_ok();
-    if text.starts_with('0') { text == "0" } else { whole || unit() }
+    let whole = text.parse::<u32>().is_ok_and(|number| number.to_string() == text);
+    let decimal = || text.parse::<f64>().is_ok_and(|number| number.to_string() == text);
+    let unit = || !text.starts_with('0') && (Period::parse(text).is_ok() || Size::parse(text).is_ok());
+    whole || (text.contains('.') && decimal()) || unit()
 }

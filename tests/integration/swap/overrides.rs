@@ -20,9 +20,9 @@ fn with_timeout(proxy: &Proxy, timeout: &str) -> String {
 }
 
 fn in_force(proxy: &Proxy, timeout: &str) -> bool {
-    // The default stands there as a comment.
-    let effective = config(proxy)["effective"].as_str().unwrap().to_owned();
-    effective.lines().any(|line| line.contains(&format!("response: {timeout}")))
+    let response = &config(proxy)["effective"]["upstreams"]["app"]["timeouts"]["response"];
+    // What holds where nobody has written anything has no word of its own: it is not the same for gRPC.
+    response.as_str().unwrap_or("15s") == timeout
 }
 
 #[test]
@@ -262,4 +262,10 @@ fn a_live_diff_counts_who_would_be_seen_off() {
     let same = proxy.directory().join("outrigger.yaml").display().to_string();
     let (code, shown) = command(&proxy, &["diff", "--exit-code", "--live", &same]);
     assert_eq!((code, shown.as_str()), (Some(0), "nothing changes\n"));
+    // Trouble is no difference.
+    std::fs::write(&next, "listeners: {}\n").unwrap();
+    for (words, expected) in [(&["diff", "--exit-code", "--live"][..], 2), (&["diff", "--live"], 1)] {
+        let (code, _) = command(&proxy, &[words, &[&next.display().to_string()]].concat());
+        assert_eq!(code, Some(expected), "{words:?}");
+    }
 }
