@@ -16,8 +16,8 @@
 //! `consul` is a client, `health` asks the endpoints, `registration` puts the proxy itself into a registry, `control` asks
 //! the workers and ends them, `admin` shows what they answer, `explain` says what would become of a request, `succession`
 //! lets one process take another's place. The hinge is `snapshot`: a configuration compiled for the requests' way, and
-//! published with one atomic store. `runtime`, [`error`] and [`outcome`] are the ground that both stand on; [`kubernetes`]
-//! stands beside: what puts the proxy into pods.
+//! published with one atomic store. `runtime`, `dns`, [`error`] and [`outcome`] are the ground that both stand on;
+//! [`kubernetes`] stands beside: what puts the proxy into pods.
 //!
 //! Everything that carries requests belongs to one worker, which is one thread: no lock is taken and nothing is shared,
 //! and `Rc` and `RefCell` say so.
@@ -59,6 +59,7 @@ mod succession;
 
 // The ground.
 pub mod config;
+mod dns;
 pub mod error;
 pub mod kubernetes;
 pub mod outcome;

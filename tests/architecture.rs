@@ -22,9 +22,22 @@ const ARROWS: &[(&str, &[&str])] = &[
     // cli → reload: `run` reads its source as it is read again later.
     // cli → succession: `run` alone asks the environment what it was started with.
     // cli → explain: `explain` of a file asks nobody.
+    // cli → dns: the proxy that is asked may be named.
     (
         "cli",
-        &["app", "body", "config", "control", "explain", "kubernetes", "reload", "runtime", "succession", "telemetry"],
+        &[
+            "app",
+            "body",
+            "config",
+            "control",
+            "dns",
+            "explain",
+            "kubernetes",
+            "reload",
+            "runtime",
+            "succession",
+            "telemetry",
+        ],
     ),
     (
         "app",
@@ -94,7 +107,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // is in force nowhere is compiled beside empty stores.
     ("explain", &["config", "identity", "proxy", "route", "snapshot", "telemetry", "upstream"]),
     // What feeds the request's way.
-    ("discovery", &["config", "consul", "upstream"]),
+    ("discovery", &["config", "consul", "dns", "upstream"]),
     // health → identity, transport: a check goes the way that requests go, TLS included.
     ("health", &["config", "identity", "runtime", "snapshot", "transport", "upstream"]),
     // registration → control: it follows the phases, and a proxy whose workers are stuck says nothing.
@@ -164,12 +177,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     // whose certificates cannot be read is refused.
     ("snapshot", &["admission", "config", "identity", "proxy", "route", "telemetry", "upstream"]),
     // What is asked of Consul stands in the model, and sockets are everybody's.
-    ("consul", &["config", "identity", "runtime"]),
+    ("consul", &["config", "dns", "identity", "runtime"]),
     // The ground floor. telemetry → config: what is to be written where.
     ("config", &[]),
     // telemetry → runtime: spans are exported over HTTP from the thread that asks.
-    ("telemetry", &["config", "error", "outcome", "runtime"]),
+    // telemetry → dns: to a collector that has a name.
+    ("telemetry", &["config", "dns", "error", "outcome", "runtime"]),
     ("runtime", &[]),
+    ("dns", &[]),
     ("error", &[]),
     // outcome → error: what no endpoint answered has a reason.
     ("outcome", &["error"]),
@@ -178,7 +193,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// What may only know the ground floor itself.
-const GROUND_FLOOR: &[&str] = &["config", "telemetry", "runtime", "error", "outcome", "kubernetes"];
+const GROUND_FLOOR: &[&str] = &["config", "telemetry", "runtime", "dns", "error", "outcome", "kubernetes"];
 
 /// Modules that know each other, with the reason. No others do, in however wide a circle.
 const CIRCLES: &[(&[&str], &str)] = &[

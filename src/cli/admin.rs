@@ -18,6 +18,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::model::BindAddress;
 use crate::config::{self, Document, LoadOptions};
+use crate::dns;
 
 /// Where the proxy's admin is, where nobody says anything.
 const DEFAULT: &str = "127.0.0.1:9901";
@@ -131,7 +132,7 @@ impl Admin {
     ) -> Result<(), String> {
         match &self.address {
             Address::Tcp(address) => {
-                let stream = TcpStream::connect(address).await.map_err(|error| self.nobody(&error))?;
+                let stream = self.connect(address).await?;
                 self.stream(stream, address, question, event).await
             }
             Address::Unix(path) => {
@@ -139,6 +140,13 @@ impl Admin {
                 self.stream(stream, "localhost", question, event).await
             }
         }
+    }
+
+    /// `address` is HOST:PORT.
+    async fn connect(&self, address: &str) -> Result<TcpStream, String> {
+        let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+        let (host, port) = parts.ok_or_else(|| format!("`{address}` is not HOST:PORT"))?;
+        dns::connect(host, port).await.map_err(|error| self.nobody(&error))
     }
 
     async fn stream(
@@ -199,7 +207,7 @@ impl Admin {
     async fn converse(&self, question: &Question<'_>) -> Result<(StatusCode, Bytes), String> {
         match &self.address {
             Address::Tcp(address) => {
-                let stream = TcpStream::connect(address).await.map_err(|error| self.nobody(&error))?;
+                let stream = self.connect(address).await?;
                 self.exchange(stream, address, question).await
             }
             Address::Unix(path) => {

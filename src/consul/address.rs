@@ -1,15 +1,15 @@
 //! Where an agent is, and a connection to it.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 
 use crate::config::model::{AgentAddress, UpstreamTls};
+use crate::dns;
 use crate::identity;
 use crate::runtime::stream::Stream;
 
-/// Connects; names of hosts are resolved as the system does it. `tls` is for agents at `https://…`.
+/// Connects. `tls` is for agents at `https://…`.
 pub(super) async fn connect(address: &AgentAddress, tls: &UpstreamTls) -> io::Result<Stream> {
     match address {
         AgentAddress::Http { host, port } => connect_tcp(bare(host), *port).await,
@@ -22,12 +22,7 @@ pub(super) async fn connect(address: &AgentAddress, tls: &UpstreamTls) -> io::Re
 }
 
 async fn connect_tcp(host: &str, port: u16) -> io::Result<Stream> {
-    let tcp = match host.parse::<IpAddr>() {
-        Ok(ip) => TcpStream::connect((ip, port)).await?,
-        // A resolver is not needed for it, and a bare image has none.
-        Err(_) if host == "localhost" => TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?,
-        Err(_) => TcpStream::connect((host, port)).await?,
-    };
+    let tcp = dns::connect(host, port).await?;
     tcp.set_nodelay(true)?;
     Ok(Stream::Tcp(tcp))
 }

@@ -48,6 +48,7 @@ mod log_level;
 mod loops;
 mod memory;
 mod metrics_export;
+mod names;
 mod observability;
 mod overload;
 mod peers;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::question::{Along, Answer, Failure, FullName, Kind, Question, Records};
+use crate::dns::question::{Along, Answer, Failure, FullName, Kind, Question, Records};
 
 /// After this many failures in a row the pause has grown as far as it goes.
 const DOUBLINGS: u32 = 4;

@@ -9,11 +9,11 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::book::{Book, Terms};
-use super::client::Ask;
-use super::nameservers::{Current, Resolver};
-use super::question::{Answer, Failure, Question};
-use super::search::Search;
 use super::walk::{Endpoint, Finding, Step, Verdict, Wanted, walk};
+use crate::dns::client::Ask;
+use crate::dns::nameservers::{Current, Resolver};
+use crate::dns::question::{Answer, Failure, Question};
+use crate::dns::search::Search;
 
 /// The runtime's clock ticks in milliseconds.
 const TICK: Duration = Duration::from_millis(1);
@@ -213,7 +213,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::discovery::dns::question::{FullName, Kind, Records};
+    use crate::dns::question::{FullName, Kind, Records};
 
     const TERMS: Terms =
         Terms { min_ttl: Duration::from_secs(1), max_ttl: Duration::from_secs(300), stale: Duration::from_secs(60) };

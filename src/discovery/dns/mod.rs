@@ -1,16 +1,12 @@
 //! Endpoints by DNS: every address of a name, or the instances that SRV records name.
 //!
-//! `client` asks the `nameservers`; `book` remembers what they said and when each question is due again; `walk` makes
+//! [`crate::dns`] asks the nameservers; `book` remembers what they said and when each question is due again; `walk` makes
 //! endpoints of what is known, or says what has to be asked first: every rule of judgement is there, and both are pure.
 //! `follow` goes round. What is published are the endpoints that `routes` leaves.
 
 mod book;
-mod client;
 mod follow;
-mod nameservers;
-mod question;
 mod routes;
-mod search;
 mod walk;
 
 use std::cell::RefCell;
@@ -21,9 +17,9 @@ use std::rc::{Rc, Weak};
 
 use self::book::Terms;
 use self::follow::{News, Target, follow};
-use self::nameservers::Nameservers;
 use super::{Sink, Source};
 use crate::config::model::{DnsSource, DnsTarget, EndpointAddress};
+use crate::dns::nameservers::Nameservers;
 use crate::upstream::endpoints::Discovered;
 
 /// The machine's nameservers.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::time::Instant;
 
 use super::book::{Book, Known};
-use super::question::{Answer, FullName, Kind, Question, Records, Service};
+use crate::dns::question::{Answer, FullName, Kind, Question, Records, Service};
 
 /// What an upstream is looked up by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,7 +271,7 @@ mod tests {
 
     use super::*;
     use crate::discovery::dns::book::Terms;
-    use crate::discovery::dns::question::Failure;
+    use crate::dns::question::Failure;
 
     const TERMS: Terms =
         Terms { min_ttl: Duration::from_secs(1), max_ttl: Duration::from_secs(300), stale: Duration::from_secs(3600) };

@@ -12,10 +12,10 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 
 use super::{Signal, Target};
 use crate::config::model::{OtlpProtocol, UpstreamTls};
+use crate::dns;
 use crate::runtime::local::LocalExec;
 use crate::runtime::stream::Stream;
 
@@ -158,7 +158,7 @@ impl Client {
 
 async fn connect(target: &Target, secure: Secure) -> Result<Connection, Failure> {
     let host = target.url.host.as_str();
-    let stream = TcpStream::connect((host, target.url.port)).await;
+    let stream = dns::connect(host, target.url.port).await;
     let stream = stream.map_err(|error| Failure::passing(format!("no connection: {error}")))?;
     let _ = stream.set_nodelay(true);
     let mut stream = Stream::Tcp(stream);

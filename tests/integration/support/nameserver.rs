@@ -89,6 +89,16 @@ impl Nameserver {
         .flatten()
         .next()
         .expect("no port is free for both UDP and TCP");
+        Nameserver::on(tcp, udp)
+    }
+
+    /// Where resolv.conf may say that it is: at the port of all nameservers. In a namespace of the test's own.
+    pub fn at(ip: [u8; 4]) -> Self {
+        let address = SocketAddr::from((ip, 53));
+        Nameserver::on(TcpListener::bind(address).unwrap(), UdpSocket::bind(address).unwrap())
+    }
+
+    fn on(tcp: TcpListener, udp: UdpSocket) -> Self {
         let address = tcp.local_addr().unwrap();
         let (said, questions, stop) = (Said::default(), Arc::<Mutex<Vec<String>>>::default(), Arc::default());
         let mut server = Nameserver { address, said, questions, stop, threads: Vec::new() };

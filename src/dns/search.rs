@@ -4,16 +4,16 @@ use super::question::FullName;
 
 /// The search list, as `resolv.conf` gives it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Search {
-    pub(super) domains: Vec<FullName>,
+pub(crate) struct Search {
+    pub(crate) domains: Vec<FullName>,
     /// A name of at least this many dots is tried as it stands first.
-    pub(super) ndots: usize,
+    pub(crate) ndots: usize,
 }
 
 impl Search {
     /// Full names in the order in which they are to be tried. Expanded here and not by the resolver, which would take
     /// a failure at one name for leave to go on to the next.
-    pub(super) fn candidates(&self, name: &str) -> Vec<FullName> {
+    pub(crate) fn candidates(&self, name: &str) -> Vec<FullName> {
         if name.ends_with('.') {
             return vec![FullName::new(name)];
         }

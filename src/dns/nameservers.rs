@@ -19,30 +19,30 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// The nameservers of all upstreams: one set, and one bound on the questions in flight.
 #[derive(Debug)]
-pub(super) struct Nameservers {
+pub(crate) struct Nameservers {
     current: watch::Sender<Current>,
     permits: Rc<Semaphore>,
 }
 
 /// Nameservers and search list as they are just now, or why there are none.
-pub(super) type Current<A = Client> = Result<Rc<Resolver<A>>, Failure>;
+pub(crate) type Current<A = Client> = Result<Rc<Resolver<A>>, Failure>;
 
 #[derive(Debug)]
-pub(super) struct Resolver<A = Client> {
-    pub(super) client: A,
-    pub(super) search: Search,
+pub(crate) struct Resolver<A = Client> {
+    pub(crate) client: A,
+    pub(crate) search: Search,
 }
 
 impl Nameservers {
     /// These servers. Names are taken as they stand: the machine's search list was made for other servers.
-    pub(super) fn written(servers: &[SocketAddr]) -> Rc<Self> {
+    pub(crate) fn written(servers: &[SocketAddr]) -> Rc<Self> {
         let permits = permits();
         let current = resolver(servers, Search::default(), &permits);
         Rc::new(Nameservers { current: watch::Sender::new(current), permits })
     }
 
     /// The machine's, for as long as somebody holds them. Has to be called on the runtime that is to ask.
-    pub(super) fn of_machine(resolv_conf: PathBuf) -> Rc<Self> {
+    pub(crate) fn of_machine(resolv_conf: PathBuf) -> Rc<Self> {
         let permits = permits();
         let text = read(&resolv_conf);
         let current = watch::Sender::new(parse(&text, &permits));
@@ -52,9 +52,14 @@ impl Nameservers {
     }
 
     /// What holds now, and what will.
-    pub(super) fn subscribe(&self) -> watch::Receiver<Current> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Current> {
         self.current.subscribe()
     }
+}
+
+/// The nameservers of this file as it is now, for a question or two.
+pub(super) fn read_resolv_conf(resolv_conf: &Path) -> Result<Rc<Resolver>, Failure> {
+    parse(&read(resolv_conf), &permits())
 }
 
 async fn follow(nameservers: Weak<Nameservers>, resolv_conf: PathBuf, mut text: Result<Vec<u8>, Failure>) {

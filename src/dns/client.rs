@@ -33,12 +33,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MOST_ALIASES: u8 = 16;
 
 /// Answers questions.
-pub(super) trait Ask {
+pub(crate) trait Ask {
     async fn ask(&self, question: &Question) -> Result<Answer, Failure>;
 }
 
 /// A set of nameservers that know the same.
-pub(super) struct Client {
+pub(crate) struct Client {
     servers: Vec<Server>,
     /// The one that answered last is asked first.
     first: Cell<usize>,
@@ -51,12 +51,12 @@ struct Server {
 }
 
 /// How many questions may be in flight at once.
-pub(super) fn permits() -> Rc<Semaphore> {
+pub(crate) fn permits() -> Rc<Semaphore> {
     Rc::new(Semaphore::new(AT_ONCE))
 }
 
 impl Client {
-    pub(super) fn new(servers: &[SocketAddr], permits: Rc<Semaphore>) -> Result<Self, Failure> {
+    pub(crate) fn new(servers: &[SocketAddr], permits: Rc<Semaphore>) -> Result<Self, Failure> {
         let servers = servers.iter().map(|address| Server::new(*address)).collect::<Result<_, _>>()?;
         Ok(Client { servers, first: Cell::new(0), permits })
     }

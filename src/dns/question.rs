@@ -7,14 +7,14 @@ use std::time::Duration;
 
 /// One name and one type of record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Question {
-    pub(super) name: FullName,
-    pub(super) kind: Kind,
+pub(crate) struct Question {
+    pub(crate) name: FullName,
+    pub(crate) kind: Kind,
 }
 
 /// The types of records that endpoints are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     A,
     Aaaa,
     Srv,
@@ -22,10 +22,10 @@ pub(super) enum Kind {
 
 /// A name from the root on: lower case, with its final dot.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct FullName(Arc<str>);
+pub(crate) struct FullName(Arc<str>);
 
 impl FullName {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut full = name.to_ascii_lowercase();
         if !full.ends_with('.') {
             full.push('.');
@@ -33,19 +33,19 @@ impl FullName {
         FullName(full.into())
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
     /// As the target of an SRV record: there is no such service (RFC 2782).
-    pub(super) fn is_root(&self) -> bool {
+    pub(crate) fn is_root(&self) -> bool {
         &*self.0 == "."
     }
 }
 
 impl Kind {
     /// True where a record of this type can hold the address.
-    pub(super) fn holds(self, address: IpAddr) -> bool {
+    pub(crate) fn holds(self, address: IpAddr) -> bool {
         match self {
             Kind::A => address.is_ipv4(),
             Kind::Aaaa => address.is_ipv6(),
@@ -78,17 +78,17 @@ impl fmt::Display for Question {
 
 /// A server has answered. No records is an answer, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) records: Records,
+pub(crate) struct Answer {
+    pub(crate) records: Records,
     /// For how long it holds: the least of all records on the way to it, aliases included. `None`: nobody said, as with
     /// an empty answer that brings no SOA record.
-    pub(super) ttl: Option<Duration>,
+    pub(crate) ttl: Option<Duration>,
     /// Addresses of SRV targets that came along.
-    pub(super) along: Vec<Along>,
+    pub(crate) along: Vec<Along>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Records {
+pub(crate) enum Records {
     /// The name does not exist, as far as this type is concerned.
     NoName,
     /// The name exists and has no such record.
@@ -99,24 +99,24 @@ pub(super) enum Records {
 
 /// An SRV record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Service {
+pub(crate) struct Service {
     /// The lowest is tried first.
-    pub(super) priority: u16,
-    pub(super) weight: u16,
-    pub(super) port: u16,
-    pub(super) target: FullName,
+    pub(crate) priority: u16,
+    pub(crate) weight: u16,
+    pub(crate) port: u16,
+    pub(crate) target: FullName,
 }
 
 /// An address that came with the SRV record whose target has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Along {
-    pub(super) name: FullName,
-    pub(super) address: IpAddr,
-    pub(super) ttl: Duration,
+pub(crate) struct Along {
+    pub(crate) name: FullName,
+    pub(crate) address: IpAddr,
+    pub(crate) ttl: Duration,
 }
 
 impl Answer {
-    pub(super) fn addresses(&self) -> &[IpAddr] {
+    pub(crate) fn addresses(&self) -> &[IpAddr] {
         match &self.records {
             Records::Addresses(addresses) => addresses,
             _ => &[],
@@ -128,4 +128,4 @@ impl Answer {
 /// empty answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Failure(pub(super) String);
+pub(crate) struct Failure(pub(crate) String);
