@@ -65,10 +65,7 @@ fn entry(request: &Value) -> Value {
         },
         "cache": {},
         "timings": { "blocked": queued, "connect": connect, "send": 0, "wait": wait, "receive": (total - first).max(0.0) },
-        "comment": format!(
-            "listener {}, route {}, endpoint {}, reason {}, trace {}",
-            text("listener"), text("route"), text("endpoint"), text("reason"), text("trace_id")
-        ),
+        "comment": comment(request),
     });
     if let Some(body) = request["request_body"].as_str().filter(|body| !body.is_empty()) {
         entry["request"]["postData"] = json!({ "mimeType": "x-unknown", "text": body });
@@ -77,6 +74,22 @@ fn entry(request: &Value) -> Value {
         entry["response"]["content"]["text"] = json!(body);
     }
     entry
+}
+
+/// What the format has no place for: `listener inbound, route users, reason no_endpoint`.
+fn comment(request: &Value) -> String {
+    let keys = [
+        ("listener", "listener"),
+        ("route", "route"),
+        ("endpoint", "endpoint"),
+        ("reason", "reason"),
+        ("trace_id", "trace"),
+    ];
+    let said = keys.into_iter().filter_map(|(key, name)| {
+        let value = request[key].as_str().filter(|value| !value.is_empty())?;
+        Some(format!("{name} {value}"))
+    });
+    said.collect::<Vec<_>>().join(", ")
 }
 
 fn headers(pairs: &Value) -> Vec<Value> {
@@ -108,6 +121,7 @@ mod tests {
         assert_eq!(entry["request"]["url"], "http://payments/v1?a=b");
         assert_eq!(entry["request"]["queryString"][0], json!({ "name": "a", "value": "b" }));
         assert_eq!(entry["request"]["postData"]["text"], "body");
+        assert_eq!(entry["comment"], "listener out, route pay");
         assert_eq!(entry["response"]["content"], json!({ "size": 6, "mimeType": "text/plain", "text": "answer" }));
         assert_eq!((&entry["timings"]["wait"], &entry["timings"]["receive"]), (&json!(3.0), &json!(1.0)));
     }

@@ -6,7 +6,7 @@ mod values;
 use std::io::{self, IsTerminal as _, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Args;
 use http::Method;
@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::admin::{Admin, AdminArgs, Question, token};
 use super::exit;
 use crate::config::flags;
+use crate::telemetry::access_log::rfc3339;
 
 /// An archive is written as a whole, so it is bounded.
 const MOST_IN_ARCHIVE: usize = 10_000;
@@ -193,16 +194,19 @@ fn line(request: &Value, colours: bool) -> String {
         _ => ("\u{1b}[32m", "\u{1b}[0m"),
     };
     let mut line = format!(
-        "{}{code}{} {:>9} {} {}{}  {}/{}",
+        "{} {}{code}{} {:>8.2} ms {} {}{}  {}",
+        time_of_day(request["time"].as_f64().unwrap_or_default()),
         colour.0,
         colour.1,
-        format!("{} ms", request["ms"]["total"]),
+        request["ms"]["total"].as_f64().unwrap_or_default(),
         text("method"),
         printable(text("host")),
         printable(text("target")),
         text("listener"),
-        text("route"),
     );
+    if !text("route").is_empty() {
+        line.push_str(&format!("/{}", text("route")));
+    }
     if !text("endpoint").is_empty() {
         line.push_str(&format!(" -> {}", text("endpoint")));
     }
@@ -222,6 +226,12 @@ fn line(request: &Value, colours: bool) -> String {
     line
 }
 
+/// As in the access log, so that the two can be laid side by side: in UTC, with milliseconds.
+fn time_of_day(unix: f64) -> String {
+    let date = rfc3339(UNIX_EPOCH + Duration::try_from_secs_f64(unix).unwrap_or_default());
+    date.split('T').nth(1).unwrap_or_default().to_owned()
+}
+
 /// Nothing that a client sends may steer the terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
@@ -236,10 +246,14 @@ mod tests {
     #[test]
     fn a_line_says_what_matters_and_steers_no_terminal() {
         let request = json!({
-            "code": 503, "ms": { "total": 4.4 }, "method": "GET", "host": "a", "target": "/\u{1b}[2J", "listener": "in",
+            "time": 1_772_323_199.999, "code": 503, "ms": { "total": 4.4 }, "method": "GET", "host": "a", "target": "/\u{1b}[2J", "listener": "in",
             "route": "r", "endpoint": "10.0.0.7:80", "reason": "connect_failure", "attempts": 2, "grpc_code": null,
         });
-        let expected = "503    4.4 ms GET a/\u{fffd}[2J  in/r -> 10.0.0.7:80  reason=connect_failure  attempts=2";
+        let expected =
+            "23:59:59.999Z 503     4.40 ms GET a/\u{fffd}[2J  in/r -> 10.0.0.7:80  reason=connect_failure  attempts=2";
         assert_eq!(line(&request, false), expected);
+        let nowhere = json!({ "code": 404, "ms": { "total": 0.31 }, "method": "GET", "host": "a", "target": "/",
+            "listener": "in", "route": null, "reason": "no_route", "attempts": 0 });
+        assert_eq!(line(&nowhere, false), "00:00:00.000Z 404     0.31 ms GET a/  in  reason=no_route");
     }
 }
