@@ -136,6 +136,7 @@ pub(super) fn history(reload: &Reload) -> Answer {
                 "source": generation.source,
                 "hash": generation.wording.hash.to_string(),
                 "changes": generation.summary,
+                "diff": generation.changes,
                 "rejected": generation.rejected,
                 "probation": generation.probation,
             })

@@ -9,10 +9,11 @@ use crate::reload::Reload;
 use crate::snapshot;
 use crate::transport::PoolCounts;
 use crate::upstream::breaker::Phase;
+use crate::upstream::ejection::Cause;
 use crate::upstream::endpoints::Status;
 use crate::upstream::limit::Limit;
 use crate::upstream::moment::Moment;
-use crate::upstream::state::UpstreamState;
+use crate::upstream::state::{EndpointState, UpstreamState};
 
 /// `/readyz`
 #[derive(Debug, Serialize)]
@@ -113,7 +114,7 @@ struct Endpoint {
     latency_ms: Option<f64>,
     /// Attempts since the endpoint is known.
     requests: u64,
-    /// Of these, those that got no response.
+    /// Of these, those that got no answer, or a failing one: 500 or more, or a gRPC status that says as much.
     failures: u64,
     health: Health,
     ejection: Ejection,
@@ -133,6 +134,8 @@ struct Ejection {
     failures_in_a_row: u32,
     /// Until it is back; `null` while it is in.
     seconds_left: Option<f64>,
+    /// Why it is out; `null` while it is in.
+    cause: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -303,12 +306,7 @@ impl Upstream {
             requests: member.state.requests(),
             failures: member.state.failures(),
             health: Health { state: member.state.health.as_str(), error: member.state.health.error() },
-            ejection: Ejection {
-                times: member.state.ejection.total(),
-                failures_in_a_row: member.state.ejection.in_a_row(),
-                seconds_left: (member.state.word() == "ejected")
-                    .then(|| member.state.ejection.until().since(now).as_secs_f64()),
-            },
+            ejection: Ejection::of(&member.state, now),
         });
         let state = &upstream.state;
         Upstream {
@@ -333,6 +331,19 @@ impl Upstream {
                 budget_balance: state.budget.balance(Instant::now()),
                 amplification: state.budget.amplification(Instant::now()),
             },
+        }
+    }
+}
+
+impl Ejection {
+    fn of(endpoint: &EndpointState, now: Moment) -> Self {
+        let ejection = &endpoint.ejection;
+        let is_out = endpoint.word() == "ejected";
+        Ejection {
+            times: ejection.total(),
+            failures_in_a_row: ejection.in_a_row(),
+            seconds_left: is_out.then(|| ejection.until().since(now).as_secs_f64()),
+            cause: ejection.cause().filter(|_| is_out).map(Cause::as_str),
         }
     }
 }

@@ -6,10 +6,13 @@ use std::time::SystemTime;
 use super::Refusal;
 use super::document::Wording;
 use crate::config::ContentHash;
+use crate::config::diff::Diff;
 use crate::telemetry::clock;
 
 /// So many generations are remembered, each by its text. Together they take 10 MiB at most; of a thousand routes, 0.6 MiB.
 const REMEMBERED: usize = 10;
+/// Lines of what one of them changed: more than that nobody reads.
+const MOST_LINES: usize = 60;
 
 /// Standings of a probation.
 pub(super) const WATCHED: &str = "watched";
@@ -26,6 +29,8 @@ pub(crate) struct Generation {
     pub(crate) source: String,
     /// What it changed, in a few words.
     pub(crate) summary: String,
+    /// The same line by line.
+    pub(crate) changes: Vec<String>,
     /// Somebody went back from it.
     pub(crate) rejected: bool,
     /// Somebody went back from what it holds, from this number or a later one: nobody goes there without naming it.
@@ -36,12 +41,18 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    pub(crate) fn new(number: u64, source: String, summary: String, wording: Wording) -> Self {
+    /// The one that the proxy has started with.
+    pub(crate) fn first(number: u64, source: String, wording: Wording) -> Self {
+        Generation { summary: "started".to_owned(), ..Self::new(number, source, &Diff::default(), wording) }
+    }
+
+    pub(crate) fn new(number: u64, source: String, diff: &Diff, wording: Wording) -> Self {
         Generation {
             number,
             at: clock::now(),
             source,
-            summary,
+            summary: diff.summary(),
+            changes: diff.lines(MOST_LINES),
             rejected: false,
             withdrawn: false,
             probation: None,
@@ -136,7 +147,7 @@ mod tests {
     fn history(ports: impl IntoIterator<Item = u16>) -> History {
         let mut history = History::default();
         for (number, port) in (1..).zip(ports) {
-            history.add(Generation::new(number, String::new(), String::new(), wording(port)));
+            history.add(Generation::first(number, String::new(), wording(port)));
         }
         history
     }
@@ -146,10 +157,10 @@ mod tests {
         let mut history = history([1, 2, 3]);
         history.reject(3);
         assert_eq!(history.target(None, wording(3).hash).unwrap().wording.hash, wording(2).hash);
-        history.add(Generation::new(4, String::new(), String::new(), wording(2)));
+        history.add(Generation::first(4, String::new(), wording(2)));
         history.reject(4);
         assert_eq!(history.target(None, wording(2).hash).unwrap().wording.hash, wording(1).hash);
-        history.add(Generation::new(5, String::new(), String::new(), wording(1)));
+        history.add(Generation::first(5, String::new(), wording(1)));
         history.reject(5);
         assert!(history.target(None, wording(1).hash).is_none());
         let rejected: Vec<_> = history.newest_first().map(|generation| generation.rejected).collect();
@@ -164,8 +175,8 @@ mod tests {
     fn what_somebody_wants_again_is_not_withdrawn_any_more() {
         let mut history = history([1, 2, 3]);
         history.reject(3);
-        history.add(Generation::new(4, String::new(), String::new(), wording(3)));
-        history.add(Generation::new(5, String::new(), String::new(), wording(9)));
+        history.add(Generation::first(4, String::new(), wording(3)));
+        history.add(Generation::first(5, String::new(), wording(9)));
         assert_eq!(history.target(None, wording(9).hash).unwrap().number, 4);
     }
 

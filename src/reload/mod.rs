@@ -172,7 +172,7 @@ impl Reload {
         };
         let mut history = History::default();
         let origin = stand_in.clone().unwrap_or_else(|| source.clone());
-        history.add(Generation::new(stage.generation(), origin, "started".to_owned(), accepted.wording.clone()));
+        history.add(Generation::first(stage.generation(), origin, accepted.wording.clone()));
         let state = State {
             truth: accepted.wording.clone(),
             in_force: accepted,
@@ -391,7 +391,7 @@ impl Reload {
         self.stage.swap(&before.config, &accepted.config).await?;
         let (bygone, generation) = (generation, self.stage.generation());
         let cut_short = self.guard.begin(watch);
-        let entry = Generation::new(generation, origin.clone(), diff.summary(), accepted.wording.clone());
+        let entry = Generation::new(generation, origin.clone(), &diff, accepted.wording.clone());
         let mut state = self.state.borrow_mut();
         state.in_force = accepted;
         state.history.add(entry);

@@ -9,7 +9,7 @@
 //! passes meanwhile does not bring it back, for what it failed at were real requests. Each further ejection is longer,
 //! until it has behaved for as long as it was once out.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::moment::Moment;
@@ -61,6 +61,8 @@ pub(crate) struct Ejection {
     times: AtomicU32,
     /// When the last one ends.
     until: AtomicU64,
+    /// Why it was: an index of [`Cause::ALL`].
+    cause: AtomicU8,
     /// Ejections since the endpoint is known.
     total: AtomicU64,
 }
@@ -100,7 +102,7 @@ impl Ejection {
     }
 
     /// Out it goes. Says for how long.
-    pub(crate) fn eject(&self, policy: &Policy, now: Moment) -> Duration {
+    pub(crate) fn eject(&self, cause: Cause, policy: &Policy, now: Moment) -> Duration {
         let behaved = now.since(self.until()).as_micros() / policy.base.as_micros().max(1);
         let behaved = u32::try_from(behaved).unwrap_or(u32::MAX);
         let times = self.times.load(Relaxed).saturating_sub(behaved).saturating_add(1);
@@ -108,6 +110,7 @@ impl Ejection {
         // Beyond the cap nothing grows, and nothing has to be behaved off.
         let cap = u32::try_from(policy.longest.as_micros() / policy.base.as_micros().max(1)).unwrap_or(u32::MAX);
         self.times.store(times.min(cap.max(1)), Relaxed);
+        self.cause.store(cause as u8, Relaxed);
         self.until.store(now.after(span).micros(), Relaxed);
         self.total.fetch_add(1, Relaxed);
         self.in_a_row.store(0, Relaxed);
@@ -118,6 +121,11 @@ impl Ejection {
     /// When the last ejection ends or ended.
     pub(crate) fn until(&self) -> Moment {
         Moment::from_micros(self.until.load(Relaxed))
+    }
+
+    /// Why it was ejected; `None` where it never was.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        (self.total() > 0).then(|| Cause::ALL[usize::from(self.cause.load(Relaxed)) % Cause::ALL.len()])
     }
 
     pub(crate) fn total(&self) -> u64 {
@@ -189,7 +197,7 @@ mod tests {
         let mut now = 0;
         let mut eject = |pause: u64| {
             now += pause;
-            let span = ejection.eject(&policy(), at(now)).as_secs();
+            let span = ejection.eject(Cause::Consecutive, &policy(), at(now)).as_secs();
             now += span;
             span
         };
@@ -255,7 +263,7 @@ mod tests {
                 }
                 prop_assert_eq!(verdict, expected);
                 if verdict.is_some() {
-                    ejection.eject(&policy, at(now));
+                    ejection.eject(Cause::Consecutive, &policy, at(now));
                     list.clear();
                 }
             }

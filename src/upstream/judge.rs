@@ -51,6 +51,10 @@ impl Judge<'_> {
         if let Some(failed) = class.is_failure() {
             endpoint.observe(took, failed, now);
         }
+        // Those without an answer are counted where they are given up.
+        if matches!(class, Class::ServerError | Class::GatewayError) {
+            endpoint.count_failure();
+        }
         if let Some(policy) = self.ejection
             && !endpoint.is_out()
             && let Some(cause) = endpoint.ejection.record(class, policy, now)
@@ -118,7 +122,7 @@ impl Judge<'_> {
         let spared = policy.max_ratio > 0.0 && set.members.iter().any(stands_in);
         let ejects = !endpoint.is_out() && (spared || may_eject(policy, size, out));
         if ejects {
-            let span = endpoint.ejection.eject(policy, now);
+            let span = endpoint.ejection.eject(cause, policy, now);
             let objection = if policy.shadow { Objection::Shadowed } else { Objection::Ejected };
             self.upstream.raise(endpoint, objection);
             self.upstream.ejections.count(cause);
@@ -333,6 +337,28 @@ mod tests {
         pool.ejection = None;
         pool.judge().tend(at(1));
         assert_eq!(pool.out(), [0; 0]);
+    }
+
+    /// Those that got none are counted by whoever gave them up.
+    #[test]
+    fn an_answer_that_is_a_failure_counts_as_one() {
+        let pool = Pool::new(2);
+        for class in [Class::Success, Class::ServerError, Class::GatewayError, Class::Refused, Class::Nothing] {
+            pool.request(0, class, at(0));
+        }
+        assert_eq!([0, 1].map(|position| pool.endpoint(position).failures()), [2, 0]);
+    }
+
+    #[test]
+    fn the_cause_of_the_last_ejection_is_known() {
+        let mut pool = Pool::new(2);
+        pool.ejection = Some(Ejection { failure_ratio: Some(0.5), min_requests: 2, ..builtin::EJECTION });
+        assert_eq!(pool.endpoint(1).ejection.cause(), None);
+        for _ in 0..2 {
+            pool.request(1, Class::ServerError, at(0));
+        }
+        assert_eq!(pool.out(), [1]);
+        assert_eq!(pool.endpoint(1).ejection.cause(), Some(Cause::FailureRatio));
     }
 
     #[test]

@@ -203,7 +203,7 @@ impl EndpointState {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Attempts that got no response.
+    /// Attempts that got no answer, or one that is a failure.
     pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::support::browser::Browser;
 use crate::support::client::{Client, get};
+use crate::support::nameserver::Nameserver;
 use crate::support::wait::eventually;
 use crate::support::{Proxy, Upstream};
 
@@ -78,9 +79,17 @@ fn the_page_shows_what_happens_and_asks_nobody_else() {
     browser.click(".tap .right button:last-child");
     eventually("the tap shows requests", || browser.text(".tap tbody").contains("GET app.test/"));
     eventually("the endpoint that fails is shown as ejected", || {
-        browser.text("[data-upstream=pair] [data-endpoint='127.0.0.2:1']").contains("ejected")
+        browser
+            .text("[data-upstream=pair] [data-endpoint='127.0.0.2:1']")
+            .contains("ejectedfailures in a row; back in 59 min")
     });
-    std::fs::write(proxy.directory().join("outrigger.yaml"), "listeners: [").unwrap();
+    let file = proxy.directory().join("outrigger.yaml");
+    std::fs::write(&file, std::fs::read_to_string(&file).unwrap().replace("1h", "2h")).unwrap();
+    eventually("what the swap has changed is shown", || {
+        let changed = browser.text("[data-generation='2'] details");
+        changed.contains("1 upstream changed") && changed.contains("ejection.for: 1h → 2h")
+    });
+    std::fs::write(&file, "listeners: [").unwrap();
     eventually("a configuration that was refused is shown", || {
         browser.run("return !!document.querySelector('[data-refused]')") == true
     });
@@ -89,6 +98,55 @@ fn the_page_shows_what_happens_and_asks_nobody_else() {
     assert!(console.is_empty(), "{console:?}");
     let foreign: Vec<String> = browser.requested().into_iter().filter(|url| !url.starts_with(&origin)).collect();
     assert!(foreign.is_empty(), "{foreign:?}");
+}
+
+/// Curves are drawn in colours that the page had to be asked for.
+#[test]
+fn charts_follow_the_colours_of_the_page() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::before(upstream.address());
+    let browser = Browser::start(1440, 1000);
+    browser.prefer("light");
+    browser.open(&format!("http://{}/", proxy.admin()));
+    let follow = |what: &str, accent: &str| {
+        eventually(what, || {
+            let drawn =
+                browser.run("return document.querySelector('.chart .u-marker[style]')?.style.borderColor ?? ''");
+            let script = "return getComputedStyle(document.documentElement).getPropertyValue('--accent').trim()";
+            (drawn.as_str(), browser.run(script).as_str()) == (Some(rgb(accent).as_str()), Some(accent))
+        });
+    };
+    let (light, dark) = ("#0f766e", "#2dd4bf");
+    follow("light", light);
+    browser.prefer("dark");
+    follow("dark, as the system asks", dark);
+    browser.click("header .right button");
+    follow("light, as the reader asks", light);
+    browser.click("header .right button");
+    follow("dark, as the reader asks", dark);
+}
+
+/// As browsers write a colour.
+fn rgb(hex: &str) -> String {
+    let part = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    format!("rgb({}, {}, {})", part(1), part(3), part(5))
+}
+
+#[test]
+fn an_upstream_without_endpoints_says_so() {
+    let nameserver = Nameserver::start();
+    let config = "
+dns: { servers: \"@server\" }
+listeners: { inbound: { address: \"127.0.0.1:0\", upstream: app } }
+upstreams: { app: \"dns://nobody.test:80\" }
+";
+    let proxy = Proxy::start(config, &[("@server", &nameserver.address())]);
+    let browser = Browser::start(1440, 1000);
+    browser.open(&format!("http://{}/", proxy.admin()));
+    eventually("that there is nobody", || {
+        let shown = browser.text("[data-upstream=app]");
+        shown.contains("Its source names no endpoint.") && shown.contains("s ago")
+    });
 }
 
 #[test]
@@ -104,4 +162,9 @@ fn a_phone_shows_it_without_scrolling_sideways() {
         browser.run("return [innerWidth, document.documentElement.scrollWidth <= innerWidth]"),
         json!([390, true])
     );
+    browser.click(".tap .right button:last-child");
+    eventually("the tap shows requests", || browser.text(".tap tbody").contains("GET app.test/"));
+    let cut =
+        "return [...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth > box.clientWidth).length";
+    assert_eq!(browser.run(cut), 0, "a table is wider than the phone");
 }

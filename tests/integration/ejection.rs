@@ -69,6 +69,7 @@ fn five_gateway_failures_in_a_row_are_enough_by_default() {
         (&"ready".into(), &"ejected".into())
     );
     let left = shown["endpoints"][1]["ejection"]["seconds_left"].as_f64().unwrap();
+    assert_eq!(shown["endpoints"][1]["ejection"]["cause"], "consecutive");
     assert!(left > 20.0 && left <= 30.0, "{left}");
     let labels = [("upstream", "app"), ("cause", "consecutive")];
     assert_eq!(proxy.metric("outrigger_endpoint_ejections_total", &labels), 1.0);

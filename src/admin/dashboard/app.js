@@ -1,6 +1,6 @@
 // The page: follows /events and lays the panels out. Each panel is a file beside this one.
 
-import { html, render, useEffect, useReducer, useState } from "./preact.js";
+import { html, render, useEffect, useLayoutEffect, useReducer, useState } from "./preact.js";
 import { add, empty } from "./history.js";
 import { follow, token } from "./stream.js";
 import { Configuration } from "./configuration.js";
@@ -16,8 +16,10 @@ function App() {
   const [connection, setConnection] = useState("connecting");
   const [attempt, setAttempt] = useState(0);
   const [theme, setTheme] = useState(localStorage.getItem("outrigger-theme") ?? "auto");
+  const dark = useSystemIsDark();
   useEffect(() => follow("events", event, setConnection), [attempt]);
-  useEffect(() => {
+  // Before the effects of the panels: charts ask the page for its colours.
+  useLayoutEffect(() => {
     localStorage.setItem("outrigger-theme", theme);
     if (theme === "auto") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = theme;
@@ -31,13 +33,25 @@ function App() {
         ? html`
             <${Warnings} warnings=${last.warnings} />
             <${Tiles} history=${history} />
-            <${Traffic} history=${history} theme=${theme} />
+            <${Traffic} history=${history} theme=${`${theme} ${dark}`} />
             <${Routes} history=${history} />
             <${Upstreams} last=${last} />
             <div class="two"><${Failures} history=${history} /><${Configuration} config=${last.config} /></div>
             <${Tap} />`
         : html`<p class="empty">Waiting for the first numbers…</p>`}
     </main>`;
+}
+
+/** Whether the system asks for dark colours, now and when that changes. */
+function useSystemIsDark() {
+  const [query] = useState(() => matchMedia("(prefers-color-scheme: dark)"));
+  const [dark, setDark] = useState(query.matches);
+  useEffect(() => {
+    const listen = () => setDark(query.matches);
+    query.addEventListener("change", listen);
+    return () => query.removeEventListener("change", listen);
+  }, [query]);
+  return dark;
 }
 
 function Header({ last, connection, theme, setTheme }) {

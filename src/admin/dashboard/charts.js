@@ -2,6 +2,7 @@
 
 import { html, useEffect, useRef } from "./preact.js";
 import { SECONDS } from "./history.js";
+import { clock } from "./words.js";
 
 const HEIGHT = 190;
 /** Seconds that a chart shows at least. */
@@ -70,9 +71,4 @@ export function Sparkline({ values, width = 110, height = 26 }) {
 
 function latest(chart) {
   if (chart.cursor.idx == null && chart.data[0].length) chart.setLegend({ idx: chart.data[0].length - 1 }, false);
-}
-
-function clock(seconds) {
-  const time = new Date(seconds * 1000);
-  return [time.getHours(), time.getMinutes(), time.getSeconds()].map((part) => String(part).padStart(2, "0")).join(":");
 }

@@ -22,8 +22,14 @@ export function Configuration({ config }) {
       <tbody>${generations.map((generation) => html`<tr data-generation=${generation.generation}>
         <td class="n">${generation.generation}</td>
         <td>${new Date(generation.time).toLocaleTimeString()}</td>
-        <td>${generation.changes}${generation.rejected ? " (gone back from)" : ""}${generation.probation ? ` (probation: ${generation.probation})` : ""}<div class="sub">${generation.source}</div></td>
+        <td><${Changes} generation=${generation} />${generation.rejected ? " (gone back from)" : ""}${generation.probation ? ` (probation: ${generation.probation})` : ""}<div class="sub">${generation.source}</div></td>
       </tr>`)}</tbody>
     </table></div>`}
   </section>`;
+}
+
+/** What it changed: in a few words, and line by line for whoever asks. */
+function Changes({ generation }) {
+  if (!generation.diff?.length) return generation.changes;
+  return html`<details><summary>${generation.changes}</summary><pre>${generation.diff.join("\n")}</pre></details>`;
 }

@@ -19,7 +19,7 @@ export function Routes({ history }) {
     ${rows.length === 0
       ? html`<p class="empty">No request has come yet.</p>`
       : html`<div class="scroll"><table>
-          <thead><tr><th scope="col">Route</th><th scope="col" class="wide">To</th><th scope="col" class="wide">Last minute</th><th scope="col" class="n">Rate</th><th scope="col" class="n">Success</th><th scope="col" class="n">p50</th><th scope="col" class="n">p99</th><th scope="col" class="n wide">Ever</th></tr></thead>
+          <thead><tr><th scope="col">Route</th><th scope="col" class="wide">To</th><th scope="col" class="wide">Last minute</th><th scope="col" class="n">Rate</th><th scope="col" class="n">Success</th><th scope="col" class="n wide">p50</th><th scope="col" class="n">p99</th><th scope="col" class="n wide">Ever</th></tr></thead>
           <tbody>${shown.map((row) => html`<${Row} key=${keyOf(row)} row=${row} values=${history.routes.get(keyOf(row)) ?? []} />`)}</tbody>
         </table></div>`}
   </section>`;
@@ -33,7 +33,7 @@ function Row({ row, values }) {
     <td class="wide"><${Sparkline} values=${values} /></td>
     <td class="n">${rate(row.per_second)}/s</td>
     <td class=${`n${row.errors ? " bad" : ""}`}>${success(row)}${why && html`<div class="sub">${spaced(why[0])}</div>`}</td>
-    <td class="n">${milliseconds(row.ms?.p50)}</td>
+    <td class="n wide">${milliseconds(row.ms?.p50)}</td>
     <td class="n">${milliseconds(row.ms?.p99)}</td>
     <td class="n wide">${count(row.ever)}</td>
   </tr>`;

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "./preact.js";
 import { follow } from "./stream.js";
-import { milliseconds, spaced } from "./words.js";
+import { clock, milliseconds, spaced } from "./words.js";
 
 /** Lines that are kept. */
 const LINES = 60;
@@ -34,12 +34,13 @@ export function Tap() {
     ${on && lines.length === 0 && html`<p class="empty">Waiting for a request…</p>`}
     ${lines.length > 0 &&
     html`<div class="scroll"><table>
-      <thead><tr><th scope="col" class="n">Code</th><th scope="col">Request</th><th scope="col">Route</th><th scope="col" class="wide">Endpoint</th><th scope="col" class="n">Took</th><th scope="col">Reason</th></tr></thead>
+      <thead><tr><th scope="col" class="wide">Began</th><th scope="col" class="n">Code</th><th scope="col">Request</th><th scope="col" class="wide">Route</th><th scope="col" class="wide">Endpoint</th><th scope="col" class="n">Took</th><th scope="col">Reason</th></tr></thead>
       <tbody>${lines.map(
         (line) => html`<tr key=${line.number}>
+          <td class="wide number">${clock(line.time)}</td>
           <td class=${`n${line.reason || line.code >= 500 ? " bad" : ""}`}>${line.code}</td>
           <td class="path">${line.method} ${line.host ?? ""}${line.target}</td>
-          <td>${line.route ?? "–"}</td>
+          <td class="wide">${line.route ?? "–"}</td>
           <td class="wide"><code>${line.endpoint ?? "–"}</code></td>
           <td class="n">${milliseconds(line.ms?.total)}</td>
           <td>${spaced(line.reason ?? "")}</td>

@@ -32,10 +32,12 @@ function Upstream({ upstream, flow }) {
         <span class=${limits.requests.used >= limits.requests.max ? "bad-text" : ""}>${count(limits.requests.used)} of ${count(limits.requests.max)} requests</span>
         ${limits.waiting.used > 0 && html`<span class="bad-text">${count(limits.waiting.used)} waiting</span>`}
         ${discovery?.source && html`<span>by ${discovery.source}</span>`}
-        ${discovery?.updates > 1 && html`<span>${count(discovery.updates)} updates, ${age(discovery.age_seconds)} old</span>`}
+        ${discovery?.answered && html`<span>answered ${age(discovery.age_seconds)} ago${discovery.updates > 1 ? `, ${count(discovery.updates)} updates` : ""}</span>`}
       </div>
     </div>
     ${discovery?.error && html`<p class="problem">Discovery: ${discovery.error}${discovery.age_seconds != null ? ` (what was known ${age(discovery.age_seconds)} ago holds)` : ""}</p>`}
+    ${discovery?.kept_for_seconds != null && html`<p class="problem">Its source names nobody. Those known before are kept for ${age(discovery.kept_for_seconds)}.</p>`}
+    ${discovery?.answered && endpoints.length === 0 && html`<p class="problem">Its source names no endpoint.</p>`}
     ${discovery && !discovery.answered && !discovery.error && html`<p class="empty">Nothing has been heard of its endpoints yet.</p>`}
     ${endpoints.length > 0 &&
     html`<div class="scroll"><table>
@@ -46,13 +48,22 @@ function Upstream({ upstream, flow }) {
   </div>`;
 }
 
+/** Why it is left out. */
+function why({ health, ejection }) {
+  const ejected = ejection?.seconds_left != null && `${CAUSES[ejection.cause] ?? "it failed"}; back in ${age(Math.ceil(ejection.seconds_left))}`;
+  return [health?.error, ejected].filter(Boolean);
+}
+
+/** Why endpoints are ejected: the words of the metric, for people. */
+const CAUSES = { consecutive: "failures in a row", failure_ratio: "too many failures", success_rate: "worse than the others" };
+
 const isWell = (endpoint) => Number(endpoint.state === "ready" || endpoint.state === "healthy");
 
 function Endpoint({ endpoint }) {
   const kind = isWell(endpoint) ? "good" : /warm|slow|unknown/.test(endpoint.state) ? "warn" : "bad";
   return html`<tr data-endpoint=${endpoint.address}>
     <td><code>${endpoint.address}</code>${endpoint.zone && html`<div class="sub">${endpoint.zone}</div>`}</td>
-    <td><span class=${`pill ${kind}`}>${spaced(endpoint.state)}</span>${endpoint.health?.error && html`<div class="sub">${endpoint.health.error}</div>`}</td>
+    <td><span class=${`pill ${kind}`}>${spaced(endpoint.state)}</span>${why(endpoint).map((text) => html`<div class="sub">${text}</div>`)}</td>
     <td class="n wide">${count(endpoint.weight)}</td>
     <td class="n">${count(endpoint.in_flight)}</td>
     <td class="n wide">${count(endpoint.requests)}</td>

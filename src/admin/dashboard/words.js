@@ -34,3 +34,9 @@ export function age(seconds) {
 
 /** A word of the contract, such as `connect_failure`, with spaces. */
 export const spaced = (word) => String(word ?? "").replaceAll("_", " ");
+
+/** The time of day, as this machine has it. */
+export function clock(seconds) {
+  const time = new Date(seconds * 1000);
+  return [time.getHours(), time.getMinutes(), time.getSeconds()].map((part) => String(part).padStart(2, "0")).join(":");
+}

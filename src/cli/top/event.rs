@@ -103,6 +103,7 @@ pub(super) struct Endpoint {
     pub(super) ejections: u64,
     /// Until it is back.
     pub(super) ejected_for: Option<f64>,
+    pub(super) ejected_why: Option<String>,
 }
 
 impl Event {
@@ -183,6 +184,7 @@ impl Endpoint {
             health_error: value["health"]["error"].as_str().map(printable),
             ejections: whole(&value["ejection"]["times"]),
             ejected_for: value["ejection"]["seconds_left"].as_f64(),
+            ejected_why: value["ejection"]["cause"].as_str().map(printable),
         }
     }
 }
@@ -259,7 +261,7 @@ pub(super) mod tests {
                 "address": address, "weight": 1, "state": state, "in_flight": 2, "latency_ms": 3.5,
                 "requests": 100 * second, "failures": failures * second,
                 "health": { "state": if state == "down" { "down" } else { "unchecked" }, "error": (state == "down").then_some("it answered 503") },
-                "ejection": { "times": u64::from(state == "ejected"), "failures_in_a_row": 0, "seconds_left": (state == "ejected").then_some(12.0) },
+                "ejection": { "times": u64::from(state == "ejected"), "failures_in_a_row": 0, "seconds_left": (state == "ejected").then_some(12.0), "cause": (state == "ejected").then_some("failure_ratio") },
             })
         };
         let upstream = |name: &str, endpoints: Value, breaker: Value| {

@@ -299,7 +299,7 @@ fn endpoint(of: &Upstream, one: &Endpoint, recent: Option<&Recent>) -> Row {
         Cell::count(one.weight),
         Cell::name(&one.zone),
         Cell::count(one.requests),
-        why_cell(one.health_error.clone()),
+        why_cell(one.health_error.clone().or_else(|| one.ejected_why.clone())),
     ];
     Row { cells, curve: curve(recent) }
 }
@@ -426,7 +426,7 @@ mod tests {
             texts(&rows, &[0, 2, 4, 7, 8, 13]),
             [
                 "10.0.0.8:8080 | down | 0 | down | – | it answered 503",
-                "10.0.0.9:8080 | ejected 12 s | 200 | unchecked | open 5 s | ",
+                "10.0.0.9:8080 | ejected 12 s | 200 | unchecked | open 5 s | failure ratio",
                 "10.0.0.7:8080 | ready | 0 | unchecked | – | ",
             ]
         );

@@ -37,6 +37,20 @@ impl fmt::Display for Diff {
 }
 
 impl Diff {
+    /// The same without what stays: at most `most` lines, of which the last may say how much more there is.
+    pub fn lines(&self, most: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (at, change) in self.changes.iter().enumerate() {
+            lines.extend(change.to_string().lines().map(|line| line.trim_end().to_owned()));
+            if lines.len() >= most && (lines.len() > most || at + 1 < self.changes.len()) {
+                lines.truncate(most.saturating_sub(1));
+                lines.push("… and more".to_owned());
+                break;
+            }
+        }
+        lines
+    }
+
     /// In a few words: `1 route added, 2 upstreams changed`.
     pub fn summary(&self) -> String {
         let mut words = Vec::new();

@@ -30,13 +30,9 @@ impl Browser {
     pub fn start(width: u32, height: u32) -> Self {
         needed("Chromium's driver", Command::new("chromedriver").arg("--version"), &["chromium", "chromium-driver"]);
         let directory = Directory::new();
-        let mut driver = Process::start("chromedriver", Command::new("chromedriver").arg("--port=0"), &directory);
-        let port = within(START, || {
-            let said = driver.stdout();
-            let port = said.split("started successfully on port ").nth(1)?;
-            port.split(|character: char| !character.is_ascii_digit()).next()?.parse::<u16>().ok()
-        });
-        let Some(port) = port else { panic!("chromedriver has no port (ended: {:?})", driver.ended()) };
+        // It takes a port that is free for IPv6, and ends where another has just taken the same for IPv4.
+        let driver = (0..20).find_map(|_| driver(&directory));
+        let (driver, port) = driver.expect("chromedriver has no port");
         let profile = format!("--user-data-dir={}", directory.join("profile").display());
         let arguments = [
             "--headless",
@@ -78,6 +74,14 @@ impl Browser {
     pub fn be_phone(&self, width: u32, height: u32) {
         let screen = json!({ "width": width, "height": height, "deviceScaleFactor": 2, "mobile": true });
         let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": screen });
+        self.command("goog/cdp/execute", &command);
+    }
+
+    /// Asks for light or dark colours, as the system does.
+    #[track_caller]
+    pub fn prefer(&self, scheme: &str) {
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
+        let command = json!({ "cmd": "Emulation.setEmulatedMedia", "params": { "features": [feature] } });
         self.command("goog/cdp/execute", &command);
     }
 
@@ -140,6 +144,20 @@ impl Browser {
         assert_eq!(response.status, 200, "{method} {path}: {answer}");
         answer["value"].clone()
     }
+}
+
+/// The driver and its port; `None` where it has ended instead.
+fn driver(directory: &Directory) -> Option<(Process, u16)> {
+    let mut driver = Process::start("chromedriver", Command::new("chromedriver").arg("--port=0"), directory);
+    let port = within(START, || {
+        let said = driver.stdout();
+        let port = said
+            .split("started successfully on port ")
+            .nth(1)
+            .and_then(|port| port.split(|character: char| !character.is_ascii_digit()).next()?.parse::<u16>().ok());
+        if port.is_none() && driver.ended().is_some() { Some(None) } else { port.map(Some) }
+    });
+    port.flatten().map(|port| (driver, port))
 }
 
 impl Drop for Browser {

@@ -17,7 +17,7 @@ const LINES: &[(&str, &str)] = &[
     ("RATE", "a second, over the last 5 s"),
     ("SUCCESS, WHY", "over the last minute, as ERRORS and FAILED"),
     ("P50, P99", "of the last second that had requests"),
-    ("LATENCY", "a moving average that believes bad news"),
+    ("LATENCY", "as balancers take it: peaks at once, a failure as 1 s"),
 ];
 
 pub(super) fn draw(page: &mut Page<'_>) {
