@@ -117,6 +117,20 @@ fn the_table_of_metrics_is_whole() {
 }
 
 #[test]
+fn each_metric_answers_a_question() {
+    let (table, questions) = section("Metrics").split_once("### What to ask").unwrap();
+    let row = Regex::new(r"(?m)^\| `(outrigger_[a-z_]+)` \| (?:counter|gauge|histogram) \|").unwrap();
+    let metrics: Vec<&str> = row.captures_iter(table).map(|row| row.get(1).unwrap().as_str()).collect();
+    assert!(metrics.len() > 50, "only {} metrics were found", metrics.len());
+    let asked = |metric: &str| {
+        let name = Regex::new(&format!(r"\b{metric}(?:_bucket|_count|_sum)?\b")).unwrap();
+        name.is_match(questions)
+    };
+    let unasked: Vec<&str> = metrics.into_iter().filter(|metric| !asked(metric)).collect();
+    assert!(unasked.is_empty(), "what are {unasked:?} good for?");
+}
+
+#[test]
 fn each_dependency_has_its_reason() {
     let manifest = std::fs::read_to_string("Cargo.toml").unwrap();
     let name = Regex::new(r"(?m)^([a-z0-9_-]+) = ").unwrap();

@@ -1,5 +1,8 @@
 //! What Prometheus makes of the metrics, and the files of `examples/observability/`: with Debian's own.
 
+use std::fmt::Display;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,8 +12,12 @@ use serde_json::Value;
 
 use crate::support::client::once;
 use crate::support::files::Directory;
+use crate::support::nameserver::{Nameserver, Reply};
+use crate::support::pki::Authority;
 use crate::support::process::Process;
+use crate::support::proxy::Setup;
 use crate::support::tools::needed;
+use crate::support::upstream::Served;
 use crate::support::wait::within;
 use crate::support::{Proxy, Upstream};
 
@@ -73,6 +80,8 @@ fn the_rules_and_the_configuration_are_right() {
     let (rules, alerts) = (example("rules.yaml"), example("alerts.yaml"));
     let said = promtool(&["check", "rules", rules.to_str().unwrap(), alerts.to_str().unwrap()], "");
     assert_eq!(said.matches("SUCCESS").count(), 2, "{said}");
+    // What the alerts do of a fault, and of what is none.
+    promtool(&["test", "rules", example("alerts.test.yaml").to_str().unwrap()], "");
     let said = promtool(&["check", "config", example("prometheus.yaml").to_str().unwrap()], "");
     assert!(said.contains("SUCCESS"), "{said}");
 }
@@ -128,7 +137,7 @@ impl Prometheus {
             .arg(format!("--web.listen-address={address}"))
             .arg("--enable-feature=exemplar-storage");
         let process = Process::start("prometheus", &mut command, &directory);
-        let ready = within(START, || std::net::TcpStream::connect(address).ok());
+        let ready = within(START, || TcpStream::connect(address).ok());
         assert!(ready.is_some(), "{}", process.stderr());
         Prometheus { _process: process, _directory: directory, address }
     }
@@ -171,24 +180,136 @@ fn prometheus_counts_what_was_asked() {
     let rules = prometheus.get("/api/v1/rules");
     let groups = rules["data"]["groups"].as_array().unwrap();
     assert_eq!(groups.len(), 4, "{rules}");
-    // Every question of the README, and every panel of the dashboard, is one that Prometheus understands.
+}
+
+/// A proxy with some of everything that is counted, and what it needs.
+struct Everything {
+    proxy: Proxy,
+    _upstreams: Vec<Upstream>,
+    _nameserver: Nameserver,
+}
+
+impl Everything {
+    fn start() -> Self {
+        let (app, slow) = (Upstream::ok(), Upstream::scripted(answer_late));
+        let failing = Upstream::answering("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n");
+        let torn = Upstream::scripted(|served| {
+            if served.request().is_some() {
+                served.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
+            }
+        });
+        let nameserver = Nameserver::start();
+        nameserver.say("app.test. A", Reply::records(&["app.test. 1 A 127.0.0.1"]));
+        let shown = Authority::new("servers").issue(&["app.test"]);
+        let config = "
+metrics: \"127.0.0.1:0\"
+dns: { servers: \"@nameserver\" }
+telemetry: { access_log: { path: none }, traces: { otlp: \"http://127.0.0.1:1\", sample: 1 } }
+listeners:
+  inbound:
+    address: \"127.0.0.1:0\"
+    upstream: named
+    tls: { cert_file: @directory/tls.crt, key_file: @directory/tls.key, plaintext: allow }
+    concurrency: { max: 500 }
+  outbound:
+    address: \"127.0.0.1:0\"
+    routes:
+      - { name: pay, match: { path: /pay }, upstream: payments, mirror: { upstream: named, ratio: 1 } }
+      - { name: dead, match: { path: /dead }, upstream: gone, rate_limit: { per_second: 1, shadow: true } }
+      - { name: slow, match: { path: /slow }, upstream: slow, retries: { hedge: 5ms } }
+      - { name: fails, match: { path: /fails }, upstream: fails }
+      - { name: torn, match: { path: /torn }, upstream: torn }
+upstreams:
+  payments: { static: [\"@app\"], health: { tcp: true, every: 1s } }
+  gone: { static: [\"127.0.0.1:1\", \"127.0.0.2:1\"] }
+  slow: { static: [\"@slow\"] }
+  fails: { static: [\"@failing\"], circuit_breaker: { min_requests: 5, open_for: 10m, max_open_for: 10m } }
+  torn: { static: [\"@torn\"] }
+  named: \"dns://app.test:@port\"
+";
+        let values: [(&str, &dyn Display); 6] = [
+            ("@nameserver", &nameserver.address()),
+            ("@app", &app.address()),
+            ("@slow", &slow.address()),
+            ("@failing", &failing.address()),
+            ("@torn", &torn.address()),
+            ("@port", &app.address().port()),
+        ];
+        let setup = Setup::new(config, &values).file("tls.crt", &shown.certificate).file("tls.key", &shown.key);
+        let proxy = setup.start();
+        Everything { proxy, _upstreams: vec![app, slow, failing, torn], _nameserver: nameserver }
+    }
+
+    fn ask(&self, listener: &str, path: &str, times: usize) {
+        for _ in 0..times {
+            let mut stream = TcpStream::connect(self.proxy.address(listener)).unwrap();
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n").unwrap();
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    }
+}
+
+fn answer_late(served: &mut Served) {
+    while served.request().is_some() {
+        std::thread::sleep(Duration::from_millis(30));
+        served.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    }
+}
+
+/// The README's questions, and the panels of the dashboard.
+fn queries() -> Vec<String> {
     let row = Regex::new(r"(?m)^\| .+\? \| `([^`]+)` \|$").unwrap();
-    let questions: Vec<String> = row.captures_iter(README).map(|row| row[1].replace("\\|", "|")).collect();
-    assert!(questions.len() >= 20, "only {} questions were found", questions.len());
+    let mut queries: Vec<String> = row.captures_iter(README).map(|row| row[1].replace("\\|", "|")).collect();
+    assert!(queries.len() >= 50, "only {} questions were found", queries.len());
     let dashboard: Value = serde_json::from_slice(&std::fs::read(example("grafana.json")).unwrap()).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
-    let exprs = targets.map(|target| {
+    queries.extend(targets.map(|target| {
         let expr = target["expr"].as_str().unwrap();
         expr.replace("$__rate_interval", "5m").replace("$job", ".*").replace("$instance", ".*")
-    });
-    let known = proxy.admin_get("/metrics").text();
+    }));
+    queries
+}
+
+#[test]
+fn each_question_and_each_panel_has_an_answer() {
+    let everything = Everything::start();
+    for (listener, path, times) in [
+        ("inbound", "/", 10),
+        ("outbound", "/pay", 10),
+        ("outbound", "/slow", 5),
+        ("outbound", "/torn", 5),
+        ("outbound", "/dead", 12),
+        ("outbound", "/fails", 12),
+        ("outbound", "/none", 6),
+    ] {
+        everything.ask(listener, path, times);
+    }
+    let prometheus = Prometheus::start(everything.proxy.metrics_address());
+    prometheus.eventually("sum(outrigger_requests_total)", &[60.0]);
+    prometheus
+        .eventually("sum(outrigger_requests_total{route=\"torn\",code=\"200\",reason=\"upstream_reset\"})", &[5.0]);
+    // A rate needs two scrapes.
+    prometheus.eventually("sum(rate(outrigger_requests_total[5m])) >= bool 0", &[1.0]);
+    let limit = Regex::new(r" (?:[<>]=?|==) [0-9.]+$").unwrap();
+    let known = everything.proxy.admin_get("/metrics").text();
     let name = Regex::new(r"outrigger_[a-z_]+").unwrap();
-    for query in questions.into_iter().chain(exprs) {
+    for query in queries() {
         prometheus.query(&query);
+        // Whether there is anything to say is what such a question asks; that there is something to compare is ours.
+        let compared = limit.replace(&query, "");
+        assert!(
+            within(START, || Some(()).filter(|()| !prometheus.query(&compared).is_empty())).is_some(),
+            "{query}: nothing"
+        );
         for name in name.find_iter(&query) {
             let family = name.as_str().trim_end_matches("_bucket").trim_end_matches("_count").trim_end_matches("_sum");
             assert!(known.contains(&format!("# TYPE {family} ")), "{query}: there is no {family}");
         }
     }
+    assert_eq!(prometheus.query("sum(outrigger_circuit_breaker_opened_total)"), [1.0]);
+    // A third of these requests fail for no fault of their clients: the alert comes as soon as it is reckoned.
+    let burns = "count by (listener) (ALERTS{alertname=\"OutriggerBudgetBurnsFast\",alertstate=\"firing\"})";
+    everything.ask("outbound", "/torn", 5);
+    prometheus.eventually(burns, &[1.0]);
 }
