@@ -1,8 +1,12 @@
 //! Who sends the exports: what the file says, before what the environment says.
 
+use std::sync::OnceLock;
+
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 use percent_encoding::percent_decode_str;
+
+use crate::telemetry::ids::Ids;
 
 /// Variables that manifests fill from Kubernetes' downward API, and the attributes that they mean.
 const DOWNWARD: [(&str, &str); 4] = [
@@ -19,8 +23,10 @@ pub(in crate::telemetry) fn resource(
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Resource {
     let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
-    let mut pairs: Vec<(String, String)> =
-        vec![("service.name".to_owned(), concat!("unknown_service:", env!("CARGO_PKG_NAME")).to_owned())];
+    let mut pairs: Vec<(String, String)> = vec![
+        ("service.name".to_owned(), concat!("unknown_service:", env!("CARGO_PKG_NAME")).to_owned()),
+        ("service.instance.id".to_owned(), instance().to_owned()),
+    ];
     for (name, attribute) in DOWNWARD {
         pairs.extend(variable(name).map(|value| (attribute.to_owned(), value)));
     }
@@ -31,6 +37,12 @@ pub(in crate::telemetry) fn resource(
     // Of a key that is there twice, the later one.
     let pairs = pairs.into_iter().map(|(key, value)| KeyValue::new(key, value));
     Resource::builder_empty().with_attributes(pairs).build()
+}
+
+/// Tells this process from others of the service, whose counters would else be taken for one. The same for all signals.
+fn instance() -> &'static str {
+    static INSTANCE: OnceLock<String> = OnceLock::new();
+    INSTANCE.get_or_init(|| String::from_utf8_lossy(&Ids::new().uuid()).into_owned())
 }
 
 /// `key=value,key=value`, percent-encoded; of what is not in this form nothing.
@@ -44,7 +56,14 @@ pub(super) fn list(text: &str) -> Vec<(String, String)> {
 mod tests {
     use super::*;
 
+    /// Without the instance, which is another in each process.
     fn of(service: Option<&str>, attributes: &[(&str, &str)], variables: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut pairs = all_of(service, attributes, variables);
+        pairs.retain(|(key, value)| key != "service.instance.id" || value != instance());
+        pairs
+    }
+
+    fn all_of(service: Option<&str>, attributes: &[(&str, &str)], variables: &[(&str, &str)]) -> Vec<(String, String)> {
         let environment =
             |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         let attributes: Vec<(String, String)> =
@@ -57,6 +76,16 @@ mod tests {
 
     fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
         list.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn each_process_is_an_instance() {
+        let id = |variables: &[(&str, &str)]| {
+            let mut pairs = all_of(None, &[], variables).into_iter();
+            pairs.find_map(|(key, value)| (key == "service.instance.id").then_some(value)).unwrap()
+        };
+        assert_eq!((id(&[]).len(), id(&[])), (36, id(&[])));
+        assert_eq!(id(&[("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=7")]), "7");
     }
 
     #[test]
