@@ -23,6 +23,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::{Request, Response};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tower::{Layer, Service};
 
 use crate::admin::{self, Taps};
@@ -64,7 +65,7 @@ pub use running::Running;
 use threads::Threads;
 use worker::Duty;
 
-/// At the end, for the last metrics to be exported, and then for the last spans.
+/// At the end, for the last metrics and the last spans to be exported.
 const LAST_EXPORT: Duration = Duration::from_secs(1);
 
 /// Why the proxy could not start.
@@ -418,20 +419,19 @@ impl Builder {
                 let ending = conduct(conducted, wished).await;
                 admin.finish().await;
                 drop(pushes_end);
-                if let Some(pushing) = pushing
-                    && tokio::time::timeout(LAST_EXPORT, pushing).await.is_err()
-                {
-                    tracing::warn!("the last metrics could not be exported in time");
-                }
-                if let Some(exporting) = exporting
-                    && tokio::time::timeout(LAST_EXPORT, exporting).await.is_err()
-                {
-                    tracing::warn!("the last spans could not be exported in time");
-                }
+                tokio::join!(last_export(pushing, "metrics"), last_export(exporting, "spans"));
                 let _ = done.send(ending);
             }
         })?;
         Ok(Running { addresses, admin_addresses, handle, control, threads: threads.keep(), ended })
+    }
+}
+
+async fn last_export(exporting: Option<JoinHandle<()>>, of: &str) {
+    if let Some(exporting) = exporting
+        && tokio::time::timeout(LAST_EXPORT, exporting).await.is_err()
+    {
+        tracing::warn!("the last {of} could not be exported in time");
     }
 }
 

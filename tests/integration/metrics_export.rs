@@ -1,5 +1,7 @@
 //! Metrics at a collector that is not ours.
 
+use std::net::TcpListener;
+
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -11,7 +13,7 @@ use crate::support::{Proxy, Upstream, eventually};
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
 /// A proxy that sends its metrics there; `rest` is what else is said of it.
-fn exporting(receiver: &Receiver, upstream: &Upstream, rest: &str) -> Setup {
+fn exporting(port: u16, upstream: &Upstream, rest: &str) -> Setup {
     let config = "
 service: orders
 drain: { delay: 0s, timeout: 1s }
@@ -26,7 +28,7 @@ upstreams:
 ";
     let protocol = rest.split(',').next().unwrap_or_default();
     let values: [(&str, &dyn std::fmt::Display); 4] =
-        [("@port", &receiver.port), ("@rest", &rest), ("@protocol", &protocol), ("@app", &upstream.address())];
+        [("@port", &port), ("@rest", &rest), ("@protocol", &protocol), ("@app", &upstream.address())];
     Setup::new(config, &values)
 }
 
@@ -56,7 +58,7 @@ fn metrics_arrive_over_http() {
 
 fn metrics_arrive(protocol: &str) {
     let (receiver, upstream) = (Receiver::start(&[protocol]), Upstream::ok());
-    let proxy = exporting(&receiver, &upstream, &format!("protocol: {protocol}, interval: 50ms")).start();
+    let proxy = exporting(receiver.port, &upstream, &format!("protocol: {protocol}, interval: 50ms")).start();
     (0..3).for_each(|_| ask(&proxy));
 
     let requests =
@@ -88,18 +90,38 @@ fn metrics_arrive(protocol: &str) {
 #[test]
 fn the_last_metrics_are_sent_at_the_end() {
     let (receiver, upstream) = (Receiver::start(&["grpc"]), Upstream::ok());
-    let mut proxy = exporting(&receiver, &upstream, "protocol: grpc, interval: 1h").start();
+    let mut proxy = exporting(receiver.port, &upstream, "protocol: grpc, interval: 1h").start();
     ask(&proxy);
     assert!(receiver.points("outrigger_requests_total").is_empty());
     proxy.process().signal(Signal::TERM);
     point(&receiver, "outrigger_requests_total", &[("code", "200")], |it| it["value"] == 1.0);
 }
 
+/// One that takes connections and says nothing is waited for once, and not for metrics and then for spans.
+#[test]
+fn the_last_exports_do_not_wait_for_each_other() {
+    let (silent, upstream) = (TcpListener::bind("127.0.0.1:0").unwrap(), Upstream::ok());
+    let port = silent.local_addr().unwrap().port();
+    let mut proxy = exporting(port, &upstream, "protocol: grpc, interval: 1h").start();
+    ask(&proxy);
+    proxy.process().signal(Signal::TERM);
+    assert_eq!(proxy.process().exit_code(), Some(0));
+    let log = proxy.process().stderr();
+    let second_of_the_day = |what: &str| {
+        let line = log.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("no {what} in {log}"));
+        let (_, time) = line.split_once('T').unwrap();
+        let number = |at: std::ops::Range<usize>| time[at].parse::<f64>().unwrap();
+        number(0..2) * 3600.0 + number(3..5) * 60.0 + number(6..12)
+    };
+    let between = second_of_the_day("the last spans could not") - second_of_the_day("the last metrics could not");
+    assert!(between.rem_euclid(86_400.0) < 0.5 || (-between).rem_euclid(86_400.0) < 0.5, "{between} s: {log}");
+}
+
 /// A collector that is not there costs a line a minute, and nothing else.
 #[test]
 fn nobody_waits_for_a_collector_that_is_gone() {
     let (receiver, upstream) = (Receiver::start(&["grpc"]), Upstream::ok());
-    let setup = exporting(&receiver, &upstream, "protocol: grpc, interval: 50ms");
+    let setup = exporting(receiver.port, &upstream, "protocol: grpc, interval: 50ms");
     drop(receiver);
     let mut proxy = setup.start();
     ask(&proxy);
