@@ -100,18 +100,18 @@ const UPSTREAMS: &[Column] = &[
 const ENDPOINTS: &[Column] = &[
     name("ENDPOINT", 0, 15),
     name("UPSTREAM", 1, 10),
-    name("STATE", 0, 8),
+    name("STATE", 0, 13),
     number("RATE/s", 0),
     number("FAILED", 2),
     number("LATENCY", 0),
-    number("IN FLIGHT", 3),
-    name("HEALTH", 4, 6),
-    name("BREAKER", 5, 9),
+    number("IN FLIGHT", 4),
+    name("HEALTH", 5, 9),
+    name("BREAKER", 6, 9),
     number("EJECTIONS", 7),
     number("WEIGHT", 8),
     name("ZONE", 9, 6),
     number("EVER", 10),
-    name("WHY", 6, 10),
+    name("WHY", 3, 11),
 ];
 
 impl Tab {

@@ -321,6 +321,14 @@ mod tests {
     }
 
     #[test]
+    fn how_long_an_endpoint_is_out_is_never_cut_off() {
+        for width in 60..200 {
+            let lines = lines(width, 20, 4, &mut on(Tab::Endpoints));
+            assert!(lines.iter().any(|line| line.contains("ejected 12 s")), "{width}: {lines:#?}");
+        }
+    }
+
+    #[test]
     fn columns_give_way_and_never_that_of_the_sort() {
         let mut view = View::new("");
         for width in 24..200 {
