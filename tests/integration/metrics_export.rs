@@ -1,9 +1,10 @@
 //! Metrics at a collector that is not ours.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use rustix::process::Signal;
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use crate::receiver::Receiver;
 use crate::support::client::once;
@@ -117,14 +118,23 @@ fn the_last_exports_do_not_wait_for_each_other() {
     assert!(between.rem_euclid(86_400.0) < 0.5 || (-between).rem_euclid(86_400.0) < 0.5, "{between} s: {log}");
 }
 
-/// A collector that is not there costs a line a minute, and nothing else.
+/// A collector that is not there costs a line a minute, and nothing else; that it is back is worth another.
 #[test]
 fn nobody_waits_for_a_collector_that_is_gone() {
-    let (receiver, upstream) = (Receiver::start(&["grpc"]), Upstream::ok());
-    let setup = exporting(receiver.port, &upstream, "protocol: grpc, interval: 50ms");
-    drop(receiver);
-    let mut proxy = setup.start();
+    // Bound, so that nobody else takes the port, and not listening, so that connecting is refused.
+    let gone = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    gone.set_reuse_port(true).unwrap();
+    gone.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let address = gone.local_addr().unwrap().as_socket().unwrap();
+    let upstream = Upstream::ok();
+    let mut proxy = exporting(address.port(), &upstream, "protocol: http, interval: 50ms").start();
     ask(&proxy);
     eventually("a line about it", || proxy.process().stderr().contains("metrics cannot be exported"));
     ask(&proxy);
+    let _back = Upstream::at(address, |served| {
+        while served.request().is_some() {
+            served.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    eventually("a line about that", || proxy.process().stderr().contains("metrics are exported again"));
 }

@@ -22,11 +22,13 @@ pub(in crate::telemetry) struct Delivery {
     signal: Signal,
     client: Client,
     complained: Option<Instant>,
+    /// Something was said of it since it took everything.
+    ailing: bool,
 }
 
 impl Delivery {
     pub(in crate::telemetry) fn new(signal: Signal, target: Target, secure: Secure) -> Self {
-        Delivery { signal, client: Client::new(signal, target, secure), complained: None }
+        Delivery { signal, client: Client::new(signal, target, secure), complained: None, ailing: false }
     }
 
     /// Delivers a message with this many items, and tells how many of them arrived.
@@ -36,6 +38,9 @@ impl Delivery {
                 let refused = refused.min(items);
                 if refused > 0 {
                     self.complain(&format!("it refused {refused} of {items}"));
+                } else if std::mem::take(&mut self.ailing) {
+                    let (collector, items) = (self.client.name(), self.signal.items());
+                    tracing::info!(collector, "{items} are exported again");
                 }
                 items - refused
             }
@@ -64,7 +69,7 @@ impl Delivery {
 
     fn complain(&mut self, detail: &str) {
         if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
-            self.complained = Some(Instant::now());
+            (self.complained, self.ailing) = (Some(Instant::now()), true);
             let (collector, items) = (self.client.name(), self.signal.items());
             tracing::warn!(collector, detail, "{items} cannot be exported and are dropped");
         }
