@@ -160,7 +160,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("route", &["config"]),
+    // route → runtime: many routes are compiled in bites.
+    ("route", &["config", "runtime"]),
     // admission → error: who is refused, and why.
     ("admission", &["config", "error"]),
     // upstream → admission: the registry keeps limits, as it keeps upstreams, beyond a configuration.
@@ -175,11 +176,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("identity", &["config", "runtime"]),
     // The hinge. snapshot → proxy: it holds header rules in their compiled form. snapshot → identity: a configuration
     // whose certificates cannot be read is refused.
-    ("snapshot", &["admission", "config", "identity", "proxy", "route", "telemetry", "upstream"]),
+    ("snapshot", &["admission", "config", "identity", "proxy", "route", "runtime", "telemetry", "upstream"]),
     // What is asked of Consul stands in the model, and sockets are everybody's.
     ("consul", &["config", "dns", "identity", "runtime"]),
     // The ground floor. telemetry → config: what is to be written where.
-    ("config", &[]),
+    // config → runtime: a long text is read in bites, for workers want the same core.
+    ("config", &["runtime"]),
     // telemetry → runtime: spans are exported over HTTP from the thread that asks.
     // telemetry → dns: to a collector that has a name.
     ("telemetry", &["config", "dns", "error", "outcome", "runtime"]),

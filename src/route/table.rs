@@ -7,6 +7,7 @@ use super::condition::{Conditions, Mismatch};
 use super::host::Hosts;
 use super::normal::normalise;
 use crate::config::model;
+use crate::runtime::pace::breathe;
 
 /// Routes, indexed by host and path.
 ///
@@ -35,6 +36,7 @@ impl Table {
     pub fn compile(routes: &[model::Route]) -> Self {
         let mut hosts = Hosts::default();
         for (position, route) in routes.iter().enumerate() {
+            breathe();
             hosts.insert(position as u32, &route.matcher.hosts, &route.matcher.path);
         }
         let conditions =

@@ -9,6 +9,7 @@ pub(crate) mod drain;
 pub(crate) mod file_watch;
 pub(crate) mod local;
 pub(crate) mod memory;
+pub(crate) mod pace;
 pub(crate) mod patient_read;
 pub(crate) mod priority;
 pub(crate) mod stream;

@@ -16,6 +16,7 @@ use crate::identity::{self, ClientTls, FileError, ServerTls};
 use crate::proxy::header_rules::Rules;
 use crate::route::Table;
 use crate::route::service::Called;
+use crate::runtime::pace::breathe;
 use crate::telemetry::metrics::{ListenerId, Names, RouteId, UpstreamId};
 use crate::upstream::endpoints::Endpoints;
 use crate::upstream::judge::Judge;
@@ -235,6 +236,7 @@ impl Snapshot {
     ) -> Result<Self, FileError> {
         let mut on_demand = 0;
         let upstreams = config.upstreams.iter().map(|upstream| {
+            breathe();
             let tls = upstream.tls.as_ref().map(|tls| identities.client(tls)).transpose()?;
             Ok(Upstream { tls, ..compile_upstream(upstream, config, registry, names, &mut on_demand) })
         });
@@ -348,7 +350,7 @@ fn compile_listener(
     splits: &mut usize,
 ) -> Listener {
     let id = names.listener(&listener.name);
-    let routes = listener.routes.iter().map(|route| Route {
+    let routes = listener.routes.iter().inspect(|_| breathe()).map(|route| Route {
         name: route.name.as_str().into(),
         id: names.route(id, &route.name),
         allow: route.allow.clone(),

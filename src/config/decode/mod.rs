@@ -22,6 +22,7 @@ use super::given::{BY_FORM, GIVEN, SPANNED};
 use super::later;
 use super::text::{did_you_mean, listed, nearest, quote};
 use super::tree::{Kind, NodeId, Paths, Tree};
+use crate::runtime::pace::breathe;
 
 /// Forms of values, as variants of enums with the name [`BY_FORM`].
 const SCALAR: &str = "scalar";
@@ -64,6 +65,7 @@ pub(crate) enum Error {
 
 impl<'t> Decoder<'_, 't> {
     fn at(self, node: NodeId) -> Self {
+        breathe();
         Decoder { node, is_key: false, ..self }
     }
 

@@ -33,6 +33,7 @@ use super::short_form::ShortUpstream;
 use super::tree::{Kind, NodeId, Tree};
 use super::units::{Name, Period, write_period, write_size};
 use super::validate::{default_direction, route_names};
+use crate::runtime::pace::breathe;
 
 /// The long form as YAML.
 pub(crate) fn write(raw: &Configuration, metrics: &Metrics, tree: &Tree) -> String {
@@ -500,6 +501,7 @@ impl Long<'_> {
 
     /// A node as it is written, aliases and merges written out. As deep as the tree at most.
     fn copy(&self, node: NodeId) -> Yaml {
+        breathe();
         match &self.tree.node(node).kind {
             Kind::Scalar(scalar) => text(scalar.written.clone()),
             Kind::Sequence(items) => Yaml::List(items.iter().map(|item| self.copy(*item)).collect()),

@@ -7,7 +7,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use memchr::memchr;
+
 use crate::config::tree::MAX_DEPTH;
+use crate::runtime::pace::breathe;
 
 /// Where the deepest level that can be written begins.
 const DEEPEST: usize = 2 * MAX_DEPTH;
@@ -91,8 +94,9 @@ impl<'t> Written<'t> {
     fn parts(self) -> impl Iterator<Item = &'t str> {
         let mut rest = if self.column <= DEEPEST { self.text } else { "" };
         std::iter::from_fn(move || {
+            breathe();
             let mut from = 0;
-            while let Some(end) = rest[from..].find('\n').map(|found| from + found) {
+            while let Some(end) = memchr(b'\n', &rest.as_bytes()[from..]).map(|found| from + found) {
                 let line = &rest[end + 1..];
                 if line.as_bytes().get(self.column) != Some(&b' ') {
                     let part = &rest[..end];
@@ -229,7 +233,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(entries in prop::collection::vec(("[a-z]{1,4}".prop_map(Cow::Owned), trees()), 1..5)) {
             let (document, mut text) = (Yaml::Map(entries), String::new());
-            document.write(0, &mut text);
+            document.clone().write(0, &mut text);
             let read = Written::document(&text);
             prop_assert!(is_alike(&document, read), "{text}");
             prop_assert_eq!(read.to_string(), shown(&document));

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::config::scalar::Scalar;
 use crate::config::text::is_invisible;
 use crate::config::units::{Period, Size};
+use crate::runtime::pace::breathe;
 
 /// A text in double quotes, as JSON and YAML both read it.
 pub(crate) fn quoted(text: &str) -> String {
@@ -37,6 +38,7 @@ pub(super) type Entry = (Cow<'static, str>, Yaml);
 
 /// A piece of YAML to write.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) enum Yaml {
     Text(Cow<'static, str>),
     /// That looks like a number, and is none.
@@ -55,15 +57,16 @@ impl Yaml {
         }
     }
 
-    pub(super) fn write(&self, indent: usize, out: &mut String) {
+    /// Writes it, and lets go of each piece on the way: that takes as long.
+    pub(super) fn write(self, indent: usize, out: &mut String) {
         match self {
-            Yaml::Text(text) => push_scalar(text, out),
-            Yaml::Quoted(text) => push_quoted(text, out),
+            Yaml::Text(text) => push_scalar(&text, out),
+            Yaml::Quoted(text) => push_quoted(&text, out),
             Yaml::Comment(_) => {}
             Yaml::List(items) if items.is_empty() => out.push_str("[]"),
             Yaml::List(items) if items.iter().all(|item| matches!(item, Yaml::Text(_))) => {
                 out.push('[');
-                for (index, item) in items.iter().enumerate() {
+                for (index, item) in items.into_iter().enumerate() {
                     out.push_str(if index == 0 { "" } else { ", " });
                     item.write(indent, out);
                 }
@@ -79,12 +82,13 @@ impl Yaml {
             Yaml::Map(entries) if entries.is_empty() => out.push_str("{}"),
             Yaml::Map(entries) => {
                 for (key, value) in entries {
+                    breathe();
                     begin_line(indent, out);
                     if let Yaml::Comment(comment) = value {
                         out.push_str(&format!("# {key}: {comment}"));
                         continue;
                     }
-                    push_scalar(key, out);
+                    push_scalar(&key, out);
                     out.push(':');
                     if value.is_inline() {
                         out.push(' ');

@@ -9,6 +9,7 @@ use crate::config::findings::{At, Finding, Findings};
 use crate::config::source::{Place, Source};
 use crate::config::syntax;
 use crate::config::text::quote;
+use crate::runtime::pace::breathe;
 
 /// Reads a document; what is wrong goes to `findings`. `None` where nothing can be made of it.
 pub(super) fn build(source: &Source<'_>, text: &str, findings: &mut Findings) -> Option<Tree> {
@@ -65,6 +66,7 @@ impl Builder<'_> {
         let mut parser = Parser::new_from_str(text);
         let mut documents = 0;
         while let Some(event) = parser.next_event() {
+            breathe();
             let (event, span) = event.map_err(Stop::Syntax)?;
             match event {
                 Event::DocumentStart(_) => {

@@ -12,6 +12,7 @@ pub(crate) use paths::Paths;
 use super::findings::Findings;
 use super::source::{Place, Source};
 use super::text::quote;
+use crate::runtime::pace::breathe;
 
 /// Largest file: 1 MiB. A thousand routes take about 100 KiB.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -65,6 +66,13 @@ impl Scalar {
 pub(crate) struct Tree {
     nodes: Vec<Node>,
     root: NodeId,
+}
+
+/// Ten thousand routes have a hundred thousand nodes.
+impl Drop for Tree {
+    fn drop(&mut self) {
+        self.nodes.drain(..).for_each(|_| breathe());
+    }
 }
 
 impl Tree {

@@ -9,6 +9,7 @@ use super::Validator;
 use crate::config::findings::Finding;
 use crate::config::model::{HostMatch, HostName, Match, PathMatch, Route, ValueMatch, ValueTest};
 use crate::config::tree::NodeId;
+use crate::runtime::pace::breathe;
 
 /// Comparisons of conditions for one file. Hardly a file comes to so many, for hosts and paths are looked up; beyond, the
 /// rest is not looked at: this is advice, and must not stall a start.
@@ -18,6 +19,7 @@ impl Validator<'_> {
     pub(super) fn unreachable(&mut self, routes: &[Route], places: &[(NodeId, bool)]) {
         let mut earlier = Earlier::default();
         for (route, (node, sound)) in routes.iter().zip(places) {
+            breathe();
             if !sound {
                 continue;
             }

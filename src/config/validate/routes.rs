@@ -22,6 +22,7 @@ use crate::config::scalar::OrNone;
 use crate::config::template::Template;
 use crate::config::tree::NodeId;
 use crate::config::units::{Number, Period, Text};
+use crate::runtime::pace::breathe;
 
 impl<'a> Validator<'a> {
     pub(super) fn routes(
@@ -44,6 +45,7 @@ impl<'a> Validator<'a> {
         let mut routes = Vec::with_capacity(given.len());
         let mut matches = Vec::with_capacity(given.len());
         for (route, name) in given.iter().zip(names) {
+            breathe();
             let Some(spanned) = route.spanned() else { continue };
             let route = &spanned.value;
             let Matched { matcher, sound } = self.matcher(&route.matcher);

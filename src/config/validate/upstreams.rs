@@ -25,6 +25,7 @@ use crate::config::short_form::ShortUpstream;
 use crate::config::text::{listed, nearest, quote};
 use crate::config::tree::NodeId;
 use crate::config::units::{Name, Number, Period, Text};
+use crate::runtime::pace::breathe;
 
 impl<'a> Validator<'a> {
     pub(super) fn named_upstreams(&mut self) {
@@ -35,6 +36,7 @@ impl<'a> Validator<'a> {
             self.check_retries(&defaults.retries, false);
         }
         for (name, upstream) in raw.upstreams.get().map_or(&[][..], |named| &named.0) {
+            breathe();
             self.check_name(name);
             let Some(spanned) = upstream.spanned() else {
                 self.unreadable.insert(&name.value);
