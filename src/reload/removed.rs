@@ -6,35 +6,55 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::config::model::Config;
+use crate::config::model::{Config, Match};
+use crate::runtime::pace::breathe;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::RouteId;
 
 /// A listener's name, and what of its requests a route takes.
-type Place = (String, String);
+type Place<'c> = (&'c str, &'c Match);
 
 /// Routes by the number that streams know them by, each with what it took. Those beyond the metrics' bound have one
 /// number together, so that none of them can be told from the others: they are never among these.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Removed {
     /// Nobody has their names. One whose name comes back in time is not removed after all.
-    gone: Vec<(RouteId, Place)>,
+    gone: Vec<Route>,
     /// Others, which were there before, have their names now.
-    replaced: Vec<(RouteId, Place)>,
+    replaced: Vec<Route>,
 }
 
+/// One that was removed.
+#[derive(Debug, PartialEq, Eq)]
+struct Route {
+    id: RouteId,
+    listener: String,
+    matcher: Match,
+}
+
+impl Route {
+    fn new(id: RouteId, (listener, matcher): Place<'_>) -> Self {
+        Route { id, listener: listener.to_owned(), matcher: matcher.clone() }
+    }
+
+    fn place(&self) -> Place<'_> {
+        (&self.listener, &self.matcher)
+    }
+}
+
+#[expect(clippy::mutable_key_type, reason = "the bytes of a header's name are shared, and never change")]
 impl Removed {
     /// By the swap from `before`, compiled as `old`, to `config`, compiled as `new`.
     pub(super) fn between(old: &Snapshot, before: &Config, new: &Snapshot, config: &Config) -> Self {
         let (old, new) = (places(old, before), places(new, config));
-        let there: HashSet<&Place> = new.iter().map(|(_, place)| place).collect();
-        let names: HashMap<RouteId, &Place> = new.iter().map(|(route, place)| (*route, place)).collect();
-        let were: HashSet<&Place> = old.iter().map(|(_, place)| place).collect();
+        let there: HashSet<Place<'_>> = new.iter().map(|(_, place)| *place).collect();
+        let names: HashMap<RouteId, Place<'_>> = new.iter().copied().collect();
+        let were: HashSet<Place<'_>> = old.iter().map(|(_, place)| *place).collect();
         let mut removed = Removed::default();
         for (route, place) in old.iter().filter(|(route, place)| !route.is_shared() && !there.contains(place)) {
             match names.get(route) {
-                None => removed.gone.push((*route, place.clone())),
-                Some(other) if were.contains(other) => removed.replaced.push((*route, place.clone())),
+                None => removed.gone.push(Route::new(*route, *place)),
+                Some(other) if were.contains(other) => removed.replaced.push(Route::new(*route, *place)),
                 // What it takes was changed.
                 Some(_) => {}
             }
@@ -49,19 +69,19 @@ impl Removed {
     /// Those that are still removed where `config`, compiled as `snapshot`, is in force by now.
     pub(super) fn under(self, snapshot: &Snapshot, config: &Config) -> Vec<RouteId> {
         let now = places(snapshot, config);
-        let there: HashSet<&Place> = now.iter().map(|(_, place)| place).collect();
+        let there: HashSet<Place<'_>> = now.iter().map(|(_, place)| *place).collect();
         let names: HashSet<RouteId> = now.iter().map(|(route, _)| *route).collect();
-        let gone = self.gone.into_iter().filter(|(route, _)| !names.contains(route));
-        let removed = gone.chain(self.replaced).filter(|(_, place)| !there.contains(place));
-        removed.map(|(route, _)| route).collect()
+        let gone = self.gone.into_iter().filter(|route| !names.contains(&route.id));
+        gone.chain(self.replaced).filter(|route| !there.contains(&route.place())).map(|route| route.id).collect()
     }
 }
 
-fn places(snapshot: &Snapshot, config: &Config) -> Vec<(RouteId, Place)> {
+fn places<'c>(snapshot: &Snapshot, config: &'c Config) -> Vec<(RouteId, Place<'c>)> {
     let listeners = snapshot.listeners.iter().zip(&config.listeners);
     let routes = listeners.flat_map(|(compiled, listener)| {
         let routes = compiled.routes.iter().zip(&listener.routes);
-        routes.map(|(compiled, route)| (compiled.id, (listener.name.clone(), format!("{:?}", route.matcher))))
+        let routes = routes.inspect(|_| breathe());
+        routes.map(|(compiled, route)| (compiled.id, (listener.name.as_str(), &route.matcher)))
     });
     routes.collect()
 }

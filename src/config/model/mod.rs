@@ -6,6 +6,7 @@
 mod consul;
 mod dns;
 mod endpoints;
+mod matching;
 mod metrics;
 mod on_demand;
 mod otlp;
@@ -17,7 +18,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use regex::Regex;
 
 pub use self::endpoints::{Balancing, CircuitBreaker, Ejection, Fallback, HashKey, HealthCheck, LoadBalancer, Probe};
@@ -26,6 +27,7 @@ pub use consul::{
     AgentAddress, Consul, ConsulConsistency, ConsulSource, ConsulTarget, OnEmpty, Passing, Register, RegisterCheck,
 };
 pub use dns::{Dns, DnsSource, DnsTarget};
+pub use matching::{HostMatch, HostName, Match, PathMatch, ValueMatch, ValueTest};
 pub use metrics::{Buckets, Metrics, ProbeQuestion, ProbeTarget};
 pub use on_demand::{DiscoverFrom, NamePattern, OnDemand};
 pub use otlp::{Collector, MetricsExport, OtlpProtocol, OtlpUrl};
@@ -294,81 +296,6 @@ pub struct Route {
     pub mirror: Option<Mirror>,
     /// Trouble on purpose.
     pub fault: Option<Fault>,
-}
-
-/// What a request must look like. Empty lists match everything.
-#[derive(Debug, Clone, Default)]
-pub struct Match {
-    /// Any of these.
-    pub hosts: Vec<HostMatch>,
-    /// The path, without the query.
-    pub path: PathMatch,
-    /// The path with its `${…}`, where it had any: the only form that may be shown.
-    pub written_path: Option<String>,
-    /// Any of these.
-    pub methods: Vec<Method>,
-    /// All of these.
-    pub headers: Vec<(HeaderName, ValueMatch)>,
-    /// All of these. Names and values are compared percent-decoded.
-    pub query: Vec<(String, ValueMatch)>,
-    /// Any of these ports that a captured connection was going to; empty: any.
-    pub ports: Vec<u16>,
-}
-
-/// A host to match: lower case, no final dot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostMatch {
-    /// Which names.
-    pub name: HostName,
-    /// Only with this port, where it was written; a Host without a port has the scheme's.
-    pub port: Option<u16>,
-    /// The host with its `${…}`, where it had any: the only form that may be shown.
-    pub written: Option<String>,
-}
-
-/// Names of hosts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HostName {
-    /// `payments`
-    Exact(String),
-    /// `*.example.org` as `.example.org`: one or more labels before it.
-    Suffix(String),
-}
-
-/// Paths to match.
-#[derive(Debug, Clone, Default)]
-pub enum PathMatch {
-    /// Every path.
-    #[default]
-    Any,
-    /// This path only.
-    Exact(String),
-    /// This path and what is below it, on a segment boundary. No final slash (`/` is `Any`).
-    Prefix(String),
-    /// The whole path must match.
-    Regex(Regex),
-}
-
-/// Values of headers and query parameters to match.
-#[derive(Debug, Clone)]
-pub struct ValueMatch {
-    /// The test.
-    pub test: ValueTest,
-    /// Match when the test fails.
-    pub invert: bool,
-    /// The text with its `${…}`, where it had any: the only form that may be shown.
-    pub written: Option<String>,
-}
-
-/// A test of a value.
-#[derive(Debug, Clone)]
-pub enum ValueTest {
-    /// It is there.
-    Present,
-    /// It equals this.
-    Exact(String),
-    /// The whole value matches.
-    Regex(Regex),
 }
 
 /// What a route does.
