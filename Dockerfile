@@ -15,7 +15,7 @@ WORKDIR /build
 # - no AES-GCM in AVX-512: 0.7 MB. It is twice as fast there, with bodies of many KiB; AES-NI and AVX stay
 # - C at -O2, and without tables for unwinding, which it never does: 0.05 MB
 ENV RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs \
- -C llvm-args=-inline-threshold=50 -C llvm-args=-inlinecold-threshold=5 -C llvm-args=-inline-cold-callsite-threshold=5 \
+ -C llvm-args=-inline-threshold=30 -C llvm-args=-inlinecold-threshold=5 -C llvm-args=-inline-cold-callsite-threshold=5 \
  --remap-path-prefix=/usr/local/cargo/registry/src/=" \
     AWS_LC_SYS_CFLAGS="-DMY_ASSEMBLER_IS_TOO_OLD_FOR_512AVX -O2 -fno-asynchronous-unwind-tables" \
     CARGO_HOME=/usr/local/cargo CARGO_TERM_COLOR=never
