@@ -96,7 +96,6 @@ enum Wait {
     Idle(Instant),
 }
 
-#[expect(clippy::large_enum_variant, reason = "taken apart as soon as it is made, and nearly always a request")]
 enum Next {
     Request(http1::RequestHead),
     /// None has come soon after the last, which was answered then.
