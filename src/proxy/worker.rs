@@ -76,8 +76,8 @@ pub(crate) struct Generation {
 impl Generation {
     fn new(snapshot: Arc<Snapshot>, balancers: Rc<Balancers>) -> Rc<Self> {
         let turns = snapshot.upstreams.iter().map(|_| OnceCell::new()).collect();
-        let splits = snapshot.splits().map(|_| OnceCell::new()).collect();
-        let found = snapshot.on_demand().map(|_| Hosts::default()).collect();
+        let splits = (0..snapshot.splits).map(|_| OnceCell::new()).collect();
+        let found = (0..snapshot.finders).map(|_| Hosts::default()).collect();
         Rc::new(Generation { snapshot, balancers, turns, splits, found })
     }
 
