@@ -7,10 +7,10 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// Between two breaths. No request takes much longer on the worker, so that one which comes in between waits for no more
-/// than it would for another request. Where others want all of the core, the kernel takes a whole slice (3 ms) from whoever
-/// yields, so that with shorter bites such work would hardly go on.
-const BITE: Duration = Duration::from_micros(250);
+/// Between two breaths. A quarter of the tick that a worker would wait for; and where others want all of the core, the kernel
+/// takes a whole slice (some 3 ms) from whoever yields, so that in shorter bites such work would hardly go on. What a few
+/// dozen routes take is no longer than one.
+const BITE: Duration = Duration::from_millis(1);
 /// Steps between two looks at the clock. A step takes up to some 10 µs, the look 0.05 µs.
 const LOOK_EVERY: u32 = 16;
 
@@ -57,7 +57,7 @@ mod tests {
         for step in [1, 10, 100].map(Duration::from_micros) {
             let (mut pace, start) = (Pace { steps: 0, breathed: None }, Instant::now());
             let breaths: Vec<Duration> =
-                (0..10_000).map(|count| step * count).filter(|passed| pace.is_due(|| start + *passed)).collect();
+                (0..30_000).map(|count| step * count).filter(|passed| pace.is_due(|| start + *passed)).collect();
             assert!(breaths.len() > 10);
             let looks = step * LOOK_EVERY;
             let bites = breaths.windows(2).map(|pair| pair[1] - pair[0]);
