@@ -1,4 +1,4 @@
-//! Names that need no nameserver: those of `/etc/hosts`, and the machine's own.
+//! Names that need no nameserver: those of `/etc/hosts`, and `localhost`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -6,6 +6,7 @@ use http::{Method, Response, StatusCode};
 use super::Framing;
 use super::head::ReasonPhrase;
 
+const LINE_END: &[u8] = b"\r\n";
 /// Room for a head, so that the buffer need not grow line by line.
 const HEAD: usize = 2 * 1024;
 
@@ -132,8 +133,11 @@ fn write_fields(headers: &HeaderMap, raw: &[u8], skip: impl Fn(&HeaderName) -> b
 }
 
 fn write_field(name: &str, value: &HeaderValue, raw: &[u8], out: &mut Vec<u8>) {
-    if let Some(line) = as_written(name, value.as_bytes(), raw) {
-        out.extend_from_slice(line);
+    if let Some((field, ends)) = as_written(name, value.as_bytes(), raw) {
+        out.extend_from_slice(field);
+        if !ends {
+            out.extend_from_slice(LINE_END);
+        }
         return;
     }
     out.extend_from_slice(name.as_bytes());
@@ -142,19 +146,21 @@ fn write_field(name: &str, value: &HeaderValue, raw: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The field's line as it stands in `raw`, with its end; `None` where it does not stand there in the usual form.
+/// The field as it stands in `raw`, from its name to its value or, where that follows at once (`true`), to the end of the
+/// line; `None` where it does not stand there in the usual form.
 ///
 /// A value that was read from `raw` is a part of it, so its name stands before it.
-fn as_written<'raw>(name: &str, value: &[u8], raw: &'raw [u8]) -> Option<&'raw [u8]> {
+fn as_written<'raw>(name: &str, value: &[u8], raw: &'raw [u8]) -> Option<(&'raw [u8], bool)> {
     const SEPARATOR: &[u8] = b": ";
-    const LINE_END: &[u8] = b"\r\n";
     let at = (value.as_ptr() as usize).checked_sub(raw.as_ptr() as usize)?;
     let end = at.checked_add(value.len())?;
     let start = at.checked_sub(SEPARATOR.len() + name.len())?;
-    let line = raw.get(start..end.checked_add(LINE_END.len())?)?;
-    let (written, rest) = line.split_at(name.len());
-    let is_it = rest.starts_with(SEPARATOR) && line.ends_with(LINE_END) && is_name(written, name.as_bytes());
-    is_it.then_some(line)
+    let (written, rest) = raw.get(start..end)?.split_at(name.len());
+    if !rest.starts_with(SEPARATOR) || !is_name(written, name.as_bytes()) {
+        return None;
+    }
+    let ends = raw[end..].starts_with(LINE_END);
+    Some((&raw[start..if ends { end + LINE_END.len() } else { end }], ends))
 }
 
 /// As `eq_ignore_ascii_case`, eight bytes at a time: names are short, and there are a dozen of them in each message.
@@ -221,7 +227,7 @@ mod tests {
 
     #[test]
     fn names_go_out_as_they_came_in() {
-        let text = "GET / HTTP/1.1\r\nHOST: a\r\nX-request-ID: 1\r\netag: 2\r\nTight:3\r\nX-Gone: 4\r\n\r\n";
+        let text = "GET / HTTP/1.1\r\nHOST: a\r\nX-request-ID: 1\r\netag: 2\r\nTight:3\r\nX-Gone: 4\r\nX-Space: 6 \r\nX-No-CR: 7\n\r\n";
         let head = crate::http1::parse_request(&mut bytes::BytesMut::from(text), &mut 0, 8192).unwrap().unwrap();
         let mut headers = head.request.headers().clone();
         headers.insert("x-gone", "5".parse().unwrap());
@@ -230,6 +236,19 @@ mod tests {
         let out = String::from_utf8(out).unwrap();
         let mut lines: Vec<_> = out.lines().collect();
         lines.sort_unstable();
-        assert_eq!(lines, ["", "GET / HTTP/1.1", "HOST: a", "X-request-ID: 1", "etag: 2", "tight: 3", "x-gone: 5"]);
+        assert_eq!(
+            lines,
+            [
+                "",
+                "GET / HTTP/1.1",
+                "HOST: a",
+                "X-No-CR: 7",
+                "X-Space: 6",
+                "X-request-ID: 1",
+                "etag: 2",
+                "tight: 3",
+                "x-gone: 5"
+            ]
+        );
     }
 }

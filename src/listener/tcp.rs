@@ -43,6 +43,7 @@ pub(super) async fn serve(mut stream: Stream, connection: Connection, mut ticket
     }
     request.body_mut().set_downstream(Rc::new(Unread(received)));
     let mut response = Box::pin(connection.handle(&mut request)).await;
+    drop(request);
     let observer = response.body_mut().take_observer();
     match response.body_mut().take_tunnel() {
         Some(tunnel) => {

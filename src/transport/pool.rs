@@ -234,8 +234,12 @@ impl Pools {
         let making = async {
             // Where a connection may take a hundred requests, or that is not known yet, one is made at a time.
             let turn = connecting.lock().await;
-            if let Some(found) = self.pick_negotiated(upstream, endpoint, wanted) {
-                return Ok(found);
+            match self.pick_negotiated(upstream, endpoint, wanted) {
+                Some(Negotiated::Http1(idle)) => {
+                    return Ok(Negotiated::Http1(Checkout { queued: began.elapsed(), ..idle }));
+                }
+                Some(found) => return Ok(found),
+                None => {}
             }
             let one_each = self.with(upstream, endpoint, wanted, |pool| pool.chose_http2) == Some(false);
             let turn = (!one_each).then_some(turn);

@@ -37,9 +37,15 @@ impl Bare {
         match text {
             "true" | "false" => Some(Bare::Flag(text == "true")),
             _ if !text.starts_with(|first: char| first.is_ascii_digit()) => None,
-            _ => text.parse().map(Bare::Whole).or_else(|_| text.parse().map(Bare::Decimal)).ok(),
+            _ => text.parse().map(Bare::Whole).ok().or_else(|| decimal(text)),
         }
     }
+}
+
+/// Where JSON writes it as it is written here: one with an exponent could not be loaded again.
+fn decimal(text: &str) -> Option<Bare> {
+    let number = text.parse::<f64>().ok()?;
+    (serde_json::to_string(&number).ok()? == text).then_some(Bare::Decimal(number))
 }
 
 #[cfg(test)]
@@ -53,8 +59,9 @@ mod tests {
 
     #[test]
     fn words_numbers_and_flags_are_told_apart() {
-        let effective = "a: 0.05\nb: \"0.10\"\nc: [\"2xx\", 15, 1s]\nd:\n  e: true\n  # f: nothing\n  g: \"no\"\nh: {}\ni: \"1.2\"\n";
-        let expected = r#"{"a":0.05,"b":"0.10","c":["2xx",15,"1s"],"d":{"e":true,"g":"no"},"h":{},"i":"1.2"}"#;
+        let effective = "a: 0.05\nb: \"0.10\"\nc: [\"2xx\", 15, 1s]\nd:\n  e: true\n  # f: nothing\n  g: \"no\"\nh: {}\ni: \"1.2\"\nj: 0.000001\n";
+        let expected =
+            r#"{"a":0.05,"b":"0.10","c":["2xx",15,"1s"],"d":{"e":true,"g":"no"},"h":{},"i":"1.2","j":"0.000001"}"#;
         assert_eq!(json(effective), expected);
     }
 
