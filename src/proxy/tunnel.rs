@@ -40,8 +40,12 @@ pub(crate) async fn join(
     let outcome = poll_fn(|cx| {
         let moved = down.moved + up.moved;
         let ended = match (down.poll(cx, &mut endpoint, &mut client), up.poll(cx, &mut client, &mut endpoint)) {
-            (Poll::Ready(Err(())), _) => Some(Err(Reason::UpstreamReset)),
-            (_, Poll::Ready(Err(()))) => Some(Err(Reason::ClientCancelled)),
+            (Poll::Ready(Err(Broken::Source)), _) | (_, Poll::Ready(Err(Broken::Sink))) => {
+                Some(Err(Reason::UpstreamReset))
+            }
+            (Poll::Ready(Err(Broken::Sink)), _) | (_, Poll::Ready(Err(Broken::Source))) => {
+                Some(Err(Reason::ClientCancelled))
+            }
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Some(Ok(())),
             _ => None,
         };
@@ -85,6 +89,13 @@ pub(crate) async fn join_http1(
     let _ = join(Borrowed(client), greeting, early, tunnel, observer, ticket, timer).await;
 }
 
+/// The end of a direction that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    Source,
+    Sink,
+}
+
 /// One direction.
 struct Pipe {
     first: bytes::buf::Chain<Bytes, Bytes>,
@@ -101,23 +112,24 @@ impl Pipe {
         Pipe { first: greeting.chain(early), buffer: BytesMut::new(), ended: false, closed: false, moved: 0 }
     }
 
-    /// Ready when the source has ended, everything has been passed on, and so has the end. The error is the source's
-    /// or the sink's; a tunnel ends with either.
+    /// Ready when the source has ended, everything has been passed on, and so has the end. A tunnel ends with whoever
+    /// breaks.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut (impl Duplex + ?Sized),
         to: &mut (impl Duplex + ?Sized),
-    ) -> Poll<Result<(), ()>> {
+    ) -> Poll<Result<(), Broken>> {
         loop {
             while self.first.has_remaining() {
-                let written = ready!(Pin::new(&mut *to).poll_write(cx, self.first.chunk())).map_err(|_| ())?;
+                let written =
+                    ready!(Pin::new(&mut *to).poll_write(cx, self.first.chunk())).map_err(|_| Broken::Sink)?;
                 let greeting = self.first.first_ref().len();
                 self.first.advance(written);
                 self.moved += written.saturating_sub(greeting) as u64;
             }
             while !self.buffer.is_empty() {
-                let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.buffer)).map_err(|_| ())?;
+                let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.buffer)).map_err(|_| Broken::Sink)?;
                 self.buffer.advance(written);
                 self.moved += written as u64;
             }
@@ -129,12 +141,12 @@ impl Pipe {
                 self.closed = true;
                 return Poll::Ready(Ok(()));
             }
-            ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(|_| ())?;
+            ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(|_| Broken::Sink)?;
             self.buffer.reserve(BUFFER);
             match pin!(from.read_buf(&mut self.buffer)).poll(cx) {
                 Poll::Ready(Ok(0)) => self.ended = true,
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Source)),
                 Poll::Pending => {
                     // A silent tunnel holds no memory.
                     self.buffer = BytesMut::new();
@@ -165,5 +177,28 @@ impl AsyncWrite for Borrowed<'_> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt as _, duplex};
+
+    use super::*;
+    use crate::runtime::drain::LocalDrain;
+
+    #[tokio::test]
+    async fn whoever_breaks_it_is_named_whichever_way_the_bytes_went() {
+        for (gone_is_client, reason) in [(true, Reason::ClientCancelled), (false, Reason::UpstreamReset)] {
+            let ((client, clients), (endpoint, endpoints)) = (duplex(64), duplex(64));
+            let (mut sends, gone) = if gone_is_client { (endpoints, clients) } else { (clients, endpoints) };
+            drop(gone);
+            sends.write_all(b"into the void").await.unwrap();
+            let tunnel = Tunnel { endpoint: Box::new(endpoint), early: Bytes::new(), idle: None, _guard: None };
+            let (mut ticket, mut timer) = (LocalDrain::at(Phase::Serving).join(), Timer::default());
+            let none = Bytes::new();
+            let outcome = join(client, none.clone(), none, tunnel, None, &mut ticket, &mut timer).await;
+            assert_eq!(outcome, Err(reason));
+        }
     }
 }
