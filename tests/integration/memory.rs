@@ -6,7 +6,7 @@ use crate::support::wait::within;
 use crate::support::{Client, Proxy, Upstream, eventually};
 
 const CONNECTIONS: usize = 300;
-const SOON: Duration = Duration::from_secs(6);
+const SOON: Duration = Duration::from_secs(8);
 
 #[test]
 fn idle_connections_give_their_memory_back() {
