@@ -9,8 +9,8 @@ WORKDIR /build
 # loaded while the compiler runs, and cannot be static. getrandom falls back to /dev/urandom in such a binary, and every
 # container runtime mounts that. The rest keeps the image below 12 MiB:
 # - relocations packed: 0.5 MB
-# - functions that are not marked for it are inlined only where they are hardly larger than their call: 1.7 MB. A request
-#   takes 5 % more instructions, 10 % over HTTP/2 and 2 % in a handshake, of those that are not the kernel's
+# - functions that are not marked for it are inlined only where they are hardly larger than their call: 2 MB. A request
+#   takes 5 % more CPU time; over HTTP/2 it may be 10 %
 # - paths of sources without the folder that they were built in: 0.02 MB, and the image does not depend on it
 # - no AES-GCM in AVX-512: 0.7 MB. It is twice as fast there, with bodies of many KiB; AES-NI and AVX stay
 # - C at -O2, and without tables for unwinding, which it never does: 0.05 MB
