@@ -286,6 +286,10 @@ mod tests {
             let mut balancer = RoundRobin::new(weights.iter().map(|(weight, _)| *weight), seed);
             let left: u32 = weights.iter().filter(|(_, usable)| *usable).map(|(weight, _)| weight).sum();
             let rounds = 60;
+            // Where they stand as the others stop being usable, some are ahead of what is their share from then on.
+            for _ in 0..left {
+                balancer.pick(|position| weights[position].1);
+            }
             let mut seen = vec![0_u32; weights.len()];
             for _ in 0..rounds * left {
                 seen[balancer.pick(|position| weights[position].1).unwrap()] += 1;
