@@ -113,17 +113,22 @@ impl Body {
 
     /// A body that is known as a whole.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        let bytes = bytes.into();
-        if bytes.is_empty() { Body::default() } else { Kind::Full(bytes).into() }
+        let mut body = Body::default();
+        body.fill(bytes.into());
+        body
     }
 
     /// Any other body; errors end the response early, with the given error's reason in log and metrics.
     pub fn stream(body: impl http_body::Body<Data = Bytes, Error = Error> + 'static) -> Self {
-        Kind::Stream(Box::pin(body)).into()
+        let mut streamed = Body::default();
+        streamed.fill_with(body);
+        streamed
     }
 
     pub(crate) fn tunnel(tunnel: Tunnel) -> Self {
-        Kind::Tunnel(Box::new(tunnel)).into()
+        let mut body = Body::default();
+        body.fill_with_tunnel(tunnel);
+        body
     }
 
     /// True where there is not a single byte.
@@ -266,12 +271,6 @@ impl http_body::Body for Peek {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-impl From<Kind> for Body {
-    fn from(kind: Kind) -> Self {
-        Body { kind, observer: None, downstream: None, patience: Patience::default(), raw_head: Bytes::new() }
     }
 }
 
