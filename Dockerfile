@@ -3,7 +3,10 @@
 #   docker build -t outrigger .
 #   docker run --rm -p 15006:15006 -v "$PWD/outrigger.yaml:/etc/outrigger.yaml:ro" outrigger run /etc/outrigger.yaml
 
-FROM rust:1-slim-bookworm AS build
+# The same sources in the same image give the same binary to the byte; whoever wants to build it again names the image by
+# its digest.
+ARG RUST=rust:1-slim-bookworm
+FROM $RUST AS build
 WORKDIR /build
 # Static means glibc too. With an explicit target, build scripts and procedural macros are left out of that: they are
 # loaded while the compiler runs, and cannot be static. getrandom falls back to /dev/urandom in such a binary, and every
@@ -14,11 +17,12 @@ WORKDIR /build
 # - paths of sources without the folder that they were built in: 0.02 MB, and the image does not depend on it
 # - no AES-GCM in AVX-512: 0.7 MB. It is twice as fast there, with bodies of many KiB; AES-NI and AVX stay
 # - C at -O2, and without tables for unwinding, which it never does: 0.05 MB
+# What is built from C would name the time of its build; it is given one (reproducible-builds.org, SOURCE_DATE_EPOCH).
 ENV RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs \
  -C llvm-args=-inline-threshold=30 -C llvm-args=-inlinecold-threshold=5 -C llvm-args=-inline-cold-callsite-threshold=5 \
  --remap-path-prefix=/usr/local/cargo/registry/src/=" \
     AWS_LC_SYS_CFLAGS="-DMY_ASSEMBLER_IS_TOO_OLD_FOR_512AVX -O2 -fno-asynchronous-unwind-tables" \
-    CARGO_HOME=/usr/local/cargo CARGO_TERM_COLOR=never
+    SOURCE_DATE_EPOCH=0 CARGO_HOME=/usr/local/cargo CARGO_TERM_COLOR=never
 
 # Dependencies first, from the manifest alone: this layer stays until Cargo.toml or Cargo.lock changes. Benches and tests
 # are left out of the manifest, for their files are not here.

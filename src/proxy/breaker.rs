@@ -25,7 +25,7 @@ pub(super) async fn pass(
         return pin!(forward(record, order, request)).await;
     };
     let aside;
-    let (target, destination) = match upstream.judge().admit(Instant::now().into()) {
+    let (target, destination) = match upstream.judge().admit(|| Instant::now().into()) {
         Ok(pass) => {
             record.pass = pass;
             (order.target, order.destination)
@@ -43,11 +43,12 @@ pub(super) async fn pass(
             aside = Destination::Written(fallback.upstream);
             record.send_to(&aside);
             let judge = generation.upstream(&aside).judge();
-            record.pass = judge.admit(Instant::now().into()).map_err(open)?;
+            record.pass = judge.admit(|| Instant::now().into()).map_err(open)?;
             (&**fallback, &aside)
         }
     };
     let outcome = pin!(forward(record, &Order { target, destination, ..*order }, request)).await;
-    record.request_ended(outcome.as_deref().map_err(|error| error.reason), Instant::now());
+    let now = record.first_byte.unwrap_or_else(Instant::now);
+    record.request_ended(outcome.as_deref().map_err(|error| error.reason), now);
     outcome
 }

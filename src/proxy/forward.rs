@@ -215,6 +215,8 @@ async fn attempts(
             }
             Err(failure) => {
                 cold_path();
+                // An earlier attempt may have been answered, and this one is what the client hears of.
+                record.first_byte = None;
                 sending.body.take_back(body, failure.body_intact);
                 endpoint.count_failure();
                 count_failure(record, upstream, failure.error.reason);

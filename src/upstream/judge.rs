@@ -33,7 +33,7 @@ pub(crate) struct Judge<'a> {
 
 impl Judge<'_> {
     /// May a request go to the upstream? `None` where no breaker asks.
-    pub(crate) fn admit(&self, now: Moment) -> Result<Option<Pass>, Duration> {
+    pub(crate) fn admit(&self, now: impl FnOnce() -> Moment) -> Result<Option<Pass>, Duration> {
         let Some(policy) = self.breaker else { return Ok(None) };
         match self.upstream.breaker.admit(policy, now) {
             Admission::Pass(pass) => {
@@ -84,7 +84,7 @@ impl Judge<'_> {
                 return;
             }
             self.release(endpoint, policy, now);
-            if !pass.is_probe() {
+            if mark.is_bad() && !pass.is_probe() {
                 endpoint.counted.record(now, policy.window, mark, 1);
             }
         }
@@ -251,7 +251,7 @@ mod tests {
         /// A request without retries. False where it was refused.
         fn request(&self, position: usize, class: Class, now: Moment) -> bool {
             let endpoint = self.endpoint(position);
-            let Ok(pass) = self.judge().admit(now) else { return false };
+            let Ok(pass) = self.judge().admit(|| now) else { return false };
             self.judge().attempt_ended(&endpoint, class, Duration::from_millis(1), now);
             if let Some(pass) = pass {
                 self.judge().request_ended(pass, Some(&endpoint), class, Duration::from_millis(1), now);

@@ -84,7 +84,7 @@ pub(crate) struct EndpointState {
     pub(crate) ejection: Ejection,
     /// Failed requests that do not count for the breaker yet.
     pub(super) held: AtomicU16,
-    /// What the breaker has counted of it.
+    /// What the breaker has counted of it that was bad.
     pub(super) counted: Window,
     /// Since when its share grows, and over how many microseconds.
     warming: (AtomicU64, AtomicU64),

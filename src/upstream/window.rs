@@ -19,6 +19,13 @@ pub(crate) struct Mark {
     pub(crate) slow: bool,
 }
 
+impl Mark {
+    /// True for what an opened breaker or an ejection can come from.
+    pub(crate) fn is_bad(self) -> bool {
+        self.failed || self.slow
+    }
+}
+
 /// Sums over a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Counts {
@@ -48,6 +55,8 @@ pub(crate) struct Window {
     slice: AtomicU64,
     /// The latest slice that anybody has counted in.
     newest: AtomicU64,
+    /// The latest slice in which something failed or was slow, counted from 1; 0 where there is none.
+    marred: AtomicU64,
     slices: [AtomicU64; SLICES],
 }
 
@@ -62,6 +71,17 @@ impl Window {
                 if slice.tag == number as u16 { slice } else { Slice { tag: number as u16, ..Slice::default() } };
             slice.with(mark, times).map(Slice::pack)
         });
+        // After the count: what is forgotten meanwhile is forgotten in the other order, so no failure goes unseen.
+        if mark.is_bad() {
+            self.marred.fetch_max(number + 1, Relaxed);
+        }
+    }
+
+    /// True where nothing in the window that ends now failed or was slow; known without a sum, for it is asked of each
+    /// request. It may be false for a while after what was bad has been taken out.
+    pub(crate) fn is_clean(&self, now: Moment, length: Duration) -> bool {
+        let marred = self.marred.load(Relaxed);
+        marred == 0 || now.micros() / slice_of(length) + 1 >= marred.saturating_add(SLICES as u64)
     }
 
     /// What happened in the window that ends now.
@@ -85,6 +105,7 @@ impl Window {
 
     /// Forgets all.
     pub(crate) fn clear(&self) {
+        self.marred.store(0, Relaxed);
         for slice in &self.slices {
             slice.store(0, Relaxed);
         }
@@ -107,6 +128,11 @@ impl Window {
     /// The number of the slice that `now` is in. What is older than a window, or was counted under another length, goes.
     fn turn_to(&self, now: Moment, length: Duration) -> u64 {
         let slice = slice_of(length);
+        let newest = self.newest.load(Relaxed);
+        // Nearly always it is still that one, which a product tells, and no quotient.
+        if self.slice.load(Relaxed) == slice && now.micros().wrapping_sub(newest.wrapping_mul(slice)) < slice {
+            return newest;
+        }
         let number = now.micros() / slice;
         if self.slice.load(Relaxed) != slice {
             self.slice.store(slice, Relaxed);
@@ -201,6 +227,7 @@ mod tests {
         window.record(at(1), LENGTH * 2, Mark::default(), 1);
         assert_eq!(window.counts(at(1), LENGTH * 2), Counts { total: 1, failed: 0, slow: 0 });
         assert_eq!(window.counts(at(1), LENGTH), Counts::default());
+        assert!(window.is_clean(at(1), LENGTH * 2));
     }
 
     #[test]
@@ -249,6 +276,7 @@ mod tests {
                     slow: recent().filter(|(_, _, slow)| *slow).count() as u32,
                 };
                 prop_assert_eq!(window.counts(at(now), length), expected);
+                prop_assert_eq!(window.is_clean(at(now), length), expected.failed + expected.slow == 0);
             }
         }
     }

@@ -90,8 +90,17 @@ struct State {
 }
 
 impl Breaker {
-    /// May a request go through?
-    pub(crate) fn admit(self: &Arc<Self>, policy: &Policy, now: Moment) -> Admission {
+    /// May a request go through? While the breaker is closed, nobody asks what time it is.
+    pub(crate) fn admit(self: &Arc<Self>, policy: &Policy, now: impl FnOnce() -> Moment) -> Admission {
+        let state = self.state();
+        if state.phase == Phase::Closed {
+            return self.pass(state.era, Kind::Counted);
+        }
+        self.admit_some(policy, now())
+    }
+
+    #[cold]
+    fn admit_some(self: &Arc<Self>, policy: &Policy, now: Moment) -> Admission {
         loop {
             let state = self.state();
             let (next, kind) = match state.phase {
@@ -132,6 +141,9 @@ impl Breaker {
             return None;
         }
         self.window.record(now, policy.window, mark, times);
+        if self.window.is_clean(now, policy.window) {
+            return None;
+        }
         let counts = self.recent(policy, now);
         let slow = policy.slow.is_some() && counts.slow_ratio() >= policy.slow_ratio;
         let trips = counts.total >= policy.min_requests && (counts.failure_ratio() >= policy.failure_ratio || slow);
@@ -229,7 +241,7 @@ impl Pass {
                 if state.era != self.era {
                     return None;
                 }
-                if mark.failed || mark.slow {
+                if mark.is_bad() {
                     if breaker.open(state, policy, now) {
                         return Some(Phase::Open);
                     }
@@ -304,7 +316,7 @@ mod tests {
 
     #[track_caller]
     fn pass(breaker: &Arc<Breaker>, policy: &Policy, now: u64) -> Pass {
-        match breaker.admit(policy, at(now)) {
+        match breaker.admit(policy, || at(now)) {
             Admission::Pass(pass) => pass,
             Admission::Refused(wait) => panic!("refused for {wait:?}"),
         }
@@ -312,7 +324,7 @@ mod tests {
 
     #[track_caller]
     fn refused(breaker: &Arc<Breaker>, policy: &Policy, now: u64) -> Duration {
-        match breaker.admit(policy, at(now)) {
+        match breaker.admit(policy, || at(now)) {
             Admission::Pass(_) => panic!("let through"),
             Admission::Refused(wait) => wait,
         }

@@ -108,7 +108,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Wait(pause) => now += pause,
-                Step::Ask => match (breaker.admit(&policy, at(now)), naive.admit(now, probes)) {
+                Step::Ask => match (breaker.admit(&policy, || at(now)), naive.admit(now, probes)) {
                     (Admission::Pass(pass), Some(ticket)) => {
                         prop_assert_eq!(pass.is_probe(), ticket.1);
                         open.push((pass, ticket));
@@ -148,7 +148,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Wait(pause) => now += pause,
-                Step::Ask => if let Admission::Pass(pass) = breaker.admit(&policy, at(now)) {
+                Step::Ask => if let Admission::Pass(pass) = breaker.admit(&policy, || at(now)) {
                     open.push(pass);
                 },
                 Step::End { which, failed, slow } if !open.is_empty() => {
@@ -160,7 +160,7 @@ proptest! {
         // Those that are still out never end.
         for _ in 0..2_000 {
             now += 100;
-            if let Admission::Pass(pass) = breaker.admit(&policy, at(now)) {
+            if let Admission::Pass(pass) = breaker.admit(&policy, || at(now)) {
                 pass.record(WELL, &policy, at(now));
             }
         }
