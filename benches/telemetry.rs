@@ -1,6 +1,7 @@
 //! What a request pays to be seen: `cargo bench --bench telemetry`.
 
 use std::hint::black_box;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -51,7 +52,7 @@ fn access_log(criterion: &mut Criterion) {
         let target = LogTarget::File("/dev/null".into());
         let fields = AccessLogField::ALL.to_vec();
         let (sample, format) = (Samples::all(1.0), AccessLogFormat::Json);
-        AccessLog::start(&Config { target, only, sample, format, fields, queries: false })
+        AccessLog::start(&Config { target, only, sample, format, fields, headers: Vec::new(), queries: false })
             .unwrap_or_else(|error| panic!("/dev/null: {error}"))
     };
     let (all, errors) = (start(AccessLogFilter::All), start(AccessLogFilter::Errors));
@@ -107,6 +108,7 @@ fn record() -> Record<'static> {
     Record {
         time: Duration::from_millis(1_772_323_199_999),
         listener: "outbound",
+        client: Some(IpAddr::from([10, 0, 0, 9])),
         route: Some("payments"),
         upstream: Some("payments"),
         endpoint: Some("10.0.0.7:8080"),
@@ -131,5 +133,6 @@ fn record() -> Record<'static> {
         trace_id: "0af7651916cd43dd8448eb211c80319c",
         request_id: "5f3c1f9e-7a43-4c1e-9a55-2b6a0f4c9d11",
         generation: 7,
+        headers: None,
     }
 }

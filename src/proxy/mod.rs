@@ -211,6 +211,8 @@ impl Connection {
             self.secured.clone(),
         );
         record.original.clone_from(&self.original);
+        // Until it is known whom trusted proxies name.
+        record.client_address = self.peer.address();
         record
     }
 

@@ -1,5 +1,7 @@
 //! What is known of one request, from its first byte to the last of its response; then metrics and a log line.
 
+mod tell;
+
 use std::hint::cold_path;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -7,7 +9,6 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use smallvec::SmallVec;
@@ -30,15 +31,13 @@ use crate::identity::Peer;
 use crate::outcome::Outcome;
 use crate::runtime::drain::{Phase, Ticket};
 use crate::snapshot::{Listener, Upstream};
-use crate::telemetry::access_log;
+use crate::telemetry::access_log::Logged;
 use crate::telemetry::doctor::Visit;
 use crate::telemetry::metrics::{
     Exemplar, Held, ListenerCounter, ListenerGauge, MethodLabel, RequestKey, RouteId, UpstreamCounter, UpstreamId,
 };
 use crate::telemetry::request_id::RequestId;
-use crate::telemetry::tap::Tapped;
 use crate::telemetry::trace_context::TraceContext;
-use crate::telemetry::traces::RequestSpan;
 use crate::upstream::breaker::Pass;
 use crate::upstream::limit::Permit;
 use crate::upstream::state::EndpointState;
@@ -51,6 +50,8 @@ pub(crate) struct Record {
     listener: usize,
     /// Whom TLS says that it comes from; `None` in the clear.
     client: Option<Rc<Peer>>,
+    /// Who asks, as far as trust reaches.
+    pub(super) client_address: Option<IpAddr>,
     downstream: Option<Rc<dyn Downstream>>,
     pub(crate) received: Instant,
     method: Method,
@@ -60,6 +61,8 @@ pub(crate) struct Record {
     pub(crate) trace: TraceContext,
     spans: Option<Box<Spans>>,
     peek: Option<Box<Peek>>,
+    /// The headers that its line in the access log shows.
+    logged: Option<Box<Logged>>,
     /// Where it is traced and inbound: it is with the app.
     _visit: Option<Visit>,
     pub(crate) request_id: RequestId,
@@ -124,10 +127,12 @@ impl Record {
         Box::new(Record {
             listener,
             client,
+            client_address: None,
             downstream,
             received,
             spans: trace.is_recorded().then(|| Spans::begin(headers, ids)),
             peek: worker.tap.is_on().then(|| Peek::begin(headers, worker.tap.body_bytes())),
+            logged: worker.access_log.borrow().capture(headers),
             _visit: visit(worker, &trace, direction),
             trace,
             request_id: RequestId::receive(headers, edge, ids),
@@ -296,8 +301,9 @@ impl Record {
         self.client.as_ref().and_then(|client| client.identity.as_deref())
     }
 
-    /// Who asked; only spans and taps want to know.
+    /// Who asked.
     pub(crate) fn asked_by(&mut self, client: &Client, peer: Option<SocketAddr>) {
+        self.client_address = client.address;
         if let Some(peek) = &mut self.peek {
             peek.client = client.address;
         }
@@ -397,116 +403,8 @@ impl Record {
         }
     }
 
-    fn show(&self, peek: Peek, total: Duration, bytes_in: u64, grpc_code: Option<u8>) {
-        let listener = self.listener();
-        let [request_body, response_body] = peek.bodies();
-        self.worker.tap.show(Box::new(Tapped {
-            time: self.worker.clock.unix(self.received.into_std()),
-            listener: listener.name.clone(),
-            route: self.route.map(|route| listener.routes[route].name.clone()),
-            upstream: self.upstream_name.clone(),
-            endpoint: self.endpoint.as_ref().map(|endpoint| endpoint.label.clone()),
-            client: peek.client,
-            method: self.method.clone(),
-            scheme: self.scheme(),
-            uri: self.uri.clone(),
-            host: self.host.clone(),
-            version: self.version,
-            code: self.code.as_u16(),
-            grpc_code,
-            reason: self.reason,
-            attempts: self.attempts,
-            bytes_in,
-            bytes_out: self.bytes_out,
-            queued: self.queued,
-            connect: self.connect,
-            first_byte: self.first_byte.map(|first| first - self.received),
-            total,
-            trace_id: self.trace.trace_id().to_owned(),
-            request_id: self.request_id.clone(),
-            generation: self.generation.snapshot.generation,
-            request_headers: peek.request_headers,
-            response_headers: peek.response_headers,
-            request_body,
-            response_body,
-        }));
-    }
-
     fn scheme(&self) -> &'static str {
         if self.client.is_some() { "https" } else { "http" }
-    }
-
-    fn record_spans(&mut self, total: Duration, grpc_code: Option<u8>) {
-        let worker = self.worker.clone();
-        let spans = self.spans.take().unwrap_or_else(|| Spans::late(&mut worker.ids.borrow_mut()));
-        let Spans { id, tracestate, user_agent, client, peer, mut attempts } = *spans;
-        let ended = worker.clock.unix((self.received + total).into_std());
-        // The last attempt's answer lasts as long as the request, and what ends that ends it.
-        if let Some(last) = attempts.last_mut()
-            && let Outcome::Answered { .. } = last.outcome
-        {
-            (last.ended, last.broke) = (ended, self.reason);
-        }
-        let listener = self.listener();
-        let route = self.route.map(|route| &listener.routes[route]);
-        worker.tracer.record(RequestSpan {
-            context: self.trace.clone(),
-            tracestate,
-            id,
-            began: worker.clock.unix(self.received.into_std()),
-            ended,
-            listener: listener.name.clone(),
-            route: route.map(|route| route.name.clone()),
-            path_pattern: route.and_then(|route| route.path_pattern.clone()),
-            upstream: self.upstream_name.clone(),
-            method: self.method.clone(),
-            scheme: self.scheme(),
-            uri: self.uri.clone(),
-            host: self.host.clone(),
-            user_agent,
-            version: self.version,
-            client: client.and_then(|client| client.address),
-            peer,
-            grpc: self.grpc,
-            code: self.code.as_u16(),
-            grpc_code,
-            reason: self.reason,
-            request_id: self.request_id.clone(),
-            generation: self.generation.snapshot.generation,
-            attempts,
-        });
-    }
-
-    fn write_log(&self, total: Duration, bytes_in: u64, grpc_code: Option<u8>) {
-        let listener = self.listener();
-        self.worker.access_log.borrow().write(&access_log::Record {
-            time: self.worker.clock.unix(self.received.into_std()),
-            listener: &listener.name,
-            route: self.route.map(|route| &*listener.routes[route].name),
-            upstream: self.upstream_name.as_deref(),
-            endpoint: self.endpoint.as_ref().map(|endpoint| &*endpoint.label),
-            method: self.method.as_str(),
-            host: self.host.as_ref().map(HeaderValue::as_bytes),
-            path: self.uri.path(),
-            target: self.uri.path_and_query().map_or(self.uri.path(), PathAndQuery::as_str),
-            version: self.version,
-            code: self.code.as_u16(),
-            grpc_code,
-            reason: self.reason,
-            attempts: self.attempts,
-            retry_refused: self.retry_refused.map(Refused::as_str),
-            bytes_in,
-            bytes_out: self.bytes_out,
-            queued: self.queued,
-            connect: self.connect,
-            first_byte: self.first_byte.map(|first| first - self.received),
-            total,
-            tls: self.client_tls(),
-            identity: self.client_identity(),
-            trace_id: self.trace.trace_id(),
-            request_id: self.request_id.as_str(),
-            generation: self.generation.snapshot.generation,
-        });
     }
 }
 

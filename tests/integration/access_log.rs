@@ -4,9 +4,10 @@ use crate::support::client::once;
 use crate::support::h2::{self, H2Client};
 use crate::support::{Proxy, Upstream};
 
-const FIELDS: [&str; 21] = [
+const FIELDS: [&str; 22] = [
     "time",
     "listener",
+    "client",
     "route",
     "upstream",
     "endpoint",
@@ -49,7 +50,7 @@ upstreams:
         assert!(object.contains_key(field), "{field} is missing in {line}");
     }
     let expected = serde_json::json!({
-        "listener": "inbound", "route": "main", "upstream": "app", "endpoint": upstream.address().to_string(), "method": "POST",
+        "listener": "inbound", "client": "127.0.0.1", "route": "main", "upstream": "app", "endpoint": upstream.address().to_string(), "method": "POST",
         "path": "/logged", "protocol": "h1", "code": 201, "grpc_code": null, "reason": null, "attempts": 1,
         "bytes_in": 4, "bytes_out": 6, "tls": null, "identity": null,
         "trace_id": "0af7651916cd43dd8448eb211c80319c", "request_id": "id-7",
@@ -80,6 +81,33 @@ async fn http_2_is_named() {
 }
 
 // Whatever a client writes, a line stays one line of JSON.
+#[test]
+fn a_line_shows_who_asked_and_the_headers_that_were_asked_for() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::start(
+        "
+telemetry:
+  access_log: { path: \"@directory/access.log\", only: all, fields: [client, path], headers: [user-agent, accept, x-none] }
+listeners:
+  inbound:
+    address: 127.0.0.1:0
+    trust: { hops: 1 }
+    routes:
+      - { match: { path: /gone }, rewrite: { path_prefix: /elsewhere }, request_headers: { remove: [user-agent] }, upstream: app }
+upstreams:
+  app: { static: [\"@app\"] }
+",
+        &[("@app", &upstream.address())],
+    );
+    let request = "GET /gone HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 2001:db8::7\r\nUser-Agent: a \"b\"\r\n\
+                   Accept: text/html\r\nAccept: */*\r\n\r\n";
+    assert_eq!(once(proxy.address("inbound"), request).status, 200);
+    let expected = serde_json::json!({
+        "client": "2001:db8::7", "path": "/gone", "headers": { "user-agent": "a \"b\"", "accept": "text/html, */*" },
+    });
+    assert_eq!(proxy.log_line("/gone"), expected);
+}
+
 #[test]
 fn nothing_a_client_sends_breaks_a_line() {
     let upstream = Upstream::ok();

@@ -156,6 +156,10 @@ impl Long<'_> {
             Some(node) => self.copy(node),
             None => Yaml::List(AccessLogField::ALL.iter().map(|field| text(field.as_str())).collect()),
         };
+        let headers = match access.and_then(|access| access.headers.node()) {
+            Some(node) => self.copy(node),
+            None => Yaml::List(Vec::new()),
+        };
         let mut entries = vec![
             (
                 "log",
@@ -172,6 +176,7 @@ impl Long<'_> {
                     ("only", self.of(access.map(|access| &access.only), "errors")),
                     ("sample", self.of(access.map(|access| &access.sample), "1")),
                     ("fields", fields),
+                    ("headers", headers),
                     ("queries", self.of(access.map(|access| &access.queries), "false")),
                 ]),
             ),

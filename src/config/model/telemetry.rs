@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use http::HeaderName;
+
 use super::Collector;
 
 /// The `telemetry:` section.
@@ -100,6 +102,8 @@ pub struct AccessLog {
     pub format: AccessLogFormat,
     /// What a line says, in this order. Default: everything.
     pub fields: Vec<AccessLogField>,
+    /// Request headers whose values a line shows, as the client sent them. Default none.
+    pub headers: Vec<HeaderName>,
     /// True where paths are written with their query, which may hold personal data. Default false.
     pub queries: bool,
 }
@@ -136,6 +140,7 @@ pub enum AccessLogFormat {
 pub enum AccessLogField {
     Time,
     Listener,
+    Client,
     Route,
     Upstream,
     Endpoint,
@@ -159,9 +164,10 @@ pub enum AccessLogField {
 
 impl AccessLogField {
     /// All of them, in the order in which they are written where none was asked for.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Time,
         Self::Listener,
+        Self::Client,
         Self::Route,
         Self::Upstream,
         Self::Endpoint,
@@ -189,6 +195,7 @@ impl AccessLogField {
         match self {
             Self::Time => "time",
             Self::Listener => "listener",
+            Self::Client => "client",
             Self::Route => "route",
             Self::Upstream => "upstream",
             Self::Endpoint => "endpoint",

@@ -67,6 +67,9 @@ pub(crate) struct AccessLog {
     pub(crate) sample: Given<SampleForm>,
     /// What a line says, in this order. Default: everything.
     pub(crate) fields: Given<OneOrMany<AccessLogField>>,
+    /// Request headers that a line shows besides, as the client sent them; at most 16, and none that holds credentials.
+    /// Default none.
+    pub(crate) headers: Given<OneOrMany<Text>>,
     /// Whether paths are written with their query, which may hold personal data. Default false.
     pub(crate) queries: Given<Flag>,
 }

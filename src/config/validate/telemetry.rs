@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use http::HeaderName;
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
+
 use super::otlp;
 use super::{NamedFile, Validator};
 use crate::config::given::{Given, Spanned};
@@ -9,8 +12,14 @@ use crate::config::model::{
     AccessLog, AccessLogField, AccessLogFilter, AccessLogFormat, Log, LogFormat, LogLevel, LogTarget, Propagation,
     Samples, Telemetry, Traces,
 };
+use crate::config::raw::route::OneOrMany;
 use crate::config::raw::{telemetry as raw, traces};
 use crate::config::units::{Ratio, Text};
+
+/// Whoever reads a log could use them.
+const CREDENTIALS: [HeaderName; 3] = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE];
+/// Of a request that a line of the access log shows.
+const MOST_HEADERS: usize = 16;
 
 impl Validator<'_> {
     pub(super) fn telemetry(&mut self) -> Telemetry {
@@ -42,16 +51,40 @@ impl Validator<'_> {
             Some(fields) => fields.iter().map(|field| field.value).collect(),
             None => AccessLogField::ALL.to_vec(),
         };
+        let headers = access.and_then(|access| access.headers.get()).map_or_else(Vec::new, |names| self.logged(names));
         let access_log = AccessLog {
             target,
             only,
             sample: samples(access.and_then(|access| access.sample.get())),
             format: lines,
             fields,
+            headers,
             queries: access.and_then(|access| access.queries.get()).is_some_and(|flag| flag.0),
         };
         let traces = telemetry.and_then(|telemetry| telemetry.traces.get()).map(|traces| self.traces(traces));
         Telemetry { log: Log { level, format }, access_log, traces }
+    }
+
+    fn logged(&mut self, names: &OneOrMany<Text>) -> Vec<HeaderName> {
+        let mut headers = Vec::new();
+        for name in names.iter() {
+            let shown = self.shown(name.node);
+            match HeaderName::from_bytes(name.value.0.as_bytes()) {
+                Err(_) => self.error("invalid-name", name.node, format!("{shown} is not the name of a header"), ""),
+                Ok(header) if CREDENTIALS.contains(&header) => {
+                    let reason = format!("{shown} holds credentials, which no log is safe with");
+                    self.error("forbidden-header", name.node, reason, "remove it");
+                }
+                Ok(header) if headers.contains(&header) => {}
+                Ok(_) if headers.len() == MOST_HEADERS => {
+                    let reason = format!("a line shows at most {MOST_HEADERS} headers");
+                    self.error("impossible-number", name.node, reason, "remove some");
+                    break;
+                }
+                Ok(header) => headers.push(header),
+            }
+        }
+        headers
     }
 
     fn traces(&mut self, raw: &traces::Traces) -> Traces {

@@ -1,5 +1,7 @@
 //! Pieces of JSON, written by hand: a general serializer costs several times a line's budget.
 
+use std::io::Write as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Longer strings are cut: container runtimes split lines at 16 KiB.
@@ -29,6 +31,29 @@ pub(super) fn string_or_null(out: &mut Vec<u8>, text: Option<&[u8]>) {
     match text {
         Some(text) => string(out, text),
         None => out.extend_from_slice(b"null"),
+    }
+}
+
+/// An address in quotes.
+pub(super) fn address(out: &mut Vec<u8>, address: IpAddr) {
+    out.push(b'"');
+    bare_address(out, address);
+    out.push(b'"');
+}
+
+/// An address.
+pub(super) fn bare_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            for (position, part) in address.octets().into_iter().enumerate() {
+                if position > 0 {
+                    out.push(b'.');
+                }
+                integer(out, part.into());
+            }
+        }
+        // Writing to memory does not fail.
+        IpAddr::V6(address) => drop(write!(out, "{address}")),
     }
 }
 

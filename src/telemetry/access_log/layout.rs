@@ -1,12 +1,16 @@
 //! What lines look like.
 
-use crate::config::model::{AccessLog, AccessLogField, AccessLogFormat};
+use http::HeaderName;
+
+use crate::config::model::{AccessLog, AccessLogField, AccessLogFormat, LogTarget};
 
 /// Made once, so that a line only has to be filled in.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     pub(super) format: AccessLogFormat,
     pub(super) fields: Vec<LabelledField>,
+    /// Request headers, after the fields.
+    pub(super) headers: Vec<HeaderName>,
     /// Paths are written with their query.
     pub(super) queries: bool,
 }
@@ -20,7 +24,9 @@ pub(super) struct LabelledField {
 
 impl Layout {
     pub(super) fn of(config: &AccessLog) -> Self {
-        Self::new(config.format, &config.fields, config.queries)
+        // What nobody reads is not kept for a line either.
+        let headers = if config.target == LogTarget::None { Vec::new() } else { config.headers.clone() };
+        Layout { headers, ..Self::new(config.format, &config.fields, config.queries) }
     }
 
     pub(super) fn new(format: AccessLogFormat, fields: &[AccessLogField], queries: bool) -> Self {
@@ -32,6 +38,6 @@ impl Layout {
             };
             LabelledField { field: *field, label: label.into() }
         };
-        Layout { format, fields: fields.iter().enumerate().map(labelled).collect(), queries }
+        Layout { format, fields: fields.iter().enumerate().map(labelled).collect(), headers: Vec::new(), queries }
     }
 }

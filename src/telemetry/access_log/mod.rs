@@ -3,6 +3,7 @@
 //! A worker writes its lines into a buffer of its own ([`WorkerLog`]); full buffers go to one thread that writes them.
 //! A target that is slow, broken or gone costs lines, which are counted, and never a request.
 
+mod headers;
 mod json;
 mod layout;
 mod queue;
@@ -17,6 +18,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use http::HeaderMap;
+
+pub use headers::Logged;
 pub use record::Record;
 pub use timestamp::rfc3339;
 
@@ -127,6 +131,11 @@ impl WorkerLog {
                 })
     }
 
+    /// Keeps what the line of this request will show of its headers, for they change on their way.
+    pub fn capture(&self, headers: &HeaderMap) -> Option<Box<Logged>> {
+        Logged::of(&self.layout.headers, headers)
+    }
+
     /// Writes a line.
     pub fn write(&self, record: &Record<'_>) {
         let state = &mut *self.state.borrow_mut();
@@ -160,8 +169,8 @@ mod tests {
     use super::*;
 
     fn config(target: LogTarget, only: AccessLogFilter, sample: Samples) -> model::AccessLog {
-        let fields = model::AccessLogField::ALL.to_vec();
-        model::AccessLog { target, only, sample, format: model::AccessLogFormat::Json, fields, queries: false }
+        let (fields, headers) = (model::AccessLogField::ALL.to_vec(), Vec::new());
+        model::AccessLog { target, only, sample, format: model::AccessLogFormat::Json, fields, headers, queries: false }
     }
 
     fn log(target: LogTarget, only: AccessLogFilter, sample: f64) -> AccessLog {

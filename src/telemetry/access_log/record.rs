@@ -1,9 +1,11 @@
 //! One request as one line.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::Version;
 
+use super::headers::Logged;
 use super::layout::{LabelledField, Layout};
 use super::timestamp::Timestamp;
 use super::{json, text};
@@ -17,6 +19,8 @@ pub struct Record<'a> {
     pub time: Duration,
     /// The listener's name.
     pub listener: &'a str,
+    /// Who asked, as far as trust reaches; `None` over a Unix socket.
+    pub client: Option<IpAddr>,
     /// The route's name, where one matched.
     pub route: Option<&'a str>,
     /// The upstream's name, where it was sent to one.
@@ -65,6 +69,8 @@ pub struct Record<'a> {
     pub request_id: &'a str,
     /// The configuration that it ran under.
     pub generation: u64,
+    /// What it shows of the request's headers, where some were asked for.
+    pub headers: Option<&'a Logged>,
 }
 
 impl Record<'_> {
@@ -90,6 +96,11 @@ impl Record<'_> {
         if layout.fields.is_empty() {
             out.push(b'{');
         }
+        if let Some(headers) = self.headers {
+            let label: &[u8] = if layout.fields.is_empty() { b"\"headers\":" } else { b",\"headers\":" };
+            out.extend_from_slice(label);
+            headers.write_json(out);
+        }
         out.push(b'}');
     }
 
@@ -101,6 +112,10 @@ impl Record<'_> {
                 out.push(b'"');
             }
             Field::Listener => json::string(out, self.listener.as_bytes()),
+            Field::Client => match self.client {
+                Some(address) => json::address(out, address),
+                None => out.extend_from_slice(b"null"),
+            },
             Field::Route => json::string_or_null(out, self.route.map(str::as_bytes)),
             Field::Upstream => json::string_or_null(out, self.upstream.map(str::as_bytes)),
             Field::Endpoint => json::string_or_null(out, self.endpoint.map(str::as_bytes)),
@@ -184,6 +199,7 @@ pub(super) mod tests {
         Record {
             time: Duration::from_millis(1_772_323_199_999),
             listener: "outbound",
+            client: Some(IpAddr::from([10, 0, 0, 9])),
             route: Some("payments"),
             upstream: Some("payments"),
             endpoint: Some("10.0.0.7:8080"),
@@ -208,6 +224,7 @@ pub(super) mod tests {
             trace_id: "0af7651916cd43dd8448eb211c80319c",
             request_id: "c0ffee",
             generation: 7,
+            headers: None,
         }
     }
 
@@ -225,7 +242,7 @@ pub(super) mod tests {
     #[test]
     fn the_line_of_the_contract() {
         let expected = concat!(
-            r#"{"time":"2026-02-28T23:59:59.999Z","listener":"outbound","route":"payments","upstream":"payments","#,
+            r#"{"time":"2026-02-28T23:59:59.999Z","listener":"outbound","client":"10.0.0.9","route":"payments","upstream":"payments","#,
             r#""endpoint":"10.0.0.7:8080","method":"GET","host":"payments","path":"/v1/x","protocol":"h2","code":200,"#,
             r#""grpc_code":null,"reason":null,"attempts":1,"bytes_in":0,"bytes_out":512,"#,
             r#""ms":{"queued":0,"connect":0.3,"first_byte":4.1,"total":4.4},"tls":"1.3","identity":"spiffe://mesh/ns/a/sa/web","#,

@@ -1,5 +1,6 @@
 //! A line for people and grep: `key=value` pairs. What is not there is left out.
 
+use super::headers::Logged;
 use super::json;
 use super::layout::{LabelledField, Layout};
 use super::record::Record;
@@ -22,6 +23,15 @@ pub(super) fn write(record: &Record<'_>, layout: &Layout, out: &mut Vec<u8>, tim
         if !write_value(record, *field, layout, out, timestamp) {
             out.truncate(length);
         }
+    }
+    for (name, value) in record.headers.into_iter().flat_map(Logged::pairs) {
+        if out.len() > begin {
+            out.push(b' ');
+        }
+        out.extend_from_slice(b"header.");
+        out.extend_from_slice(name.as_bytes());
+        out.push(b'=');
+        word(out, &value);
     }
 }
 
@@ -62,6 +72,10 @@ fn write_value(
             true
         }
         Field::Listener => some(Some(record.listener.as_bytes()), out),
+        Field::Client => record.client.is_some_and(|address| {
+            json::bare_address(out, address);
+            true
+        }),
         Field::Route => some(record.route.map(str::as_bytes), out),
         Field::Upstream => some(record.upstream.map(str::as_bytes), out),
         Field::Endpoint => some(record.endpoint.map(str::as_bytes), out),
@@ -113,9 +127,19 @@ mod tests {
     }
 
     #[test]
+    fn headers_follow_the_fields() {
+        let mut headers = http::HeaderMap::new();
+        headers.insert("user-agent", http::HeaderValue::from_static("curl/8.5.0 (x)"));
+        let logged = Logged::of(&[http::header::USER_AGENT, http::header::REFERER], &headers);
+        let layout = Layout::new(AccessLogFormat::Text, &[Field::Path], false);
+        let record = Record { headers: logged.as_deref(), ..example() };
+        assert_eq!(line(&record, &layout), "path=/v1/x header.user-agent=\"curl/8.5.0 (x)\"\n");
+    }
+
+    #[test]
     fn a_line_is_pairs_of_what_there_is() {
         let layout = Layout::new(AccessLogFormat::Text, &Field::ALL, false);
-        let expected = "time=2026-02-28T23:59:59.999Z listener=outbound route=payments upstream=payments \
+        let expected = "time=2026-02-28T23:59:59.999Z listener=outbound client=10.0.0.9 route=payments upstream=payments \
             endpoint=10.0.0.7:8080 method=GET host=payments path=/v1/x protocol=h2 code=200 attempts=1 bytes_in=0 \
             bytes_out=512 ms=4.4 ms.queued=0 ms.connect=0.3 ms.first_byte=4.1 \
             tls=1.3 identity=spiffe://mesh/ns/a/sa/web trace_id=0af7651916cd43dd8448eb211c80319c request_id=c0ffee generation=7\n";
