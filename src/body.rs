@@ -15,7 +15,7 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use crate::error::{Error, Reason};
+use crate::error::{Cause, Error, Reason};
 
 /// The body of a request or response. Lives on the worker that made it.
 #[derive(Default)]
@@ -74,7 +74,7 @@ pub(crate) trait Observer {
     /// belongs to whoever waits then.
     fn is_cut(&mut self, waker: &Waker) -> bool;
     /// The response is over, and it is this late.
-    fn end(self: Box<Self>, outcome: Result<(), Reason>, now: Instant);
+    fn end(self: Box<Self>, outcome: Result<(), Cause>, now: Instant);
 }
 
 /// What a request can still ask of the client's connection before its response.
@@ -236,7 +236,7 @@ impl Body {
         }
     }
 
-    fn finish(&mut self, outcome: Result<(), Reason>) {
+    fn finish(&mut self, outcome: Result<(), Cause>) {
         if let Some(observer) = self.observer.take() {
             observer.end(outcome, Instant::now());
         }
@@ -298,7 +298,7 @@ impl http_body::Body for Body {
                     }
                 }
             }
-            Some(Err(error)) => this.finish(Err(error.reason)),
+            Some(Err(error)) => this.finish(Err(error.cause())),
             None => this.finish(Ok(())),
         }
         Poll::Ready(frame)

@@ -211,6 +211,32 @@ pub enum Source {
     Local,
 }
 
+/// What ended something, and whose fault it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// Why.
+    pub reason: Reason,
+    /// Whose fault.
+    pub source: Source,
+}
+
+impl Cause {
+    /// The client's fault.
+    pub(crate) const fn downstream(reason: Reason) -> Self {
+        Cause { reason, source: Source::Downstream }
+    }
+
+    /// The endpoint's fault.
+    pub(crate) const fn upstream(reason: Reason) -> Self {
+        Cause { reason, source: Source::Upstream }
+    }
+
+    /// What this proxy decided on.
+    pub(crate) const fn local(reason: Reason) -> Self {
+        Cause { reason, source: Source::Local }
+    }
+}
+
 /// A failed request or attempt: the reason decides everything, `detail` is for people.
 #[derive(Debug)]
 pub struct Error {
@@ -247,6 +273,11 @@ impl Error {
     #[cold]
     pub fn local(reason: Reason) -> Self {
         Error { reason, source: Source::Local, unsent: true, status: None, retry_after: None, detail: None }
+    }
+
+    /// Why, and whose fault.
+    pub(crate) fn cause(&self) -> Cause {
+        Cause { reason: self.reason, source: self.source }
     }
 
     /// The same error, known not to have reached the endpoint's application.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Framing, chunk_end, chunk_start, encode_trailers};
 use crate::body::{Body, Observer};
-use crate::error::{Error, Reason};
+use crate::error::{Cause, Error, Reason};
 use crate::runtime::stream::{Outgoing, Socket};
 
 /// Data up to this size is copied behind what is already waiting to be sent; more goes out from where it is.
@@ -85,7 +85,7 @@ impl BodySender {
     }
 
     /// Tells whoever observes the body how it ended, and when.
-    pub(crate) fn settle(&mut self, outcome: Result<(), Reason>, now: Instant) {
+    pub(crate) fn settle(&mut self, outcome: Result<(), Cause>, now: Instant) {
         if let Some(observer) = self.observer.take() {
             observer.end(outcome, now);
         }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::Session;
 use crate::body::{Body, Downstream};
 use crate::config::model::ListenerLimits;
-use crate::error::{Error, Reason};
+use crate::error::{Cause, Error, Reason};
 use crate::http1::{self, BodyDecoder, BodyLength, BodySender, Decoded, Framing, HeadError, SendError};
 use crate::proxy::{hop_by_hop, tunnel};
 use crate::runtime::drain::{Phase, Ticket};
@@ -83,6 +83,8 @@ struct Asked {
     method: Method,
     version: Version,
     keep_alive: bool,
+    /// How long the client may take nothing of what nobody else times.
+    idle: Duration,
 }
 
 /// How a connection waits for a request.
@@ -195,7 +197,8 @@ async fn busy(
 /// Answers what is no request, and ends the connection.
 async fn refuse(shared: &Rc<Shared>, session: &Session, error: Error, ticket: &mut Ticket, timer: &mut Timer) {
     let response = session.refuse(error, shared.received.get());
-    let asked = Asked { method: Method::GET, version: Version::HTTP_11, keep_alive: false };
+    let asked =
+        Asked { method: Method::GET, version: Version::HTTP_11, keep_alive: false, idle: session.limits().idle };
     respond(shared, asked, response, ticket, timer).await;
     linger(shared, timer).await;
 }
@@ -301,7 +304,12 @@ async fn exchange(
     timer: &mut Timer,
 ) -> After {
     let mut request = head.request;
-    let asked = Asked { method: request.method().clone(), version: request.version(), keep_alive: head.keep_alive };
+    let asked = Asked {
+        method: request.method().clone(),
+        version: request.version(),
+        keep_alive: head.keep_alive,
+        idle: limits.idle,
+    };
     let max_body = limits.body_bytes;
     {
         let mut input = shared.input.borrow_mut();
@@ -394,23 +402,28 @@ async fn respond(
 
     let mut out = std::mem::take(&mut *shared.interim.borrow_mut());
     http1::encode_response(&response, response.body().raw_head(), framing, connection, out.buffer());
-    let patience = response.body().patience();
+    let mut patience = response.body().patience();
+    if answered {
+        // What the proxy says itself is nobody's to wait for without end.
+        patience.idle = patience.idle.or(Some(asked.idle));
+    }
     let body = response.into_body();
     let mut sender = BodySender::new(body, framing);
     let mut progress: Option<Instant> = None;
     let mut socket = &shared.stream;
+    let left = Cause::downstream(Reason::ClientCancelled);
     let sent = poll_fn(|cx| {
         match sender.poll(cx, &mut socket, &mut out) {
             Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
-            Poll::Ready(Err(SendError::Peer(_))) => return Poll::Ready(Err(Reason::ClientCancelled)),
-            Poll::Ready(Err(SendError::Body(error))) => return Poll::Ready(Err(error.reason)),
+            Poll::Ready(Err(SendError::Peer(_))) => return Poll::Ready(Err(left)),
+            Poll::Ready(Err(SendError::Body(error))) => return Poll::Ready(Err(error.cause())),
             Poll::Pending => {}
         }
         if poll_client(shared, cx).is_ready() {
-            return Poll::Ready(Err(Reason::ClientCancelled));
+            return Poll::Ready(Err(left));
         }
         if ticket.watch(cx.waker()) == Phase::Forced || sender.is_cut(cx.waker()) {
-            return Poll::Ready(Err(Reason::Draining));
+            return Poll::Ready(Err(Cause::local(Reason::Draining)));
         }
         // Silence of the endpoint is the body's to notice; that of a client which takes nothing is noticed here.
         let waits = !out.is_empty() || sender.is_stuck();
@@ -420,7 +433,7 @@ async fn respond(
         if waits {
             let since = *progress.get_or_insert_with(Instant::now);
             ready!(timer.poll(cx, patience.until(since)));
-            return Poll::Ready(Err(patience.reason()));
+            return Poll::Ready(Err(Cause::downstream(patience.reason())));
         }
         Poll::Pending
     })

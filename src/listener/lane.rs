@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use crate::body::{Body, Patience};
-use crate::error::{Error, Reason};
+use crate::error::{Cause, Error, Reason};
 use crate::runtime::timer::Timer;
 
 /// How many streams of a connection are open, and since when there is none.
@@ -167,7 +167,7 @@ impl Drop for Answer {
         if let Some(reason) = self.lane.given_up.get()
             && let Some(observer) = self.body.take_observer()
         {
-            observer.end(Err(reason), Instant::now());
+            observer.end(Err(Cause::downstream(reason)), Instant::now());
         }
     }
 }

@@ -56,6 +56,8 @@ pub(super) struct Checkpoints {
     pub(super) connect: Option<Duration>,
     /// When the response's head was there, where the connection has looked at the clock.
     pub(super) answered: Option<Instant>,
+    /// From the request's first byte to its last.
+    pub(super) uploading: Duration,
     /// What the endpoint got as its parent in the trace.
     pub(super) span_id: [u8; 16],
 }
@@ -113,8 +115,10 @@ pub(super) async fn send(
             checkpoints.connect = Some(began.elapsed());
             checkpoints.queued = Some(Duration::ZERO);
             pass_deadline_on(plan, head);
-            let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began };
-            return Box::pin(connection.exchange(&mut attempt, guard)).await;
+            let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began, uploading: Duration::ZERO };
+            let answer = Box::pin(connection.exchange(&mut attempt, guard)).await;
+            checkpoints.uploading = attempt.uploading;
+            return answer;
         }
     };
     if !connected.is_zero() {
@@ -136,8 +140,10 @@ pub(super) async fn send(
     let restored = upgrade::prepare_http1(head, hop);
     prepare_http1(head);
     pass_deadline_on(plan, head);
-    let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began: began + queued + connected };
+    let began = began + queued + connected;
+    let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began, uploading: Duration::ZERO };
     let answer = pin!(connection.exchange(&mut attempt, guard, pools)).await?;
+    checkpoints.uploading = attempt.uploading;
     match answer {
         Answer::Response(response, answered) => {
             checkpoints.answered = Some(answered);

@@ -49,6 +49,6 @@ pub(super) async fn pass(
     };
     let outcome = pin!(forward(record, &Order { target, destination, ..*order }, request)).await;
     let now = record.first_byte.unwrap_or_else(Instant::now);
-    record.request_ended(outcome.as_deref().map_err(|error| error.reason), now);
+    record.request_ended(outcome.as_deref().map_err(Error::cause), now);
     outcome
 }

@@ -26,7 +26,7 @@ use super::spans::AttemptEnd;
 use super::worker::Generation;
 use crate::body::{Body, Downstream};
 use crate::config::model::{Hedge, Mode, UpstreamProtocol};
-use crate::error::{Error, Reason};
+use crate::error::{Error, Reason, Source};
 use crate::outcome::{Class, Outcome};
 use crate::snapshot::{Mirror, Target, Upstream};
 use crate::telemetry::metrics::{ListenerCounter, UpstreamCounter};
@@ -218,11 +218,15 @@ async fn attempts(
                 // An earlier attempt may have been answered, and this one is what the client hears of.
                 record.first_byte = None;
                 sending.body.take_back(body, failure.body_intact);
-                endpoint.count_failure();
-                count_failure(record, upstream, failure.error.reason);
                 let failed = Outcome::Failed(failure.error.reason);
-                // That an idle connection has died says nothing of who answers the next one.
-                if failure.stale {
+                let clients = failure.error.source == Source::Downstream;
+                if !clients && failed.class().is_failure() == Some(true) {
+                    endpoint.count_failure();
+                }
+                count_failure(record, upstream, failure.error.reason);
+                // That an idle connection has died says nothing of who answers the next one, and what the client has
+                // done nothing at all.
+                if failure.stale || clients {
                     worker.metrics.attempt(upstream.id, failed, took);
                 } else {
                     record.judge(failed, took, began + took);
@@ -238,6 +242,9 @@ async fn attempts(
                     outcome: failed,
                     version: None,
                 });
+                if clients {
+                    return outcome.map_err(|failure| failure.error);
+                }
                 if !fresh && is_stale(failure, &retrying, &sending.body) {
                     fresh = true;
                     worker.metrics.count_upstream(upstream.id, UpstreamCounter::StaleConnectionReplays, 1);

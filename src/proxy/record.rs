@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::attempt::Checkpoints;
 use super::destination::Destination;
 use super::entry::Entry;
+use super::forward::may_be_retried;
 use super::forwarded::Client;
 use super::original::Original;
 use super::peek::Peek;
@@ -26,9 +27,9 @@ use super::worker::{Generation, RequestInFlight, Worker};
 use crate::admission::{Admission, Admitted};
 use crate::body::{Body, Downstream, Observer};
 use crate::config::model::{Direction, RateLimitKey};
-use crate::error::{Error, Reason};
+use crate::error::{Cause, Error, Reason, Source};
 use crate::identity::Peer;
-use crate::outcome::Outcome;
+use crate::outcome::{Class, Outcome};
 use crate::runtime::drain::{Phase, Ticket};
 use crate::snapshot::{Listener, Upstream};
 use crate::telemetry::access_log::Logged;
@@ -82,13 +83,15 @@ pub(crate) struct Record {
     pub(crate) retries: u32,
     /// What stopped further ones.
     pub(crate) retry_refused: Option<Refused>,
-    /// An attempt that was answered by gRPC's headers, and will be judged by its trailers.
+    /// An attempt whose response is under way, and will be judged by its end.
     unjudged: Option<Duration>,
     /// Waiting for a connection, all attempts together.
     pub(crate) queued: Option<Duration>,
     /// Making one.
     pub(crate) connect: Option<Duration>,
     pub(crate) first_byte: Option<Instant>,
+    /// How long the client took for the last attempt's request, which is not the endpoint's time.
+    uploading: Duration,
     /// Through a tunnel; those of a body are the connection's to count.
     bytes_in: u64,
     bytes_out: u64,
@@ -156,6 +159,7 @@ impl Record {
             queued: None,
             connect: None,
             first_byte: None,
+            uploading: Duration::ZERO,
             bytes_in: 0,
             bytes_out: 0,
             ended: false,
@@ -242,6 +246,7 @@ impl Record {
     pub(super) fn note_attempt(&mut self, checkpoints: &Checkpoints) {
         self.queued = checkpoints.queued.or(self.queued);
         self.connect = checkpoints.connect.or(self.connect);
+        self.uploading = checkpoints.uploading;
     }
 
     /// An attempt's response has begun, `took` after the attempt did.
@@ -250,12 +255,41 @@ impl Record {
             admitted.answered(now, now - self.received);
         }
         let grpc = if self.grpc { grpc_status(response.headers()) } else { None };
-        if self.grpc && grpc.is_none() && response.status() == StatusCode::OK && !response.body().is_end_stream() {
+        let streams = !response.body().is_end_stream() && response.body().as_full().is_none();
+        // It may break yet, and gRPC's status comes last; what is bad news as it is may be tried again.
+        if streams && grpc.is_none() && !may_be_retried(response, self.grpc) {
             self.code = response.status();
             self.unjudged = Some(took);
         } else {
             self.judge(Outcome::Answered { status: response.status().as_u16(), grpc }, took, now);
         }
+    }
+
+    /// A response that was under way is over, `broken` or not.
+    fn judge_at_its_end(&mut self, broken: Option<Cause>, took: Duration, now: Instant) {
+        let answered = Outcome::Answered { status: self.code.as_u16(), grpc: self.grpc_code };
+        let outcome = match broken {
+            None => answered,
+            Some(cause) => {
+                cold_path();
+                let failed = Outcome::Failed(cause.reason);
+                if cause.source != Source::Downstream && failed.class() != Class::Nothing {
+                    if let Some(endpoint) = &self.endpoint {
+                        endpoint.count_failure();
+                    }
+                    failed
+                } else if self.grpc && self.grpc_code.is_none() {
+                    // Not its endpoint's doing, and what that would have said is not known.
+                    self.count_attempt(failed, took);
+                    self.pass = None;
+                    return;
+                } else {
+                    answered
+                }
+            }
+        };
+        self.judge(outcome, took, now);
+        self.tell_breaker(outcome, now);
     }
 
     /// It is known how the latest attempt ended.
@@ -276,13 +310,15 @@ impl Record {
     pub(super) fn judge_endpoint(&self, endpoint: &EndpointState, outcome: Outcome, took: Duration, now: Instant) {
         let Some(upstream) = self.upstream() else { return };
         self.worker.metrics.attempt(upstream.id, outcome, took);
-        upstream.judge().attempt_ended(endpoint, outcome.class(), took, now.into());
+        upstream.judge().attempt_ended(endpoint, outcome.class(), took.saturating_sub(self.uploading), now.into());
     }
 
-    /// It is known how the request ended, with its retries; or, with gRPC, that its trailers will say so.
-    pub(crate) fn request_ended(&mut self, outcome: Result<&Response<Body>, Reason>, now: Instant) {
+    /// It is known how the request ended, with its retries; or that this is known when its response has ended.
+    pub(crate) fn request_ended(&mut self, outcome: Result<&Response<Body>, Cause>, now: Instant) {
         match outcome {
-            Err(reason) => self.tell_breaker(Outcome::Failed(reason), now),
+            // A pass that is gone without a word counts for nothing.
+            Err(cause) if cause.source == Source::Downstream => self.pass = None,
+            Err(cause) => self.tell_breaker(Outcome::Failed(cause.reason), now),
             Ok(_) if self.unjudged.is_some() => {}
             Ok(response) => {
                 let grpc = if self.grpc { grpc_status(response.headers()) } else { None };
@@ -344,6 +380,7 @@ impl Record {
         let pass = self.pass.take();
         let (Some(pass), Some(upstream)) = (pass, self.upstream()) else { return };
         let took = self.first_byte.unwrap_or(now).saturating_duration_since(self.received);
+        let took = took.saturating_sub(self.uploading);
         upstream.judge().request_ended(pass, self.endpoint.as_deref(), outcome.class(), took, now.into());
     }
 
@@ -356,21 +393,18 @@ impl Record {
         }
     }
 
-    fn finish(&mut self, outcome: Result<(), Reason>, now: Instant) {
+    fn finish(&mut self, outcome: Result<(), Cause>, now: Instant) {
         self.ended = true;
-        if let Err(reason) = outcome {
+        if let Err(cause) = outcome {
             cold_path();
             // What went wrong first explains the rest.
-            self.reason.get_or_insert(reason);
+            self.reason.get_or_insert(cause.reason);
             if self.first_byte.is_none() {
-                self.code = reason.status();
+                self.code = cause.reason.status();
             }
         }
         if let Some(took) = self.unjudged.take() {
-            let answered = Outcome::Answered { status: self.code.as_u16(), grpc: self.grpc_code };
-            let outcome = self.reason.map_or(answered, Outcome::Failed);
-            self.judge(outcome, took, now);
-            self.tell_breaker(outcome, now);
+            self.judge_at_its_end(outcome.err(), took, now);
         }
         let total = now.saturating_duration_since(self.received);
         let bytes_in = self.bytes_in + self.downstream.as_ref().map_or(0, |downstream| downstream.bytes_in());
@@ -454,7 +488,7 @@ impl Observer for Record {
         self.worker.cuts.has(route, self.generation.snapshot.generation)
     }
 
-    fn end(mut self: Box<Self>, outcome: Result<(), Reason>, now: Instant) {
+    fn end(mut self: Box<Self>, outcome: Result<(), Cause>, now: Instant) {
         self.finish(outcome, now);
     }
 }
@@ -467,6 +501,7 @@ impl Drop for Record {
         cold_path();
         // Nobody dropped it but the end of the proxy, or the client.
         let forced = self.entry.drain.phase() == Phase::Forced;
-        self.finish(Err(if forced { Reason::Draining } else { Reason::ClientCancelled }), Instant::now());
+        let cause = if forced { Cause::local(Reason::Draining) } else { Cause::downstream(Reason::ClientCancelled) };
+        self.finish(Err(cause), Instant::now());
     }
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::body::{Duplex, Observer, Tunnel};
-use crate::error::Reason;
+use crate::error::{Cause, Reason};
 use crate::runtime::drain::{Phase, Ticket};
 use crate::runtime::stream::Stream;
 use crate::runtime::timer::Timer;
@@ -71,7 +71,7 @@ pub(crate) async fn join(
     if let Some(mut observer) = observer.take() {
         observer.sent(down.moved);
         observer.received(up.moved);
-        observer.end(outcome, Instant::now());
+        observer.end(outcome.map_err(Cause::upstream), Instant::now());
     }
     outcome
 }

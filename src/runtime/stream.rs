@@ -1,6 +1,7 @@
 //! A connected socket of any kind, with TLS on it or without.
 
 use std::cell::RefCell;
+use std::hint::cold_path;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -261,8 +262,14 @@ pub(crate) struct Outgoing {
 const KEEP_CAPACITY: usize = 16 * 1024;
 
 impl Outgoing {
-    /// Where to append.
+    /// Where to append. What has gone gives its room back first: under a peer that always leaves something, the buffer
+    /// is never empty, and would grow with all that ever passed.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        if self.sent > KEEP_CAPACITY {
+            cold_path();
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
         &mut self.bytes
     }
 
@@ -332,6 +339,18 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_gone_takes_no_room_although_something_is_always_left() {
+        let mut out = Outgoing::default();
+        for _ in 0..10_000 {
+            out.buffer().extend_from_slice(&[7; 8 * 1024]);
+            // A slow peer takes some, and never all of it.
+            out.sent += out.len() - 1024;
+        }
+        assert!(out.bytes.capacity() < 64 * 1024, "{}", out.bytes.capacity());
+        assert_eq!(out.into_unsent(), [7; 1024]);
+    }
 
     #[test]
     fn a_new_message_has_the_room_of_the_last_where_nobody_needs_that() {

@@ -47,6 +47,14 @@ pub(crate) struct Attempt<'a> {
     pub(crate) deadlines: &'a Deadlines,
     /// When there was a connection for it: about now.
     pub(crate) began: Instant,
+    /// From the request's first byte to its last; nothing where the answer came before.
+    pub(crate) uploading: Duration,
+}
+
+impl Attempt<'_> {
+    pub(super) fn note_upload(&mut self, finished: Option<Instant>) {
+        self.uploading = finished.map_or(Duration::ZERO, |finished| finished.saturating_duration_since(self.began));
+    }
 }
 
 /// What an endpoint answers.
@@ -191,6 +199,7 @@ impl Http1Connection {
             let (response, guards) = (received.response, (self.permit, guard));
             return Ok(Answer::Switched(Box::new(Switched { response, stream: self.stream, early, guards })));
         }
+        attempt.note_upload(upload.finished);
         Ok(Answer::Response(self.into_response(received, upload, attempt.deadlines, guard, home, now), now))
     }
 
@@ -254,7 +263,8 @@ impl Http1Connection {
         };
         ready!(self.timer.poll(cx, earlier(deadline, attempt.deadlines.head())));
         let reason = attempt.deadlines.reason(reason);
-        Poll::Ready(Failure { error: Error::upstream(reason), stale: false, body_intact: false })
+        let error = if upload.lacks(&self.out) { Error::downstream(reason) } else { Error::upstream(reason) };
+        Poll::Ready(Failure { error, stale: false, body_intact: false })
     }
 
     /// The connection ended before a response's head.
@@ -265,7 +275,9 @@ impl Http1Connection {
         {
             return Failure { error, stale: false, body_intact: false };
         }
-        let stale = self.reused && self.read.is_empty() && upload.interim == 0;
+        // One that was dead already says so as soon as it is asked.
+        let asked = upload.finished.unwrap_or(upload.progress);
+        let stale = self.reused && self.read.is_empty() && upload.interim == 0 && asked.elapsed() < FOUND_DEAD;
         let reason = if stale { Reason::UpstreamClosedIdle } else { Reason::UpstreamReset };
         let failed = Error::upstream(reason);
         let failed = match upload.broken.take().or(error) {
@@ -324,6 +336,10 @@ impl Http1Connection {
     }
 }
 
+/// An idle connection that had ended before it was used shows that within a round trip, and no endpoint is farther away
+/// than this. One that ends later has ended over what it was asked.
+pub(super) const FOUND_DEAD: Duration = Duration::from_secs(1);
+
 /// 1xx responses to one request.
 const MAX_INTERIM: u32 = 16;
 
@@ -379,6 +395,11 @@ struct Upload {
 impl Upload {
     fn new(sender: BodySender, now: Instant) -> Self {
         Upload { sender, finished: None, broken: None, progress: now, begun: false, scanned: 0, interim: 0 }
+    }
+
+    /// True where everybody waits for the client to send more.
+    fn lacks(&self, out: &Outgoing) -> bool {
+        self.finished.is_none() && out.is_empty() && !self.sender.is_stuck()
     }
 
     /// Moves the body on. An error is the client's: the endpoint's come to light when its answer is read.
@@ -469,7 +490,10 @@ impl Http1Body {
                 }
                 Poll::Pending => {
                     ready!(connection.timer.poll(cx, self.patience.until(self.upload.progress)));
-                    return Poll::Ready(Some(Err(Error::upstream(self.patience.reason()))));
+                    let reason = self.patience.reason();
+                    let lacks = self.upload.lacks(&connection.out);
+                    let error = if lacks { Error::downstream(reason) } else { Error::upstream(reason) };
+                    return Poll::Ready(Some(Err(error)));
                 }
             }
         }

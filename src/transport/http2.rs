@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::Deadlines;
-use super::http1::{Attempt, Failure};
+use super::http1::{Attempt, FOUND_DEAD, Failure};
 use crate::body::{Body, Patience};
 use crate::error::{Error, Reason, Source};
 use crate::runtime::local::LocalExec;
@@ -139,7 +139,10 @@ impl Http2Connection {
                     let unsent = error.take_message().is_some();
                     let failed = classify(error.error(), unsent);
                     // A stream that was reset was seen by somebody; a connection that just ended may have been dead.
-                    let died = reused && failed.reason == Reason::UpstreamReset && !is_reset(error.error());
+                    let died = reused
+                        && failed.reason == Reason::UpstreamReset
+                        && !is_reset(error.error())
+                        && attempt.began.elapsed() < FOUND_DEAD;
                     Failure {
                         stale: failed.unsent || died,
                         body_intact: false,
@@ -151,11 +154,15 @@ impl Http2Connection {
             let (reason, deadline) = upload.patience(deadlines);
             ready!(timer.poll(cx, earlier(deadline, deadlines.head())));
             let reason = deadlines.reason(reason);
-            Poll::Ready(Err(Failure { error: Error::upstream(reason), stale: false, body_intact: false }))
+            let error = if upload.lacks() { Error::downstream(reason) } else { Error::upstream(reason) };
+            Poll::Ready(Err(Failure { error, stale: false, body_intact: false }))
         })
         .await;
         match outcome {
-            Ok(response) => Ok(from_http2(response, request_side, stream, guard, deadlines)),
+            Ok(response) => {
+                attempt.note_upload(upload.finished.get());
+                Ok(from_http2(response, request_side, stream, guard, deadlines))
+            }
             Err(mut failure) => {
                 // The client's failure explains the stream's.
                 if let Some((reason, source)) = upload.failed.get() {
@@ -275,6 +282,8 @@ struct UploadWatch {
     touched: Cell<bool>,
     finished: Cell<Option<Instant>>,
     progress: Cell<Option<Instant>>,
+    /// The client has nothing more to send as yet, and all that it sent is with hyper.
+    starved: Cell<bool>,
     /// Who waits for the response: the body is sent by hyper's task, and its end begins another patience.
     waiting: RefCell<Option<Waker>>,
     failed: Cell<Option<(Reason, Source)>>,
@@ -290,6 +299,11 @@ impl UploadWatch {
         if let Some(waker) = self.waiting.take() {
             waker.wake();
         }
+    }
+
+    /// True where everybody waits for the client to send more.
+    fn lacks(&self) -> bool {
+        self.finished.get().is_none() && self.starved.get()
     }
 
     fn patience(&self, deadlines: &Deadlines) -> (Reason, Option<Instant>) {
@@ -327,7 +341,9 @@ impl http_body::Body for Upload {
         }
         self.watch.sending.replace(Some(cx.waker().clone()));
         self.watch.touched.set(true);
-        let frame = ready!(Pin::new(&mut *self.body.borrow_mut()).poll_frame(cx));
+        let frame = Pin::new(&mut *self.body.borrow_mut()).poll_frame(cx);
+        self.watch.starved.set(frame.is_pending());
+        let frame = ready!(frame);
         self.watch.progress.set(Some(Instant::now()));
         match &frame {
             None => self.watch.end(),
@@ -414,7 +430,8 @@ impl http_body::Body for Http2Body {
                 let progress =
                     this.request.watch.progress.get().map_or(this.progress, |upload| upload.max(this.progress));
                 ready!(this.timer.poll(cx, this.patience.until(progress)));
-                Poll::Ready(Some(Err(Error::upstream(this.patience.reason()))))
+                let (reason, lacks) = (this.patience.reason(), this.request.watch.lacks());
+                Poll::Ready(Some(Err(if lacks { Error::downstream(reason) } else { Error::upstream(reason) })))
             }
         }
     }

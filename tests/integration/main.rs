@@ -10,6 +10,7 @@ mod activation;
 mod admin;
 mod app_probes;
 mod balancing;
+mod blame;
 mod bodies;
 mod capture;
 mod circuit_breaker;

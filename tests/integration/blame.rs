@@ -1,0 +1,182 @@
+//! Whose fault it is: endpoints and breakers answer for what endpoints did, and for nothing that clients do.
+
+use std::time::Duration;
+
+use crate::support::h2::H2Upstream;
+use crate::support::upstream::{OK, Served};
+use crate::support::wait::eventually;
+use crate::support::{Client, Proxy, Upstream};
+
+/// Answers each request that has come whole.
+fn well() -> Upstream {
+    Upstream::scripted(|served| {
+        while served.request().is_some() {
+            served.send(OK);
+        }
+    })
+}
+
+fn proxy(endpoints: &[String], keys: &str) -> Proxy {
+    let config = "
+workers: 1
+listeners:
+  inbound: { address: \"127.0.0.1:0\", upstream: app }
+upstreams:
+  app: { static: [@list]@keys }
+";
+    let list: Vec<String> = endpoints.iter().map(|endpoint| format!("\"{endpoint}\"")).collect();
+    Proxy::start(config, &[("@list", &list.join(", ")), ("@keys", &keys)])
+}
+
+/// Nobody is ejected, and the breaker is closed.
+fn nobody_is_blamed(proxy: &Proxy) {
+    for cause in ["consecutive", "failure_ratio", "success_rate"] {
+        assert_eq!(
+            proxy.metric("outrigger_endpoint_ejections_total", &[("upstream", "app"), ("cause", cause)]),
+            0.0,
+            "{cause}"
+        );
+    }
+    assert_eq!(proxy.metric("outrigger_circuit_breaker_opened_total", &[("upstream", "app")]), 0.0);
+    assert_eq!(proxy.client().get("/").status, 200);
+}
+
+/// Clients that begin a body and go silent, until each has its answer.
+fn fall_silent(proxy: &Proxy, status: u16, reason: &str) {
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc";
+    let mut clients: Vec<Client> = (0..12).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send(request);
+    }
+    for client in &mut clients {
+        let response = client.response();
+        assert_eq!(response.status, status);
+        assert!(response.reason().is_some_and(|shown| shown.starts_with(reason)), "{:?}", response.reason());
+    }
+}
+
+const BREAKER: &str = "circuit_breaker: { min_requests: 3 }";
+
+#[test]
+fn silent_clients_of_an_http_1_endpoint() {
+    let (one, other) = (well(), well());
+    let endpoints = [one.address().to_string(), other.address().to_string()];
+    for (timeouts, reason) in [("idle: 300ms", "idle_timeout"), ("per_try: 300ms", "per_try_timeout")] {
+        let proxy = proxy(&endpoints, &format!(", timeouts: {{ {timeouts} }}, {BREAKER}"));
+        fall_silent(&proxy, 504, reason);
+        nobody_is_blamed(&proxy);
+    }
+}
+
+#[test]
+fn silent_clients_of_an_http_2_endpoint() {
+    let [one, other] = [(); 2].map(|()| {
+        H2Upstream::streams(|mut stream| async move {
+            let _ = stream.read().await;
+            stream.ok("ok").await;
+        })
+    });
+    let endpoints = [one.address().to_string(), other.address().to_string()];
+    let proxy = proxy(&endpoints, &format!(", protocol: http2, timeouts: {{ idle: 300ms }}, {BREAKER}"));
+    fall_silent(&proxy, 504, "idle_timeout");
+    nobody_is_blamed(&proxy);
+}
+
+/// An endpoint that takes the request and says nothing is at fault, also where the client is slow.
+#[test]
+fn a_silent_endpoint() {
+    let silent = || Upstream::scripted(|served: &mut Served| while served.request().is_some() {});
+    let (one, other) = (silent(), silent());
+    let endpoints = [one.address().to_string(), other.address().to_string()];
+    let proxy = proxy(&endpoints, ", timeouts: { response: 200ms }, retries: { max: 0 }");
+    let mut client = proxy.client();
+    for _ in 0..10 {
+        assert_eq!(client.get("/").status, 504);
+    }
+    let labels = [("upstream", "app"), ("cause", "consecutive")];
+    assert_eq!(proxy.metric("outrigger_endpoint_ejections_total", &labels), 1.0);
+}
+
+#[test]
+fn an_endpoint_that_breaks_its_answers_off() {
+    let breaking = Upstream::scripted(|served| {
+        if served.request().is_some() {
+            served.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nhalf");
+        }
+    });
+    let good = well();
+    let proxy = proxy(&[breaking.address().to_string(), good.address().to_string()], "");
+    let mut broken = 0;
+    for _ in 0..40 {
+        let mut client = proxy.client();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let mut answer = Vec::new();
+        while let more @ [_, ..] = &*client.some() {
+            answer.extend_from_slice(more);
+        }
+        broken += usize::from(!answer.ends_with(b"ok"));
+    }
+    assert_eq!(broken, 5, "then it is out");
+    let labels = [("upstream", "app"), ("cause", "consecutive")];
+    assert_eq!(proxy.metric("outrigger_endpoint_ejections_total", &labels), 1.0);
+}
+
+#[test]
+fn a_client_that_sends_slowly_makes_no_slow_endpoint() {
+    let one = well();
+    let keys = ", circuit_breaker: { min_requests: 2, slow: 200ms, slow_ratio: 0.5 }";
+    let proxy = proxy(&[one.address().to_string()], keys);
+    let mut clients: Vec<Client> = (0..6).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
+    }
+    // How slow they are.
+    std::thread::sleep(Duration::from_millis(400));
+    for client in &mut clients {
+        client.send("defghij");
+        assert_eq!(client.response().status, 200);
+    }
+    nobody_is_blamed(&proxy);
+}
+
+/// One that works on what it was asked and then ends the connection was not dead before.
+#[test]
+fn a_connection_that_ends_over_its_request() {
+    let dying = Upstream::scripted(|served| {
+        if served.request().is_some() {
+            served.send(OK);
+        }
+        if served.request().is_some() {
+            std::thread::sleep(Duration::from_millis(1_300));
+        }
+    });
+    let proxy = proxy(&[dying.address().to_string()], ", retries: { max: 0 }");
+    let mut client = proxy.client();
+    assert_eq!(client.get("/first").status, 200);
+    let response = client.get("/second");
+    assert_eq!(response.status, 502);
+    assert!(response.reason().is_some_and(|reason| reason.starts_with("upstream_reset")), "{:?}", response.reason());
+    assert_eq!(dying.requests().len(), 2, "it may have been done, so it is not done again");
+}
+
+#[test]
+fn clients_that_read_none_of_the_proxys_own_answers() {
+    let config = "
+workers: 1
+listeners:
+  inbound:
+    address: \"127.0.0.1:0\"
+    limits: { idle: 500ms }
+    routes: [{ match: { path: /there }, respond: { status: 200 } }]
+";
+    let proxy = Proxy::start(config, &[]);
+    let asks = "GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1_000);
+    let mut clients: Vec<Client> = (0..3).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.socket().set_nonblocking(true).unwrap();
+        // Until neither side takes more.
+        while client.try_send(&asks).is_ok() {}
+    }
+    let open = [("listener", "inbound"), ("protocol", "h1")];
+    eventually("them to be let go", || proxy.metric("outrigger_downstream_connections_open", &open) <= 1.0);
+}
