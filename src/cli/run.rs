@@ -14,6 +14,7 @@ use crate::config::flags;
 use crate::config::model::{BindAddress, Metrics, ProbeTarget};
 use crate::control::Ending;
 use crate::reload::document::Reading;
+use crate::runtime::descriptors;
 use crate::succession::{Manager, of_service_manager};
 use crate::telemetry::log;
 
@@ -87,6 +88,7 @@ pub fn run(args: &RunArgs) -> u8 {
         Ok(inheritance) => inheritance,
         Err(message) => return exit::fault(&message),
     };
+    descriptors::raise_limit();
     let origin = match origin(args) {
         Ok(origin) => origin,
         Err(message) => return exit::usage(&message),

@@ -29,6 +29,7 @@ use crate::config::render::{Format, render};
 use crate::config::{Document, LoadOptions, flags, load};
 use crate::control::Ending;
 use crate::kubernetes::{Options, Policy, review};
+use crate::runtime::descriptors;
 use crate::telemetry::log;
 
 /// Where reviews are sent.
@@ -84,6 +85,7 @@ pub enum OnError {
 
 /// Serves until it is told to end; the answer is the exit code.
 pub fn webhook(args: &WebhookArgs) -> u8 {
+    descriptors::raise_limit();
     let text = configuration(args);
     let metrics = Metrics { address: Some(args.metrics.clone()), ..Metrics::default() };
     let options = LoadOptions { metrics: Some(&metrics), ..LoadOptions::default() };

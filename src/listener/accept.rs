@@ -23,6 +23,7 @@ use crate::http1::{self, Framing};
 use crate::proxy::Connection;
 use crate::proxy::entry::Entry;
 use crate::proxy::worker::Worker;
+use crate::runtime::descriptors;
 use crate::runtime::stream::Stream;
 use crate::telemetry::metrics::ListenerCounter;
 use crate::upstream::limit::Permit;
@@ -127,7 +128,7 @@ impl Door {
     async fn take(&self, accepted: io::Result<Stream>, listener: &Listener, spare: &mut Spare) {
         match accepted {
             Ok(stream) => self.admit(stream),
-            Err(error) if is_exhausted(&error) => {
+            Err(error) if descriptors::are_exhausted(&error) => {
                 self.worker.metrics.count_listener(self.entry.listener, ListenerCounter::RejectedNoDescriptor);
                 self.worker.pools.give_up_all_idle();
                 spare.shed(listener, self).await;
@@ -235,12 +236,6 @@ impl Listener {
             Listener::Unix(unix) => unix.accept().await.map(|(stream, _)| Stream::Unix(stream)),
         }
     }
-}
-
-/// EMFILE and ENFILE: the process or the machine has no file descriptor left.
-fn is_exhausted(error: &io::Error) -> bool {
-    let exhausted = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(rustix::io::Errno::raw_os_error);
-    error.raw_os_error().is_some_and(|code| exhausted.contains(&code))
 }
 
 /// A descriptor kept for the day when there is none: with it, a client at the door can at least be turned away

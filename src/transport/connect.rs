@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::config::model::EndpointAddress;
 use crate::error::{Error, Reason};
 use crate::runtime::address::BoundAddress;
+use crate::runtime::descriptors;
 use crate::runtime::stream::Stream;
 
 /// Addresses that this proxy itself listens on: a connection to one of them would go round for ever.
@@ -99,7 +100,11 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
+/// Where this process has no descriptor left, no endpoint is to blame.
 fn connect_failure(error: std::io::Error) -> Error {
+    if descriptors::are_exhausted(&error) {
+        return Error::local(Reason::Overflow).because(error);
+    }
     Error::upstream(Reason::ConnectFailure).unsent().because(error)
 }
 

@@ -131,7 +131,14 @@ impl Pools {
     /// # Errors
     /// What [`connect()`] says.
     pub(crate) async fn connect(&self, address: &EndpointAddress, until: Option<Instant>) -> Result<Stream, Error> {
-        connect(address, &self.own, until).await
+        let connected = connect(address, &self.own, until).await;
+        if let Err(error) = &connected
+            && error.reason == Reason::Overflow
+            && self.log.admit()
+        {
+            tracing::warn!(%error, "no file descriptor is left for a connection to an endpoint");
+        }
+        connected
     }
 
     /// An HTTP/1 connection that is there, where one may be taken.
@@ -170,7 +177,7 @@ impl Pools {
         let queued = began.elapsed();
         let place = Place::of(endpoint, wanted);
         let stream = match wanted.tls {
-            None => Box::pin(connect(&endpoint.address, &self.own, wanted.until)).await?,
+            None => Box::pin(self.connect(&endpoint.address, wanted.until)).await?,
             Some(_) => {
                 let offer = if wanted.tunnel { Offer::Nothing } else { Offer::Http1 };
                 Box::pin(self.secured(upstream, endpoint, wanted, offer)).await?.stream
@@ -208,7 +215,7 @@ impl Pools {
                 },
             };
             let stream = match wanted.tls {
-                None => connect(&endpoint.address, &self.own, None).await?,
+                None => self.connect(&endpoint.address, None).await?,
                 Some(_) => self.secured(upstream, endpoint, wanted, Offer::Http2).await?.stream,
             };
             self.add_http2(upstream, endpoint, wanted, stream, permit).await
@@ -291,7 +298,7 @@ impl Pools {
         wanted: Wanted<'_>,
         offer: Offer,
     ) -> Result<Secured, Error> {
-        let stream = connect(&endpoint.address, &self.own, wanted.until).await?;
+        let stream = self.connect(&endpoint.address, wanted.until).await?;
         let Some(tls) = wanted.tls else { return Ok(Secured { stream, http2: offer == Offer::Http2 }) };
         let secured = tls::secure(stream, tls, offer, &endpoint.address, wanted.until).await;
         if let Err(error) = &secured

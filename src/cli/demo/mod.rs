@@ -24,6 +24,7 @@ use super::signals::Signals;
 use crate::BoundAddress;
 use crate::app::{BindError, Builder, Running, StartError};
 use crate::config::{Document, LoadOptions, flags, load};
+use crate::runtime::descriptors;
 use crate::telemetry::log;
 use screen::Screen;
 use services::Services;
@@ -66,6 +67,7 @@ pub fn demo(args: &DemoArgs, output: &mut dyn Write) -> io::Result<u8> {
         output.write_all(CONFIG.as_bytes())?;
         return Ok(exit::DONE);
     }
+    descriptors::raise_limit();
     let (services, signals) = match Services::start().and_then(|services| Ok((services, Signals::catch()?))) {
         Ok(ready) => ready,
         Err(error) => return Ok(exit::fault(&format!("cannot start the sample services: {error}"))),
