@@ -190,8 +190,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("error", &[]),
     // outcome → error: what no endpoint answered has a reason.
     ("outcome", &["error"]),
-    // Pure: text in, text out.
-    ("kubernetes", &[]),
+    // Pure: text in, text out. kubernetes → config: what a pod's command line says has to be what flags can say.
+    ("kubernetes", &["config"]),
 ];
 
 /// What may only know the ground floor itself.

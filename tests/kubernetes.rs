@@ -161,6 +161,25 @@ fn what_cannot_carry_it_is_said() {
     assert!(inject("a: [", &options(), None).is_err());
 }
 
+/// A proxy that were told to ask this would not start, and the pod with it.
+#[test]
+fn probes_that_the_proxy_cannot_ask_stay() {
+    for probe in [
+        "{ httpGet: { scheme: HTTPS, path: /h, port: 8443 } }",
+        "{ httpGet: { path: /health check, port: 8080 } }",
+        "{ httpGet: { path: '/a?b=c d', port: 8080 } }",
+        "{ tcpSocket: { port: 0 } }",
+    ] {
+        let text = format!(
+            "kind: Pod\nmetadata: {{ name: a }}\nspec:\n  containers:\n  - name: app\n    livenessProbe: {probe}\n"
+        );
+        let injected = inject(&text, &options(), None).unwrap();
+        assert_eq!((injected.changed, injected.notes.len()), (1, 0), "{:?}", injected.notes);
+        assert!(injected.text.contains(&format!("livenessProbe: {probe}\n")), "{}", injected.text);
+        assert!(!injected.text.contains("--probe"), "{}", injected.text);
+    }
+}
+
 #[test]
 fn the_webhook_makes_of_a_pod_what_inject_makes_of_it() {
     let pod = json!({

@@ -3,9 +3,12 @@
 //! kubelet has no client certificate, and with capture a TCP probe would be answered by the proxy whatever the app
 //! does. So the proxy's metrics address takes the probe and asks the app over loopback.
 
+use std::fmt;
+
 use super::plan::{Change, Path, Step};
 use super::value::Value;
 use super::yaml::Node;
+use crate::config::flags;
 
 const KINDS: [(&str, &str); 3] =
     [("livenessProbe", "liveness"), ("readinessProbe", "readiness"), ("startupProbe", "startup")];
@@ -19,7 +22,23 @@ pub(super) struct Asked {
     pub(super) url: String,
 }
 
-/// Plans the changes of a container's probes. Those by `exec` and `grpc`, and those of another host, stay.
+impl Asked {
+    /// Nothing where the proxy cannot ask it: it would not start.
+    fn new(name: String, url: String) -> Option<Self> {
+        let asked = Asked { name, url };
+        flags::probe(&asked.to_string()).is_ok().then_some(asked)
+    }
+}
+
+/// As the proxy's `--probe` takes it.
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.name, self.url)
+    }
+}
+
+/// Plans the changes of a container's probes. Those by `exec` and `grpc`, those of another host, and those that the
+/// proxy has no way to ask (over HTTPS) stay.
 pub(super) fn rewrite(
     at: &[Step],
     container: &Node,
@@ -44,14 +63,13 @@ pub(super) fn rewrite(
             let target = http.text_at("path").unwrap_or("/");
             let slash = if target.starts_with('/') { "" } else { "/" };
             let scheme = http.text_at("scheme").unwrap_or("HTTP").to_ascii_lowercase();
-            asked.push(Asked { name: asked_name, url: format!("{scheme}://127.0.0.1:{app_port}{slash}{target}") });
+            let url = format!("{scheme}://127.0.0.1:{app_port}{slash}{target}");
+            let Some(question) = Asked::new(asked_name, url) else { continue };
+            asked.push(question);
             if http.get("path").is_some() {
                 changes.push(Change::Replace { path: at(&["httpGet", "path"]), value: path });
             } else {
                 changes.push(Change::Add { path: at(&["httpGet", "path"]), value: path });
-            }
-            if scheme != "http" {
-                changes.push(Change::Replace { path: at(&["httpGet", "scheme"]), value: "HTTP".into() });
             }
             changes.push(Change::Replace { path: at(&["httpGet", "port"]), value: port.into() });
         } else if let Some(tcp) = probe.get("tcpSocket") {
@@ -59,7 +77,8 @@ pub(super) fn rewrite(
                 continue;
             }
             let app_port = app_port(container, tcp).ok_or_else(|| unknown_port(key))?;
-            asked.push(Asked { name: asked_name, url: format!("tcp://127.0.0.1:{app_port}") });
+            let Some(question) = Asked::new(asked_name, format!("tcp://127.0.0.1:{app_port}")) else { continue };
+            asked.push(question);
             changes.push(Change::Add { path: at(&["tcpSocket", "path"]), value: path });
             changes.push(Change::Replace { path: at(&["tcpSocket", "port"]), value: port.into() });
             changes.push(Change::Rename { path: at(&["tcpSocket"]), key: "httpGet" });

@@ -19,9 +19,7 @@ const PROGRAM: &str = "/outrigger";
 pub(super) fn proxy(options: &Options, asked: &[Asked]) -> Value {
     let metrics = options.metrics_port;
     let mut args = vec!["run".to_owned(), format!("{FOLDER}/{FILE}"), "--metrics".to_owned(), format!(":{metrics}")];
-    for Asked { name, url } in asked {
-        args.extend(["--probe".to_owned(), format!("{name}={url}")]);
-    }
+    asked.iter().for_each(|asked| args.extend(["--probe".to_owned(), asked.to_string()]));
     let get = |path: &str| map([("path", path.into()), ("port", metrics.into())]);
     let program = |words: &[&str]| {
         let command: Vec<&str> = [PROGRAM].into_iter().chain(words.iter().copied()).collect();

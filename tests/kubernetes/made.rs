@@ -88,7 +88,8 @@ fn container() -> impl Strategy<Value = String> {
     let probe = prop::sample::select(vec![
         "",
         "KIND:\n  httpGet:\n    port: 80 # web\n",
-        "KIND:\n  httpGet: { path: \"/a, b\", port: \"80\" }\n  periodSeconds: 5\n",
+        "KIND:\n  httpGet: { path: \"/a,b\", port: \"80\" }\n  periodSeconds: 5\n",
+        "KIND:\n  httpGet:\n    scheme: 'HTTP'\n    path: >-\n      /x\n    port: 80\n",
         "KIND:\n  httpGet:\n    scheme: 'HTTPS'\n    path: >-\n      /x\n    port: 443\n",
         "KIND:\n  # by TCP\n  tcpSocket:\n    port: 5432\n",
         "KIND: { tcpSocket: { port: 5432 } }\n",
