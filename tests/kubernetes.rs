@@ -133,7 +133,11 @@ fn what_cannot_carry_it_is_said() {
     for (text, said) in [
         (pod("  containers:\n  - name: outrigger\n    image: a\n"), "that inject did not put there"),
         (pod("  containers: *x\n").replace("kind", "x: &x []\nkind"), "no containers"),
-        (pod("  <<: *x\n  containers:\n  - name: a\n").replace("kind", "x: &x { volumes: [] }\nkind"), "merge"),
+        (
+            pod("  hostNetwork: false\n  <<: *x\n  containers:\n  - name: a\n")
+                .replace("kind", "x: &x { volumes: [] }\nkind"),
+            "merge",
+        ),
         (
             pod("  containers:\n  - name: a\n    readinessProbe: { httpGet: { port: web } }\n"),
             "no port that the container knows",
@@ -159,6 +163,32 @@ fn what_cannot_carry_it_is_said() {
         assert!(outcome.notes.iter().any(|note| note.error && note.text.contains(said)), "{:?}", outcome.notes);
     }
     assert!(inject("a: [", &options(), None).is_err());
+}
+
+/// With capture, a sidecar there would redirect all that its node does.
+#[test]
+fn pods_in_the_network_of_their_node_are_left_alone_however_that_is_written() {
+    let transparent = Options { mode: Mode::Transparent, ..options() };
+    let pod = |spec: &str| format!("kind: Pod\nmetadata: {{ name: a }}\nspec:\n{spec}  containers: [{{ name: a }}]\n");
+    for word in ["true", "True", "TRUE", "yes", "YES", "on", "On", "y"] {
+        let text = pod(&format!("  hostNetwork: {word}\n"));
+        let outcome = inject(&text, &transparent, None).unwrap();
+        assert_eq!((outcome.changed, outcome.text.as_str()), (0, text.as_str()), "{word}");
+        assert!(outcome.notes[0].text.contains("hostNetwork") && !outcome.notes[0].error, "{:?}", outcome.notes);
+    }
+    for word in ["false", "no", "off"] {
+        assert_eq!(inject(&pod(&format!("  hostNetwork: {word}\n")), &transparent, None).unwrap().changed, 1, "{word}");
+    }
+    for (head, spec) in
+        [("x: &x true\n", "  hostNetwork: *x\n"), ("x: &x { hostNetwork: true, volumes: [] }\n", "  <<: *x\n")]
+    {
+        let outcome = inject(&format!("{head}{}", pod(spec)), &transparent, None).unwrap();
+        assert!(
+            outcome.changed == 0 && outcome.notes[0].error && outcome.notes[0].text.contains("hostNetwork"),
+            "{:?}",
+            outcome.notes
+        );
+    }
 }
 
 /// A proxy that were told to ask this would not start, and the pod with it.

@@ -47,8 +47,17 @@ pub(super) fn plan(kind: &str, workload: &Node, template: &Node, options: &Optio
         return Ok(Plan::Leave(format!("its annotation {PREFIX}inject says so")));
     };
     let spec = template.get("spec").ok_or("it has no pod spec")?;
-    if spec.text_at("hostNetwork") == Some("true") {
-        return Ok(Plan::Leave("it uses the network of its node (hostNetwork)".to_owned()));
+    match spec.get("hostNetwork") {
+        Some(node) if node.is_true() => {
+            return Ok(Plan::Leave("it uses the network of its node (hostNetwork)".to_owned()));
+        }
+        Some(Node { kind: Kind::Alias, .. }) => {
+            return Err("`hostNetwork` is not written here; write it out".to_owned());
+        }
+        None if spec.get("<<").is_some() => {
+            return Err("`hostNetwork` may come by a merge (`<<`); write it out".to_owned());
+        }
+        _ => {}
     }
     let ends_by_itself = matches!(kind, "Job" | "CronJob")
         || kind == "Pod" && matches!(spec.text_at("restartPolicy"), Some("Never" | "OnFailure"));

@@ -86,6 +86,12 @@ impl Node {
         self.get(key).and_then(Node::text)
     }
 
+    /// A word that YAML 1.1 takes for true, as what reads manifests for a cluster does.
+    pub(super) fn is_true(&self) -> bool {
+        const WORDS: [&str; 11] = ["true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y"];
+        matches!(&self.kind, Kind::Scalar { value, plain: true } if WORDS.contains(&value.as_str()))
+    }
+
     /// Nothing, or a collection without anything in it.
     pub(super) fn is_empty(&self) -> bool {
         match &self.kind {
