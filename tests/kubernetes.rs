@@ -191,6 +191,16 @@ fn pods_in_the_network_of_their_node_are_left_alone_however_that_is_written() {
     }
 }
 
+#[test]
+fn pods_for_windows_are_left_alone() {
+    for spec in ["os: { name: windows }", "nodeSelector: { kubernetes.io/os: windows }"] {
+        let text = format!("kind: Pod\nmetadata: {{ name: a }}\nspec:\n  {spec}\n  containers: [{{ name: a }}]\n");
+        let outcome = inject(&text, &options(), None).unwrap();
+        assert_eq!((outcome.changed, outcome.text.as_str()), (0, text.as_str()));
+        assert!(outcome.notes[0].text.contains("Windows"), "{:?}", outcome.notes);
+    }
+}
+
 /// A proxy that were told to ask this would not start, and the pod with it.
 #[test]
 fn probes_that_the_proxy_cannot_ask_stay() {

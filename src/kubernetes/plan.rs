@@ -59,6 +59,10 @@ pub(super) fn plan(kind: &str, workload: &Node, template: &Node, options: &Optio
         }
         _ => {}
     }
+    let system = [&["os", "name"], &["nodeSelector", "kubernetes.io/os"]].map(|way| spec.at(way).and_then(Node::text));
+    if system.contains(&Some("windows")) {
+        return Ok(Plan::Leave("it runs on Windows, and the proxy on Linux".to_owned()));
+    }
     let ends_by_itself = matches!(kind, "Job" | "CronJob")
         || kind == "Pod" && matches!(spec.text_at("restartPolicy"), Some("Never" | "OnFailure"));
     if ends_by_itself && options.form == Form::Container {
