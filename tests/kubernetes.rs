@@ -201,6 +201,34 @@ fn pods_for_windows_are_left_alone() {
     }
 }
 
+#[test]
+fn what_holds_pods_gets_the_sidecar_or_a_note() {
+    let template = "template: { spec: { containers: [{ name: a }] } }";
+    let controller = format!("kind: ReplicationController\nmetadata: {{ name: a }}\nspec:\n  {template}\n");
+    there_and_back(&controller, None);
+    for (text, said) in [
+        (
+            format!("kind: Rollout\nmetadata: {{ name: a }}\nspec:\n  {template}\n"),
+            "Rollout a is left alone: inject does",
+        ),
+        (
+            format!("kind: PodTemplate\nmetadata: {{ name: a }}\n{template}\n"),
+            "PodTemplate a is left alone: inject does",
+        ),
+        (
+            "kind: PodList\nitems:\n- metadata: { name: a }\n  spec: { containers: [{ name: a }] }\n".to_owned(),
+            "PodList without a name is left alone: its items do not say",
+        ),
+    ] {
+        let outcome = inject(&text, &options(), None).unwrap();
+        assert_eq!((outcome.changed, outcome.text.as_str()), (0, text.as_str()));
+        assert!(outcome.notes.len() == 1 && outcome.notes[0].text.starts_with(said), "{:?}", outcome.notes);
+        assert!(!outcome.notes[0].error);
+    }
+    let others = "kind: Service\nspec: { ports: [] }\n---\nkind: ConfigMapList\nitems: [{ data: { a: b } }]\n";
+    assert_eq!(inject(others, &options(), None).unwrap().notes, []);
+}
+
 /// A proxy that were told to ask this would not start, and the pod with it.
 #[test]
 fn probes_that_the_proxy_cannot_ask_stay() {

@@ -15,7 +15,8 @@ use crate::kubernetes::{self, Form, Mode, Options};
 /// Whole seconds for the requests that came in the last moment of `drain.delay`.
 const LAST_REQUESTS: u64 = 2;
 
-/// Put the sidecar into Kubernetes manifests: Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob, Pod, List.
+/// Put the sidecar into Kubernetes manifests: Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job,
+/// CronJob, Pod, List.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   outrigger inject app.yaml | kubectl apply -f -

@@ -39,7 +39,7 @@ pub fn inject(text: &str, options: &Options, configuration: Option<&str>) -> Res
     let documents = yaml::parse(text)?;
     let mut templates = Vec::new();
     for document in &documents {
-        collect(&document.root, &mut templates);
+        collect(&document.root, &mut templates, &mut outcome.notes);
     }
     for template in &templates {
         let outcome_of =
@@ -67,11 +67,13 @@ pub fn inject(text: &str, options: &Options, configuration: Option<&str>) -> Res
     Ok(outcome)
 }
 
-/// Every pod template of a document.
-fn collect<'n>(object: &'n Node, templates: &mut Vec<Template<'n>>) {
+/// Every pod template of a document, and notes of what seems to have one and is of no kind that is known.
+fn collect<'n>(object: &'n Node, templates: &mut Vec<Template<'n>>, notes: &mut Vec<Note>) {
     let Some(kind) = object.text_at("kind") else { return };
     let way: &[&str] = match kind {
-        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" => &["spec", "template"],
+        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Job" => {
+            &["spec", "template"]
+        }
         "CronJob" => &["spec", "jobTemplate", "spec", "template"],
         "Pod" => &[],
         "List" => {
@@ -80,13 +82,31 @@ fn collect<'n>(object: &'n Node, templates: &mut Vec<Template<'n>>) {
                 .map(Node::items)
                 .unwrap_or_default()
                 .iter()
-                .for_each(|item| collect(item, templates));
+                .for_each(|item| collect(item, templates, notes));
         }
-        _ => return,
+        _ => {
+            let items = object.get("items").map(Node::items).unwrap_or_default();
+            let left = if has_pod(object) {
+                "inject does not know this kind; the webhook puts the sidecar into its pods"
+            } else if items.iter().any(has_pod) {
+                "its items do not say of which kind they are; `kubectl get -o yaml` gives a List, whose items do"
+            } else {
+                return;
+            };
+            let name = Template { kind, workload: object, pod: object }.name();
+            return notes.push(Note::left(format!("{name} is left alone: {left}")));
+        }
     };
     if let Some(pod) = object.at(way) {
         templates.push(Template { kind, workload: object, pod });
     }
+}
+
+/// Whether containers stand where most kinds have them.
+fn has_pod(object: &Node) -> bool {
+    let ways: [&[&str]; 3] =
+        [&["spec", "containers"], &["spec", "template", "spec", "containers"], &["template", "spec", "containers"]];
+    ways.iter().any(|way| object.at(way).is_some())
 }
 
 /// Makes the changes in the text.
