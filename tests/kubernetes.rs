@@ -266,7 +266,15 @@ fn the_webhook_makes_of_a_pod_what_inject_makes_of_it() {
                 { "name": "other", "image": "b", "livenessProbe": { "httpGet": { "path": "/", "port": "80" } } },
             ],
             "volumes": [],
-            "initContainers": [{ "name": "first", "image": "c" }],
+            "initContainers": [
+                { "name": "first", "image": "c" },
+                {
+                    "name": "helper",
+                    "image": "d",
+                    "restartPolicy": "Always",
+                    "startupProbe": { "tcpSocket": { "port": 81 } },
+                },
+            ],
         },
     });
     for form in [Form::Native, Form::Container] {
@@ -283,6 +291,9 @@ fn the_webhook_makes_of_a_pod_what_inject_makes_of_it() {
             let patched = patch::apply(&pod, answer["response"]["patch"].as_str().unwrap());
             let injected = inject(&pod.to_string(), &options, None).unwrap().text;
             assert_eq!(patched, serde_json::from_str::<Value>(&injected).unwrap(), "{form:?} {mode:?}");
+            // With mTLS nobody but the proxy reaches a native sidecar; before an ordinary container it starts alone.
+            let asks = injected.contains("helper/startup=tcp://127.0.0.1:81");
+            assert_eq!(asks, form == Form::Native, "{injected}");
         }
     }
 }

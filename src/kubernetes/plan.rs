@@ -119,6 +119,14 @@ impl Planner {
                 asked.extend(probes::rewrite(&at, container, options.metrics_port, &mut self.changes)?);
             }
         }
+        // Other native sidecars start after the proxy where it is one too; else before, and their start would wait for it.
+        if options.rewrite_probes && options.form == Form::Native {
+            let containers = spec.get("initContainers").map(Node::items).unwrap_or_default().iter().enumerate();
+            for (index, container) in containers.filter(|(_, known)| known.text_at("restartPolicy") == Some("Always")) {
+                let at = [at.as_slice(), &[key("initContainers"), Step::Item(index)]].concat();
+                asked.extend(probes::rewrite(&at, container, options.metrics_port, &mut self.changes)?);
+            }
+        }
         let proxy = sidecar::proxy(options, &asked);
         match options.form {
             Form::Native => self.prepend(&at, spec, "initContainers", proxy)?,

@@ -70,6 +70,7 @@ fn list(key: &'static str) -> impl Strategy<Value = String> {
         "KEY: [ ] # none\n",
         "KEY: [{ name: x }, { name: y }]\n",
         "KEY:\n- name: x\n",
+        "KEY:\n- name: x\n  restartPolicy: Always\n  startupProbe:\n    httpGet: { port: 80 }\n",
         "KEY: # some\n  # first\n  - name: x\n\n  # second\n  - &y\n    name: y\n",
         "KEY:\n  -   x: |\n        - name\n        # no comment\n      name: \"z\"\n",
     ])
