@@ -295,6 +295,24 @@ fn a_drain_makes_unready_and_ends_what_runs() {
     assert!(!Path::new(socket.trim_start_matches("unix:")).exists(), "the admin's socket file is left");
 }
 
+/// A configuration that was broken meanwhile is no reason to end a pod without a drain.
+#[test]
+fn a_proxy_is_found_by_a_file_that_has_mistakes_by_now() {
+    let proxy = Proxy::start(CONFIG);
+    let text = std::fs::read_to_string(&proxy.config).unwrap();
+    let broken = proxy.folder.file("broken.yaml", &text.replace("upstream:", "upstraem:"));
+    assert_eq!(say(&["check", &broken]).code, 1);
+    assert_eq!(say(&["ready", "--config", &broken]).code, 0);
+    for unreadable in ["socket: [a]", "socket: \"${NOWHERE_SET}\"", "address: nonsense, socket: /a"] {
+        let text = text.replace("address: none, socket", "x-old").replace("x-old:", &format!("{unreadable}, x-old:"));
+        let said = say(&["drain", "--config", &proxy.folder.file("unreadable.yaml", &text)]);
+        assert_eq!(said.code, 1, "{text}");
+        assert!(said.errors.contains("has mistakes; `outrigger check"), "{}", said.errors);
+    }
+    let drained = say(&["drain", "--wait", "--config", &broken]);
+    assert_eq!((drained.code, drained.output.as_str()), (0, "drained\n"), "{}", drained.errors);
+}
+
 #[test]
 fn a_drain_that_is_too_long_is_said() {
     let proxy = Proxy::start(CONFIG);

@@ -12,6 +12,7 @@ mod tools;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use outrigger::config::{Document, LoadOptions, load};
 use outrigger::kubernetes::{Form, Mode, Options, Policy, eject, inject, review};
@@ -384,6 +385,39 @@ fn as_commands() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("error: <stdin>: Pod a cannot be changed"));
     let wrong = piped(program().args(["inject", "--config", "tests/cases/five.yaml", "-"]), &original);
     assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(1), 0));
+}
+
+/// What `inject` says to a configuration with this in it.
+fn with_configuration(text: &str, args: &[&str], manifests: &str) -> Output {
+    static FILES: AtomicU32 = AtomicU32::new(0);
+    let number = FILES.fetch_add(1, Ordering::Relaxed);
+    let file = std::env::temp_dir().join(format!("outrigger-inject-{}-{number}.yaml", std::process::id()));
+    std::fs::write(&file, text).unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_outrigger"));
+    let output = piped(program.arg("inject").args(args).arg("--config").arg(&file), manifests);
+    std::fs::remove_file(&file).unwrap();
+    output
+}
+
+const INBOUND: &str = "listeners: { inbound: { address: \":15006\", upstream: \"127.0.0.1:8080\" } }\n";
+
+/// A command in the pod has to find the admin, wherever the configuration has it.
+#[test]
+fn a_configuration_that_kubelet_can_do_nothing_with_is_refused() {
+    for (section, said) in [("admin: { address: none }", "`admin.address` is `none`")] {
+        let output = with_configuration(&format!("{section}\n{INBOUND}"), &[], &manifest("deployment.yaml"));
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{errors}");
+        assert!(errors.contains(said), "{errors}");
+    }
+    for section in ["admin: { address: none, socket: /run/admin.sock }", "admin: { address: \"127.0.0.1:9911\" }"] {
+        let output = with_configuration(&format!("{section}\n{INBOUND}"), &[], &manifest("deployment.yaml"));
+        let injected = String::from_utf8_lossy(&output.stdout);
+        for command in [r#""ready""#, r#""drain", "--wait""#] {
+            let command = format!("[\"/outrigger\", {command}, \"--config\", \"/etc/outrigger/outrigger.yaml\"]");
+            assert!(injected.contains(&command), "{command}: {injected}");
+        }
+    }
 }
 
 /// Runs a command with this on its standard input.

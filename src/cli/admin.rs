@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::model::BindAddress;
-use crate::config::{self, Document, LoadOptions};
+use crate::config::{self, Document};
 use crate::dns;
 
 /// Where the proxy's admin is, where nobody says anything.
@@ -102,13 +102,11 @@ impl Admin {
         let bytes =
             super::check::read(file, &mut std::io::stdin()).map_err(|error| format!("cannot read {name}: {error}"))?;
         let environment = |variable: &str| std::env::var(variable).ok();
-        let document = Document { name: &name, bytes: &bytes };
-        let config = config::load(document, &environment, &LoadOptions::default())
-            .map_err(|_| format!("{name} has mistakes; `outrigger check {name}` says which"))?
-            .config;
+        // A running proxy has kept its configuration where a file has mistakes by now.
+        let (admin, metrics) = config::doors(Document { name: &name, bytes: &bytes }, &environment)
+            .ok_or_else(|| format!("{name} has mistakes; `outrigger check {name}` says which"))?;
         let tcp = |address: SocketAddr| Address::Tcp(reachable(address).to_string());
-        let admin = config.admin;
-        let metrics = config.metrics.address.filter(|_| !private).map(|address| match address {
+        let metrics = metrics.filter(|_| !private).map(|address| match address {
             BindAddress::AllInterfaces(port) => tcp((Ipv6Addr::UNSPECIFIED, port).into()),
             BindAddress::Tcp(address) => tcp(address),
             BindAddress::Unix(path) => Address::Unix(path),

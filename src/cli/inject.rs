@@ -131,8 +131,8 @@ pub fn inject(args: &InjectArgs, output: &mut dyn Write) -> io::Result<u8> {
     if let Some(file) = &args.config {
         match read_configuration(file) {
             Ok((text, config)) => {
-                if let Some(config) = config {
-                    fit(&mut options, &config);
+                if let Some(Err(why)) = config.map(|config| fit(&mut options, &config)) {
+                    return Ok(exit::fault(&format!("{}: {why}", file.display())));
                 }
                 configuration = Some(text);
             }
@@ -169,7 +169,17 @@ fn read_configuration(file: &Path) -> Result<(String, Option<Config>), String> {
 }
 
 /// What the configuration says of ports and of the drain.
-fn fit(options: &mut Options, config: &Config) {
+///
+/// # Errors
+/// Where kubelet could not do what the pod asks of it.
+fn fit(options: &mut Options, config: &Config) -> Result<(), String> {
+    if config.admin.address.is_none() && config.admin.socket.is_none() {
+        return Err(
+            "`admin.address` is `none`, so nobody could tell the proxy that its pod ends; write an address, or \
+                    a `socket` where the container may write"
+                .to_owned(),
+        );
+    }
     let port = |direction: Direction| {
         let mut listeners = config.listeners.iter().filter(|listener| listener.direction == direction);
         listeners.find_map(|listener| port_of(&listener.address))
@@ -179,6 +189,7 @@ fn fit(options: &mut Options, config: &Config) {
     options.metrics_port = config.metrics.address.as_ref().and_then(port_of).unwrap_or(options.metrics_port);
     let delay = config.drain.delay.as_secs_f64().ceil() as u64 + LAST_REQUESTS;
     options.pre_stop = u32::try_from(delay).unwrap_or(options.pre_stop);
+    Ok(())
 }
 
 fn port_of(address: &BindAddress) -> Option<u16> {

@@ -178,6 +178,23 @@ pub(crate) fn unreadable(name: &str, error: &std::io::Error) -> Report {
     Report { diagnostics, config: None, effective: None }
 }
 
+/// Where a proxy is asked that has begun with this document, whatever mistakes are elsewhere in it by now. `None` where
+/// that cannot be told.
+pub(crate) fn doors(
+    document: Document<'_>,
+    environment: &dyn Environment,
+) -> Option<(model::Admin, Option<model::BindAddress>)> {
+    let mut findings = Findings::default();
+    let text = readable(document.bytes, &mut findings)?;
+    let source = Source::new(text);
+    let tree = Tree::parse(&source, text, &mut findings)?;
+    let expander = Expander::new(environment, MissingVariables::Refuse);
+    let raw = decode::decode::<raw::Configuration>(&tree, &expander, &mut findings)?;
+    let told = raw.admin.is_absent() || raw.admin.get().is_some_and(raw::Admin::can_be_read);
+    let (model, _) = validate::validate(&raw, &tree, None, &mut findings);
+    told.then_some((model.admin, model.metrics.address))
+}
+
 /// Says everything that can be said of a document.
 pub fn examine(document: Document<'_>, environment: &dyn Environment, options: &LoadOptions<'_>) -> Report {
     let mut findings = Findings::default();

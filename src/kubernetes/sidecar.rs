@@ -18,18 +18,21 @@ const PROGRAM: &str = "/outrigger";
 /// The proxy's container.
 pub(super) fn proxy(options: &Options, asked: &[Asked]) -> Value {
     let metrics = options.metrics_port;
-    let mut args = vec!["run".to_owned(), format!("{FOLDER}/{FILE}"), "--metrics".to_owned(), format!(":{metrics}")];
+    let file = format!("{FOLDER}/{FILE}");
+    let mut args = vec!["run".to_owned(), file.clone(), "--metrics".to_owned(), format!(":{metrics}")];
     asked.iter().for_each(|asked| args.extend(["--probe".to_owned(), asked.to_string()]));
     let get = |path: &str| map([("path", path.into()), ("port", metrics.into())]);
-    let program = |words: &[&str]| {
-        let command: Vec<&str> = [PROGRAM].into_iter().chain(words.iter().copied()).collect();
-        map([("exec", map([("command", command.into())]))])
+    let exec = |words: &[&str]| {
+        // The file says where the proxy is asked.
+        let words = words.iter().copied().chain(["--config", &file]);
+        let command: Vec<&str> = [PROGRAM].into_iter().chain(words).collect();
+        map([("command", command.into())])
     };
+    let program = |words: &[&str]| map([("exec", exec(words))]);
     let mut lifecycle = vec![("preStop".to_owned(), program(&["drain", "--wait"]))];
     let mut container = vec![("name".to_owned(), NAME.into()), ("image".to_owned(), options.image.clone().into())];
     let mut put = |key: &str, value: Value| container.push((key.to_owned(), value));
     put("args", args.into());
-    let mut startup = vec![("exec", map([("command", vec![PROGRAM, "ready"].into())]))];
     if options.form == Form::Native {
         put("restartPolicy", "Always".into());
     } else {
@@ -44,12 +47,10 @@ pub(super) fn proxy(options: &Options, asked: &[Asked]) -> Value {
             map([("name", "outrigger-prom".into()), ("containerPort", metrics.into())]),
         ]),
     );
-    startup.extend([
-        ("periodSeconds", 1u64.into()),
-        ("timeoutSeconds", 3u64.into()),
-        ("failureThreshold", 60u64.into()),
-    ]);
-    put("startupProbe", Value::Map(startup.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()));
+    let mut startup = vec![("exec".to_owned(), exec(&["ready"]))];
+    let patience = [("periodSeconds", 1u64), ("timeoutSeconds", 3), ("failureThreshold", 60)];
+    startup.extend(patience.map(|(key, value)| (key.to_owned(), value.into())));
+    put("startupProbe", Value::Map(startup));
     put("readinessProbe", map([("httpGet", get("/readyz")), ("periodSeconds", 2u64.into())]));
     put("livenessProbe", map([("httpGet", get("/livez")), ("periodSeconds", 10u64.into())]));
     put("lifecycle", Value::Map(lifecycle));

@@ -89,6 +89,14 @@ pub(crate) struct Admin {
     pub(crate) socket: Given<Text>,
 }
 
+impl Admin {
+    pub(crate) fn can_be_read(&self) -> bool {
+        let Admin { address, token_file, socket } = self;
+        !matches!(address, Given::Invalid(_))
+            && ![token_file, socket].iter().any(|key| matches!(key, Given::Invalid(_)))
+    }
+}
+
 /// An IP address and a port.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdminAddress(pub(crate) std::net::SocketAddr);
