@@ -404,13 +404,23 @@ const INBOUND: &str = "listeners: { inbound: { address: \":15006\", upstream: \"
 /// A command in the pod has to find the admin, wherever the configuration has it.
 #[test]
 fn a_configuration_that_kubelet_can_do_nothing_with_is_refused() {
-    for (section, said) in [("admin: { address: none }", "`admin.address` is `none`")] {
+    for (section, said) in [
+        ("admin: { address: none }", "`admin.address` is `none`"),
+        ("metrics: 127.0.0.1:9902", "`metrics.address` is 127.0.0.1:9902"),
+        ("metrics: \"[::1]:9902\"", "`metrics.address` is [::1]:9902"),
+        ("metrics: unix:/run/metrics.sock", "`metrics.address` is unix:/run/metrics.sock"),
+    ] {
         let output = with_configuration(&format!("{section}\n{INBOUND}"), &[], &manifest("deployment.yaml"));
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{errors}");
         assert!(errors.contains(said), "{errors}");
     }
-    for section in ["admin: { address: none, socket: /run/admin.sock }", "admin: { address: \"127.0.0.1:9911\" }"] {
+    for section in [
+        "admin: { address: none, socket: /run/admin.sock }",
+        "admin: { address: \"127.0.0.1:9911\" }",
+        "metrics: \"${POD_IP:-127.0.0.1}:9902\"",
+        "metrics: \"[${POD_IP:-::1}]:9902\"",
+    ] {
         let output = with_configuration(&format!("{section}\n{INBOUND}"), &[], &manifest("deployment.yaml"));
         let injected = String::from_utf8_lossy(&output.stdout);
         for command in [r#""ready""#, r#""drain", "--wait""#] {

@@ -15,6 +15,10 @@ use crate::kubernetes::{self, Form, Mode, Options};
 /// Whole seconds for the requests that came in the last moment of `drain.delay`.
 const LAST_REQUESTS: u64 = 2;
 
+/// Addresses of documentation (RFC 5737, RFC 3849), for the pod's while there is no pod.
+const POD_IPV4: &str = "192.0.2.1";
+const POD_IPV6: &str = "2001:db8::1";
+
 /// Put the sidecar into Kubernetes manifests: Deployment, StatefulSet, DaemonSet, ReplicaSet, ReplicationController, Job,
 /// CronJob, Pod, List.
 #[derive(Debug, Args)]
@@ -160,9 +164,18 @@ fn read_configuration(file: &Path) -> Result<(String, Option<Config>), String> {
         super::check::read(file, &mut io::stdin()).map_err(|error| format!("error: cannot read {name}: {error}"))?;
     // Variables and files are those of the pod.
     let options = LoadOptions { missing_variables: MissingVariables::Allow, ..LoadOptions::default() };
-    let report = examine(Document { name: &name, bytes: &bytes }, &|_: &str| None, &options);
+    let in_pod_of = |address: &str| {
+        let environment = |variable: &str| kubernetes::example_of_variable(variable, address);
+        examine(Document { name: &name, bytes: &bytes }, &environment, &options)
+    };
+    let mut report = in_pod_of(POD_IPV4);
     if report.diagnostics.errors() > 0 {
-        return Err(render(&report.diagnostics, Format::Text, false));
+        // `[${POD_IP}]:15006` is for pods of the other family.
+        let other = in_pod_of(POD_IPV6);
+        if other.diagnostics.errors() > 0 {
+            return Err(render(&report.diagnostics, Format::Text, false));
+        }
+        report = other;
     }
     let text = String::from_utf8(bytes).map_err(|_| format!("error: {name} is not UTF-8"))?;
     Ok((text, report.config))
@@ -180,6 +193,11 @@ fn fit(options: &mut Options, config: &Config) -> Result<(), String> {
                 .to_owned(),
         );
     }
+    if let Some(address) = config.metrics.address.as_ref().filter(|address| is_of_the_pod_alone(address)) {
+        return Err(format!(
+            "`metrics.address` is {address}, where kubelet cannot ask and nobody can scrape; write it as in `\":9902\"`"
+        ));
+    }
     let port = |direction: Direction| {
         let mut listeners = config.listeners.iter().filter(|listener| listener.direction == direction);
         listeners.find_map(|listener| port_of(&listener.address))
@@ -190,6 +208,14 @@ fn fit(options: &mut Options, config: &Config) -> Result<(), String> {
     let delay = config.drain.delay.as_secs_f64().ceil() as u64 + LAST_REQUESTS;
     options.pre_stop = u32::try_from(delay).unwrap_or(options.pre_stop);
     Ok(())
+}
+
+fn is_of_the_pod_alone(address: &BindAddress) -> bool {
+    match address {
+        BindAddress::AllInterfaces(_) => false,
+        BindAddress::Tcp(address) => address.ip().to_canonical().is_loopback(),
+        BindAddress::Unix(_) => true,
+    }
 }
 
 fn port_of(address: &BindAddress) -> Option<u16> {

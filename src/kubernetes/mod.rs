@@ -20,6 +20,7 @@ pub use eject::eject;
 pub use inject::inject;
 pub use options::{Form, Mode, Options, PROXY_USER};
 pub use review::{Policy, review};
+pub use sidecar::example_of_variable;
 pub use yaml::SyntaxError;
 
 /// What became of manifests.

@@ -126,18 +126,26 @@ fn amounts(cpu: &str, memory: &str) -> Value {
     map([("cpu", cpu.into()), ("memory", memory.into())])
 }
 
-/// What a configuration may ask for as `${POD_IP}`.
+/// What a configuration may ask for as `${POD_IP}`, and where Kubernetes takes it from.
+const ENVIRONMENT: [(&str, &str); 6] = [
+    ("POD_NAME", "metadata.name"),
+    ("POD_NAMESPACE", "metadata.namespace"),
+    ("POD_IP", "status.podIP"),
+    ("POD_IPS", "status.podIPs"),
+    ("NODE_NAME", "spec.nodeName"),
+    ("HOST_IP", "status.hostIP"),
+];
+
+/// What a variable may hold in a pod of this address, to look at a configuration as in one. `None` for those that a pod
+/// does not have.
+pub fn example_of_variable(name: &str, address: &str) -> Option<String> {
+    let (_, field) = ENVIRONMENT.iter().find(|(known, _)| *known == name)?;
+    Some(if field.contains("IP") { address } else { "pod" }.to_owned())
+}
+
 fn environment() -> Value {
-    let fields = [
-        ("POD_NAME", "metadata.name"),
-        ("POD_NAMESPACE", "metadata.namespace"),
-        ("POD_IP", "status.podIP"),
-        ("POD_IPS", "status.podIPs"),
-        ("NODE_NAME", "spec.nodeName"),
-        ("HOST_IP", "status.hostIP"),
-    ];
     let variable = |(name, path): (&str, &str)| {
         map([("name", name.into()), ("valueFrom", map([("fieldRef", map([("fieldPath", path.into())]))]))])
     };
-    Value::List(fields.into_iter().map(variable).collect())
+    Value::List(ENVIRONMENT.into_iter().map(variable).collect())
 }
