@@ -15,7 +15,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use outrigger::config::{Document, LoadOptions, load};
-use outrigger::kubernetes::{Form, Mode, Options, Policy, eject, inject, review};
+use outrigger::kubernetes::{Companion, Form, Mode, Options, Outcome, Policy, SyntaxError, eject, review};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -32,6 +32,10 @@ fn manifest(name: &str) -> String {
 
 fn options() -> Options {
     Options { image: "outrigger:test".to_owned(), ..Options::default() }
+}
+
+fn inject(text: &str, options: &Options, configuration: Option<&str>) -> Result<Outcome, SyntaxError> {
+    outrigger::kubernetes::inject(text, options, configuration.map(Companion::new).as_mut())
 }
 
 #[test]
@@ -228,6 +232,30 @@ fn what_holds_pods_gets_the_sidecar_or_a_note() {
     }
     let others = "kind: Service\nspec: { ports: [] }\n---\nkind: ConfigMapList\nitems: [{ data: { a: b } }]\n";
     assert_eq!(inject(others, &options(), None).unwrap().notes, []);
+}
+
+/// Pods find a ConfigMap only where they are themselves.
+#[test]
+fn the_configuration_comes_to_every_namespace_once() {
+    let pod = |name: &str, namespace: &str| {
+        format!("kind: Pod\nmetadata: {{ name: {name}{namespace} }}\nspec: {{ containers: [{{ name: a }}] }}\n")
+    };
+    let (shop, bill) = (", namespace: shop", ", namespace: bill");
+    let text = [pod("a", shop), pod("b", bill), pod("c", shop), pod("d", "")].join("---\n");
+    for text in [text.as_str(), text.trim_end()] {
+        let mut companion = Companion::new(CONFIGURATION);
+        let injected = outrigger::kubernetes::inject(text, &options(), Some(&mut companion)).unwrap();
+        let maps: Vec<&str> = injected.text.split("kind: ConfigMap\n").skip(1).collect();
+        let named = maps.iter().map(|map| map.lines().find_map(|line| line.trim().strip_prefix("namespace: ")));
+        assert_eq!(named.collect::<Vec<_>>(), [Some("shop"), Some("bill"), None], "{}", injected.text);
+        there_and_back(text, Some(CONFIGURATION));
+        // Another file of the same command.
+        let more = outrigger::kubernetes::inject(&pod("e", shop), &options(), Some(&mut companion)).unwrap();
+        assert!(!more.text.contains("ConfigMap"), "{}", more.text);
+        let more = pod("f", ", namespace: till");
+        let more = outrigger::kubernetes::inject(&more, &options(), Some(&mut companion)).unwrap();
+        assert!(more.text.contains("namespace: till\n"), "{}", more.text);
+    }
 }
 
 /// A proxy that were told to ask this would not start, and the pod with it.

@@ -10,7 +10,7 @@ use crate::config::environment::MissingVariables;
 use crate::config::model::{BindAddress, Config, Direction};
 use crate::config::render::{Format, render};
 use crate::config::{Document, LoadOptions, examine};
-use crate::kubernetes::{self, Form, Mode, Options};
+use crate::kubernetes::{self, Companion, Form, Mode, Options};
 
 /// Whole seconds for the requests that came in the last moment of `drain.delay`.
 const LAST_REQUESTS: u64 = 2;
@@ -41,7 +41,8 @@ pub struct InjectArgs {
     #[command(flatten)]
     pub sidecar: SidecarArgs,
 
-    /// The proxy's configuration: it is checked, and comes along as a ConfigMap. Ports and drain.delay are taken from it
+    /// The proxy's configuration: it is checked, and comes along as a ConfigMap in each namespace of what is injected.
+    /// Ports and drain.delay are taken from it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -131,14 +132,14 @@ impl SidecarArgs {
 /// Where the manifests cannot be written.
 pub fn inject(args: &InjectArgs, output: &mut dyn Write) -> io::Result<u8> {
     let mut options = args.sidecar.options();
-    let mut configuration = None;
+    let mut companion = None;
     if let Some(file) = &args.config {
         match read_configuration(file) {
             Ok((text, config)) => {
                 if let Some(Err(why)) = config.map(|config| fit(&mut options, &config)) {
                     return Ok(exit::fault(&format!("{}: {why}", file.display())));
                 }
-                configuration = Some(text);
+                companion = Some(Companion::new(text));
             }
             Err(message) => {
                 writeln!(io::stderr(), "{message}")?;
@@ -146,14 +147,7 @@ pub fn inject(args: &InjectArgs, output: &mut dyn Write) -> io::Result<u8> {
             }
         }
     }
-    let mut first = true;
-    manifests::change(&args.files, output, |text| {
-        // Once for all files.
-        let configuration = configuration.as_deref().filter(|_| first);
-        let outcome = kubernetes::inject(text, &options, configuration)?;
-        first &= outcome.changed == 0;
-        Ok(outcome)
-    })
+    manifests::change(&args.files, output, |text| kubernetes::inject(text, &options, companion.as_mut()))
 }
 
 /// The text of a configuration that has no mistakes, as far as that can be said away from its pod; and what it means,

@@ -1,5 +1,7 @@
 //! The sidecar into manifests.
 
+use std::collections::BTreeSet;
+
 use super::edit::Edits;
 use super::eject::eject;
 use super::options::{INJECTED, Options};
@@ -23,15 +25,34 @@ impl Template<'_> {
         let name = metadata.and_then(|metadata| metadata.text_at("name").or_else(|| metadata.text_at("generateName")));
         format!("{} {}", self.kind, name.unwrap_or("without a name"))
     }
+
+    /// Nothing where it is left to whoever applies it.
+    fn namespace(&self) -> Option<&str> {
+        self.workload.at(&["metadata", "namespace"]).and_then(Node::text).filter(|namespace| !namespace.is_empty())
+    }
+}
+
+/// A configuration that comes along with workloads as a ConfigMap, in each of their namespaces once, over however many
+/// streams.
+#[derive(Debug, Clone)]
+pub struct Companion {
+    configuration: String,
+    /// Namespaces that it has come to.
+    given: BTreeSet<Option<String>>,
+}
+
+impl Companion {
+    /// One that has come nowhere yet.
+    pub fn new(configuration: impl Into<String>) -> Self {
+        Companion { configuration: configuration.into(), given: BTreeSet::new() }
+    }
 }
 
 /// Puts the sidecar into every workload of a stream of manifests. What has it already gets it anew.
 ///
-/// `configuration` comes along as a ConfigMap.
-///
 /// # Errors
 /// Where the text is no YAML.
-pub fn inject(text: &str, options: &Options, configuration: Option<&str>) -> Result<Outcome, SyntaxError> {
+pub fn inject(text: &str, options: &Options, companion: Option<&mut Companion>) -> Result<Outcome, SyntaxError> {
     let ejected = eject(text)?;
     let text = ejected.text.as_str();
     let mut outcome = Outcome { text: String::new(), changed: 0, notes: Vec::new() };
@@ -41,6 +62,7 @@ pub fn inject(text: &str, options: &Options, configuration: Option<&str>) -> Res
     for document in &documents {
         collect(&document.root, &mut templates, &mut outcome.notes);
     }
+    let mut namespaces = Vec::new();
     for template in &templates {
         let outcome_of =
             plan::plan(template.kind, template.workload, template.pod, options).and_then(|plan| match plan {
@@ -48,20 +70,27 @@ pub fn inject(text: &str, options: &Options, configuration: Option<&str>) -> Res
                 Plan::Leave(why) => Ok(Some(why)),
             });
         match outcome_of {
-            Ok(None) => outcome.changed += 1,
+            Ok(None) => {
+                outcome.changed += 1;
+                namespaces.push(template.namespace().map(str::to_owned));
+            }
             Ok(Some(why)) => outcome.notes.push(Note::left(format!("{} is left alone: {why}", template.name()))),
             Err(why) => outcome.notes.push(Note::wrong(format!("{} cannot be changed: {why}", template.name()))),
         }
     }
     let newline = edits.newline();
     outcome.text = edits.apply();
-    if let Some(configuration) = configuration.filter(|_| outcome.changed > 0) {
-        if text.trim_start().starts_with('{') {
-            outcome.notes.push(Note::wrong("a ConfigMap cannot come along in JSON; make it by itself".to_owned()));
-        } else {
+    let Some(companion) = companion.filter(|_| outcome.changed > 0) else { return Ok(outcome) };
+    if text.trim_start().starts_with('{') {
+        outcome.notes.push(Note::wrong("a ConfigMap cannot come along in JSON; make it by itself".to_owned()));
+        return Ok(outcome);
+    }
+    for namespace in namespaces {
+        if companion.given.insert(namespace.clone()) {
             let ends = outcome.text.ends_with('\n');
             outcome.text.push_str(if ends { "" } else { newline });
-            outcome.text.push_str(&config_map(options, configuration, ends).replace('\n', newline));
+            let map = config_map(options, namespace, &companion.configuration, ends);
+            outcome.text.push_str(&map.replace('\n', newline));
         }
     }
     Ok(outcome)
@@ -165,11 +194,12 @@ pub(super) fn write_record(changes: &mut [Change], record: &str) {
 }
 
 /// The configuration as a document of its own.
-fn config_map(options: &Options, configuration: &str, after_newline: bool) -> String {
-    let metadata = map([
-        ("name", options.config_map.clone().into()),
-        ("annotations", map([(INJECTED, if after_newline { "{}" } else { r#"{"newline":"added"}"# }.into())])),
-    ]);
+fn config_map(options: &Options, namespace: Option<String>, configuration: &str, after_newline: bool) -> String {
+    let mut metadata = vec![("name".to_owned(), options.config_map.clone().into())];
+    metadata.extend(namespace.map(|namespace| ("namespace".to_owned(), namespace.into())));
+    let annotation = if after_newline { "{}" } else { r#"{"newline":"added"}"# };
+    metadata.push(("annotations".to_owned(), map([(INJECTED, annotation.into())])));
+    let metadata = Value::Map(metadata);
     let head = map([("apiVersion", "v1".into()), ("kind", "ConfigMap".into()), ("metadata", metadata)]);
     // Where the first line is indented, the block has to say by how much it is itself.
     let indicator = if configuration.trim_start_matches(['\n', '\r']).starts_with(' ') { "2" } else { "" };

@@ -17,7 +17,7 @@ mod value;
 mod yaml;
 
 pub use eject::eject;
-pub use inject::inject;
+pub use inject::{Companion, inject};
 pub use options::{Form, Mode, Options, PROXY_USER};
 pub use review::{Policy, review};
 pub use sidecar::example_of_variable;
