@@ -429,6 +429,45 @@ fn with_configuration(text: &str, args: &[&str], manifests: &str) -> Output {
 
 const INBOUND: &str = "listeners: { inbound: { address: \":15006\", upstream: \"127.0.0.1:8080\" } }\n";
 
+#[test]
+fn connections_are_redirected_only_to_listeners_that_can_take_them() {
+    let pod = |mode: &str| {
+        format!(
+            "kind: Pod\nmetadata: {{ name: a, annotations: {{ outrigger/mode: {mode} }} }}\n\
+             spec: {{ containers: [{{ name: a }}] }}\n"
+        )
+    };
+    let (bare, annotated) = ("kind: Pod\nspec: { containers: [{ name: a }] }\n".to_owned(), pod("transparent"));
+    let inbound = "  inbound: { address: \":15106\", upstream: \"127.0.0.1:8080\" }\n";
+    let outbound = "  outbound: { address: \":15101\", MODE, routes: [{ respond: { status: 204 } }] }\n";
+    let http = outbound.replace(" MODE,", "");
+    let captured = outbound.replace("MODE", "mode: transparent").replace("outbound:", "outbound-all:");
+    let flag: &[&str] = &["--mode", "transparent"];
+    for (listeners, said) in [
+        (captured.clone(), "the configuration has no inbound listener"),
+        (format!("{inbound}{http}"), "the configuration has no outbound listener with `mode: transparent`"),
+        (inbound.to_owned(), "the configuration has no outbound listener with `mode: transparent`"),
+    ] {
+        let configuration = format!("listeners:\n{listeners}");
+        for (args, text) in [(flag, &bare), (&[], &annotated)] {
+            let refused = with_configuration(&configuration, args, text);
+            let errors = String::from_utf8_lossy(&refused.stderr);
+            assert_eq!((refused.status.code(), refused.stdout.len()), (Some(1), 0), "{errors}");
+            assert!(errors.contains(said), "{errors}");
+        }
+        for (args, text) in [(&[][..], &bare), (flag, &pod("explicit"))] {
+            assert_eq!(with_configuration(&configuration, args, text).status.code(), Some(0), "{configuration}");
+        }
+    }
+    let http = http.replace("15101", "15102");
+    let output = with_configuration(&format!("listeners:\n{http}{captured}{inbound}"), flag, &bare);
+    let injected = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        injected.contains("\"15101\"") && injected.contains("\"15106\"") && !injected.contains("\"15102\""),
+        "{injected}"
+    );
+}
+
 /// A command in the pod has to find the admin, wherever the configuration has it.
 #[test]
 fn a_configuration_that_kubelet_can_do_nothing_with_is_refused() {

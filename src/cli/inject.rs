@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::{exit, manifests};
 use crate::config::environment::MissingVariables;
-use crate::config::model::{BindAddress, Config, Direction};
+use crate::config::model::{self, BindAddress, Config, Direction};
 use crate::config::render::{Format, render};
 use crate::config::{Document, LoadOptions, examine};
 use crate::kubernetes::{self, Companion, Form, Mode, Options};
@@ -181,23 +181,32 @@ fn read_configuration(file: &Path) -> Result<(String, Option<Config>), String> {
 /// Where kubelet could not do what the pod asks of it.
 fn fit(options: &mut Options, config: &Config) -> Result<(), String> {
     if config.admin.address.is_none() && config.admin.socket.is_none() {
-        return Err(
-            "`admin.address` is `none`, so nobody could tell the proxy that its pod ends; write an address, or \
-                    a `socket` where the container may write"
-                .to_owned(),
-        );
+        const WHY: &str = "`admin.address` is `none`, so nobody could tell the proxy that its pod ends; write an \
+                           address, or a `socket` where the container may write";
+        return Err(WHY.to_owned());
     }
     if let Some(address) = config.metrics.address.as_ref().filter(|address| is_of_the_pod_alone(address)) {
         return Err(format!(
             "`metrics.address` is {address}, where kubelet cannot ask and nobody can scrape; write it as in `\":9902\"`"
         ));
     }
-    let port = |direction: Direction| {
-        let mut listeners = config.listeners.iter().filter(|listener| listener.direction == direction);
-        listeners.find_map(|listener| port_of(&listener.address))
+    let of = |direction: Direction| config.listeners.iter().filter(move |listener| listener.direction == direction);
+    let captured = |direction| of(direction).find(|listener| listener.mode == model::Mode::Transparent);
+    // A pod may say by its annotation that it is captured.
+    options.lacks = if of(Direction::Inbound).next().is_none() {
+        Some("no inbound listener".to_owned())
+    } else if captured(Direction::Outbound).is_none() {
+        Some("no outbound listener with `mode: transparent`".to_owned())
+    } else {
+        None
     };
-    options.inbound_port = port(Direction::Inbound).unwrap_or(options.inbound_port);
-    options.outbound_port = port(Direction::Outbound).unwrap_or(options.outbound_port);
+    let port = |direction| {
+        let captured = captured(direction).filter(|_| options.mode == Mode::Transparent);
+        captured.into_iter().chain(of(direction)).find_map(|listener| port_of(&listener.address))
+    };
+    let (inbound, outbound) = (port(Direction::Inbound), port(Direction::Outbound));
+    options.inbound_port = inbound.unwrap_or(options.inbound_port);
+    options.outbound_port = outbound.unwrap_or(options.outbound_port);
     options.metrics_port = config.metrics.address.as_ref().and_then(port_of).unwrap_or(options.metrics_port);
     let delay = config.drain.delay.as_secs_f64().ceil() as u64 + LAST_REQUESTS;
     options.pre_stop = u32::try_from(delay).unwrap_or(options.pre_stop);

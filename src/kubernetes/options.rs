@@ -42,6 +42,8 @@ pub struct Options {
     pub mode: Mode,
     /// Native unless told otherwise.
     pub form: Form,
+    /// What the configuration would need for transparent mode and does not have, where that is known.
+    pub lacks: Option<String>,
     /// Where the configuration's inbound listener is.
     pub inbound_port: u16,
     /// Where its outbound listener is.
@@ -75,6 +77,7 @@ impl Default for Options {
             config_map: "outrigger".to_owned(),
             mode: Mode::Explicit,
             form: Form::Native,
+            lacks: None,
             inbound_port: 15006,
             outbound_port: 15001,
             metrics_port: 9902,

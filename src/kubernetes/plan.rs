@@ -68,6 +68,9 @@ pub(super) fn plan(kind: &str, workload: &Node, template: &Node, options: &Optio
     if ends_by_itself && options.form == Form::Container {
         return Ok(Plan::Leave("a sidecar that is no native one would keep its Job from ending".to_owned()));
     }
+    if let Some(lacks) = options.lacks.as_ref().filter(|_| options.mode == Mode::Transparent) {
+        return Err(format!("its connections would be redirected, and the configuration has {lacks}"));
+    }
     check_room(spec, &options)?;
     let mut planner = Planner { changes: Vec::new() };
     planner.pod(template, spec, &options)?;
