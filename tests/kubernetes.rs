@@ -160,6 +160,12 @@ fn what_cannot_carry_it_is_said() {
         ("outrigger/mod: explicit", "there is no annotation `outrigger/mod`"),
         ("outrigger/mode: magic", "`magic` is not one of `explicit`, `transparent`"),
         ("outrigger/exclude-inbound-ports: '80,http'", "`http` is not a port"),
+        ("outrigger/exclude-networks: '10.0.0.0/8, 10.0.0.0/33'", "10.0.0.0/33"),
+        ("outrigger/memory-limit: lots", "`lots` is not an amount"),
+        ("outrigger/cpu-limit: '-1'", "`-1` is not an amount"),
+        ("outrigger/memory-limit: 16Mi", "memory-request, 32Mi, is more than outrigger/memory-limit, 16Mi"),
+        ("outrigger/pre-stop: 4000000000", "killed after 30 s"),
+        ("outrigger/pre-stop: 30s", "killed after 30 s"),
     ] {
         let text = format!(
             "kind: Pod\nmetadata: {{ annotations: {{ {annotation} }} }}\nspec: {{ containers: [{{ name: a }}] }}"
@@ -167,6 +173,12 @@ fn what_cannot_carry_it_is_said() {
         let outcome = inject(&text, &options(), None).unwrap();
         assert!(outcome.notes.iter().any(|note| note.error && note.text.contains(said)), "{:?}", outcome.notes);
     }
+    // Kubernetes refuses a pod that sleeps for longer than it has.
+    let short = pod("  terminationGracePeriodSeconds: 5\n  containers:\n  - name: a\n");
+    let outcome = inject(&short, &options(), None).unwrap();
+    assert!(outcome.notes[0].error && outcome.notes[0].text.contains("killed after 5 s"), "{:?}", outcome.notes);
+    let own = format!("{short}    lifecycle: {{ preStop: {{ sleep: {{ seconds: 1 }} }} }}\n");
+    assert_eq!(inject(&own, &options(), None).unwrap().changed, 1);
     assert!(inject("a: [", &options(), None).is_err());
 }
 
@@ -411,6 +423,10 @@ fn as_commands() {
     let refused = piped(program().arg("inject"), "kind: Pod\nmetadata: { name: a }\nspec: { containers: [] }\n");
     assert_eq!((refused.status.code(), refused.stdout.len()), (Some(1), 0));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("error: <stdin>: Pod a cannot be changed"));
+    for network in ["bogus", "10.0.0.0/33"] {
+        let refused = piped(program().args(["inject", "--exclude-network", network]), &original);
+        assert_eq!((refused.status.code(), refused.stdout.len()), (Some(2), 0), "{network}");
+    }
     let wrong = piped(program().args(["inject", "--config", "tests/cases/five.yaml", "-"]), &original);
     assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(1), 0));
 }

@@ -9,7 +9,7 @@ use super::{exit, manifests};
 use crate::config::environment::MissingVariables;
 use crate::config::model::{self, BindAddress, Config, Direction};
 use crate::config::render::{Format, render};
-use crate::config::{Document, LoadOptions, examine};
+use crate::config::{Document, LoadOptions, examine, flags};
 use crate::kubernetes::{self, Companion, Form, Mode, Options};
 
 /// Whole seconds for the requests that came in the last moment of `drain.delay`.
@@ -75,7 +75,7 @@ pub struct SidecarArgs {
     pub exclude_outbound_port: Vec<u16>,
 
     /// A network that is not captured (may be given more than once)
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = network)]
     pub exclude_network: Vec<String>,
 
     /// Leave the app's probes as they are
@@ -99,6 +99,11 @@ pub enum FormArg {
     Native,
     /// One more container
     Container,
+}
+
+/// As it is written, if `redirect` will take it.
+fn network(text: &str) -> Result<String, String> {
+    flags::network(text).map(|_| text.to_owned())
 }
 
 impl SidecarArgs {

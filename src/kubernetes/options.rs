@@ -1,6 +1,7 @@
 //! What inject can be told: by whoever calls it, and by annotations of the pod, which win.
 
 use super::yaml::Node;
+use crate::config::flags;
 
 /// Annotations of ours begin with this.
 pub(super) const PREFIX: &str = "outrigger/";
@@ -111,6 +112,14 @@ impl Options {
                 _ => {}
             }
         }
+        for (what, request, limit) in [
+            ("cpu", &options.cpu_request, &options.cpu_limit),
+            ("memory", &options.memory_request, &options.memory_limit),
+        ] {
+            if amount(request) > amount(limit) {
+                return Err(format!("{PREFIX}{what}-request, {request}, is more than {PREFIX}{what}-limit, {limit}"));
+            }
+        }
         Ok(wanted.then_some(options))
     }
 
@@ -124,17 +133,27 @@ impl Options {
             "sidecar" => self.form = choice(key, value, &[("native", Form::Native), ("container", Form::Container)])?,
             "exclude-inbound-ports" => self.exclude_inbound_ports = ports(key, value)?,
             "exclude-outbound-ports" => self.exclude_outbound_ports = ports(key, value)?,
-            "exclude-networks" => self.exclude_networks = words(value).map(str::to_owned).collect(),
+            "exclude-networks" => self.exclude_networks = networks(key, value)?,
             "pre-stop" => {
                 let seconds = value.strip_suffix('s').unwrap_or(value).parse();
                 self.pre_stop = seconds.map_err(|_| format!("{key}: `{value}` is not a number of seconds"))?;
             }
             "probes" => self.rewrite_probes = choice(key, value, &[("rewrite", true), ("keep", false)])?,
-            "cpu-request" => self.cpu_request = value.to_owned(),
-            "cpu-limit" => self.cpu_limit = value.to_owned(),
-            "memory-request" => self.memory_request = value.to_owned(),
-            "memory-limit" => self.memory_limit = value.to_owned(),
-            _ => return Err(format!("there is no annotation `{key}`")),
+            _ => {
+                let amounts = [
+                    ("cpu-request", &mut self.cpu_request),
+                    ("cpu-limit", &mut self.cpu_limit),
+                    ("memory-request", &mut self.memory_request),
+                    ("memory-limit", &mut self.memory_limit),
+                ];
+                let Some((_, known)) = amounts.into_iter().find(|(known, _)| *known == name) else {
+                    return Err(format!("there is no annotation `{key}`"));
+                };
+                if amount(value).is_none() {
+                    return Err(format!("{key}: `{value}` is not an amount, such as `500m` or `64Mi`"));
+                }
+                value.clone_into(known);
+            }
         }
         Ok(())
     }
@@ -153,4 +172,53 @@ fn words(value: &str) -> impl Iterator<Item = &str> {
 
 fn ports(key: &str, value: &str) -> Result<Vec<u16>, String> {
     words(value).map(|word| word.parse().map_err(|_| format!("{key}: `{word}` is not a port"))).collect()
+}
+
+fn networks(key: &str, value: &str) -> Result<Vec<String>, String> {
+    let network = |word| flags::network(word).map(|_| word.to_owned()).map_err(|why| format!("{key}: {why}"));
+    words(value).map(network).collect()
+}
+
+/// A quantity of Kubernetes', which is not negative here: `100m`, `1.5`, `64Mi`, `1e3`.
+fn amount(text: &str) -> Option<f64> {
+    const SUFFIXES: [(&str, f64); 16] = [
+        ("", 1.0),
+        ("n", 1e-9),
+        ("u", 1e-6),
+        ("m", 1e-3),
+        ("k", 1e3),
+        ("M", 1e6),
+        ("G", 1e9),
+        ("T", 1e12),
+        ("P", 1e15),
+        ("E", 1e18),
+        ("Ki", 1024.0),
+        ("Mi", 1_048_576.0),
+        ("Gi", 1_073_741_824.0),
+        ("Ti", 1_099_511_627_776.0),
+        ("Pi", 1_125_899_906_842_624.0),
+        ("Ei", 1_152_921_504_606_846_976.0),
+    ];
+    let (number, suffix) = text.split_at(text.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let number: f64 = number.parse().ok().filter(|_| number.starts_with(|first: char| first.is_ascii_digit()))?;
+    let scale = SUFFIXES.iter().find(|(known, _)| *known == suffix).map(|(_, scale)| *scale);
+    let exponent = || suffix.strip_prefix(['e', 'E'])?.parse::<i8>().ok().map(|exponent| 10f64.powi(exponent.into()));
+    scale.or_else(exponent).map(|scale| number * scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_those_of_kubernetes() {
+        for (text, expected) in
+            [("1", 1.0), ("0", 0.0), ("500m", 0.5), ("1.5", 1.5), ("64Mi", 67_108_864.0), ("2e3", 2e3)]
+        {
+            assert_eq!(amount(text), Some(expected), "{text}");
+        }
+        for wrong in ["", "lots", "-1", "1 Mi", "64mi", "1.2.3", "Mi", "1e", "inf", "+1", "64MB"] {
+            assert_eq!(amount(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -6,6 +6,9 @@ use super::sidecar::{self, NAME, REDIRECT_NAME};
 use super::value::{Value, map};
 use super::yaml::{Kind, Node};
 
+/// Kubernetes' default of terminationGracePeriodSeconds.
+const GRACE: i64 = 30;
+
 /// One step from a node to a node in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
@@ -117,7 +120,7 @@ impl Planner {
         let mut asked = Vec::new();
         for (index, container) in containers.iter().enumerate() {
             let at = [at.as_slice(), &[key("containers"), Step::Item(index)]].concat();
-            self.pre_stop(&at, container, options)?;
+            self.pre_stop(&at, spec, container, options)?;
             if options.rewrite_probes {
                 asked.extend(probes::rewrite(&at, container, options.metrics_port, &mut self.changes)?);
             }
@@ -143,9 +146,18 @@ impl Planner {
     }
 
     /// The app hears of its end when the proxy has let no more come in.
-    fn pre_stop(&mut self, at: &[Step], container: &Node, options: &Options) -> Result<(), String> {
+    fn pre_stop(&mut self, at: &[Step], spec: &Node, container: &Node, options: &Options) -> Result<(), String> {
         if options.pre_stop == 0 || container.at(&["lifecycle", "preStop"]).is_some() {
             return Ok(());
+        }
+        let grace = spec.text_at("terminationGracePeriodSeconds").and_then(|seconds| seconds.parse::<i64>().ok());
+        let grace = grace.unwrap_or(GRACE);
+        if i64::from(options.pre_stop) >= grace {
+            return Err(format!(
+                "its apps would sleep for {} s before they hear of their end, and are killed after {grace} s: raise \
+                 terminationGracePeriodSeconds, or say less in the annotation {PREFIX}pre-stop",
+                options.pre_stop
+            ));
         }
         let wait = match options.form {
             Form::Native => map([("sleep", map([("seconds", options.pre_stop.into())]))]),
