@@ -263,7 +263,6 @@ impl Pages {
 
     fn readyz(&self) -> Answer {
         let mut readiness = Readiness::of(&self.control, &self.reload);
-        readiness.warnings.extend(self.control.identities.warnings());
         if self.token.as_ref().is_some_and(Token::is_stale) {
             let warning = "the file of the admin token cannot be read; the token read last holds";
             readiness.warnings.push(warning.to_owned());

@@ -1,5 +1,7 @@
 //! The proxy's state as it is shown. The order of fields here is that of the JSON.
 
+use std::time::SystemTime;
+
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -7,6 +9,7 @@ use crate::config::model::{Direction, UpstreamProtocol};
 use crate::control::{Control, Report, sum_pools};
 use crate::reload::Reload;
 use crate::snapshot;
+use crate::telemetry::clock;
 use crate::transport::PoolCounts;
 use crate::upstream::breaker::Phase;
 use crate::upstream::ejection::Cause;
@@ -197,6 +200,8 @@ impl Readiness {
         warnings.extend(discovered.filter_map(discovery_warning));
         warnings.extend(snapshot.upstreams.iter().filter_map(found_warning));
         warnings.extend(control.doctor.finding().map(str::to_owned));
+        let now = clock::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        warnings.extend(control.identities.warnings(now.as_secs()));
         Readiness { ready: control.is_ready(), phase: control.phase_name(), warnings }
     }
 }

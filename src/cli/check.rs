@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use crate::app::trial::unusable_files;
+use crate::app::trial::try_files;
 use crate::config::environment::{Environment, MissingVariables};
-use crate::config::model::Config;
 use crate::config::render::{Format, render};
 use crate::config::{Document, LoadOptions, MAX_BYTES, Report, examine, unreadable};
 
@@ -101,14 +100,10 @@ pub fn check(args: &CheckArgs, streams: &mut Streams<'_>, environment: &dyn Envi
     };
     let lookup = |name: &str| variables.get(name).cloned().or_else(|| environment.variable(name));
     let exists = |path: &Path| path.exists();
-    let unusable = |config: &Config| {
-        let files = unusable_files(config).into_iter();
-        files.map(|file| (file.path, file.reason)).collect::<Vec<_>>()
-    };
     let options = LoadOptions {
         missing_variables: if args.allow_missing_env { MissingVariables::Allow } else { MissingVariables::Refuse },
         file_exists: if args.no_files { None } else { Some(&exists) },
-        unusable_files: if args.no_files { None } else { Some(&unusable) },
+        try_files: if args.no_files { None } else { Some(&try_files) },
         ..LoadOptions::default()
     };
     let report = examine(Document { name: &name, bytes: &bytes }, &lookup, &options);

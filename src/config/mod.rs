@@ -73,8 +73,19 @@ pub struct Document<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Reads the files of a configuration as a start does; gives those that cannot be used, with the reasons.
-pub type TryFiles<'o> = dyn Fn(&Config) -> Vec<(PathBuf, String)> + 'o;
+/// Something about a file that a configuration names.
+#[derive(Debug, Clone)]
+pub struct FileTrouble {
+    /// As the configuration names it.
+    pub path: PathBuf,
+    /// In words.
+    pub reason: String,
+    /// Whether a start would fail by it.
+    pub fatal: bool,
+}
+
+/// Reads the files of a configuration as a start does, and says what is wrong with them.
+pub type TryFiles<'o> = dyn Fn(&Config) -> Vec<FileTrouble> + 'o;
 
 /// How a document is looked at. The default refuses missing variables and looks for no files.
 #[derive(Clone, Copy, Default)]
@@ -83,8 +94,8 @@ pub struct LoadOptions<'o> {
     pub missing_variables: MissingVariables,
     /// Tells whether a file exists; without it, files that the configuration names are not looked for.
     pub file_exists: Option<&'o dyn Fn(&Path) -> bool>,
-    /// Tells which of the files that the configuration names are there and cannot be used, and why.
-    pub unusable_files: Option<&'o TryFiles<'o>>,
+    /// Tells what is wrong with files that the configuration names and that are there.
+    pub try_files: Option<&'o TryFiles<'o>>,
     /// What the command line says of `metrics`. What the file says goes over it, key by key.
     pub metrics: Option<&'o model::Metrics>,
 }
@@ -215,12 +226,17 @@ pub fn examine(document: Document<'_>, environment: &dyn Environment, options: &
                     );
                 }
             }
-            if let Some(unusable) = options.unusable_files.filter(|_| !findings.has_errors()) {
-                for (path, reason) in unusable(&model) {
-                    let file = files.iter().find(|file| file.path == path);
+            if let Some(try_files) = options.try_files.filter(|_| !findings.has_errors()) {
+                for trouble in try_files(&model) {
+                    let file = files.iter().find(|file| file.path == trouble.path);
                     let node = file.map_or(tree.root(), |file| file.node);
-                    let hint = "`--no-files` does not look into it";
-                    findings.push(Finding::error("unusable-file", node, reason).hint(hint));
+                    findings.push(if trouble.fatal {
+                        let hint = "`--no-files` does not look into it";
+                        Finding::error("unusable-file", node, trouble.reason).hint(hint)
+                    } else {
+                        let hint = "put a new one in its place: it is read without a restart";
+                        Finding::warning("expiring-certificate", node, trouble.reason).hint(hint)
+                    });
                 }
             }
             if !findings.has_errors() {

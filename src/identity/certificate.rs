@@ -16,6 +16,8 @@ pub(super) struct Certificate {
     pub(super) dns_names: Vec<String>,
     /// SPIFFE IDs and other URIs.
     pub(super) uris: Vec<String>,
+    /// The first second in which it is valid, since the Unix epoch; 0 where it was so before.
+    pub(super) not_before: u64,
     /// The last second in which it is valid, since the Unix epoch.
     pub(super) not_after: u64,
 }
@@ -25,10 +27,12 @@ impl Certificate {
     /// Where it is no certificate of a version and shape that TLS uses.
     pub(super) fn parse(der: &CertificateDer<'_>) -> Result<Self, webpki::Error> {
         let parsed = EndEntityCert::try_from(der)?;
+        let (not_before, not_after) = validity(der).ok_or(webpki::Error::BadDerTime)?;
         Ok(Certificate {
             dns_names: parsed.valid_dns_names().map(str::to_ascii_lowercase).collect(),
             uris: parsed.valid_uri_names().map(str::to_owned).collect(),
-            not_after: not_after(der).ok_or(webpki::Error::BadDerTime)?,
+            not_before,
+            not_after,
         })
     }
 
@@ -43,8 +47,8 @@ impl Certificate {
     }
 }
 
-/// The second time in `Validity`, which stands after the serial number, the algorithm and the issuer.
-fn not_after(der: &[u8]) -> Option<u64> {
+/// The two times of `Validity`, which stands after the serial number, the algorithm and the issuer.
+fn validity(der: &[u8]) -> Option<(u64, u64)> {
     let (_, certificate, _) = element(der).filter(|(tag, ..)| *tag == SEQUENCE)?;
     let (_, mut rest, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE)?;
     if element(rest)?.0 == VERSION {
@@ -54,9 +58,10 @@ fn not_after(der: &[u8]) -> Option<u64> {
         rest = element(rest)?.2;
     }
     let (_, validity, _) = element(rest).filter(|(tag, ..)| *tag == SEQUENCE)?;
-    let (_, _, not_after) = element(validity)?;
-    let (tag, text, _) = element(not_after)?;
-    time(tag, text)
+    let (tag, text, rest) = element(validity)?;
+    let not_before = time(tag, text).unwrap_or_default();
+    let (tag, text, _) = element(rest)?;
+    Some((not_before, time(tag, text)?))
 }
 
 /// An element's tag and content, and what follows it.
@@ -111,6 +116,7 @@ mod tests {
     fn made(names: Vec<SanType>, year: i32) -> CertificateDer<'static> {
         let mut parameters = CertificateParams::default();
         parameters.subject_alt_names = names;
+        parameters.not_before = rcgen::date_time_ymd(2031, 2, 28);
         parameters.not_after = rcgen::date_time_ymd(year, 2, 28);
         parameters.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
     }
@@ -130,7 +136,7 @@ mod tests {
         assert_eq!(certificate.dns_names, ["a.example"]);
         assert_eq!(certificate.uris, ["spiffe://mesh/ns/a/sa/b"]);
         // `date -u -d 2031-02-28 +%s`
-        assert_eq!(certificate.not_after, 1_930_003_200);
+        assert_eq!((certificate.not_before, certificate.not_after), (1_930_003_200, 1_930_003_200));
         assert_eq!(Certificate::parse(&made(Vec::new(), 2060)).unwrap().not_after, 2_845_152_000);
     }
 
@@ -147,11 +153,11 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>, at: usize, byte: u8) {
-            let _ = not_after(&bytes);
+            let _ = validity(&bytes);
             let mut der = made(Vec::new(), 2031).to_vec();
             let at = at % der.len();
             der[at] = byte;
-            let _ = not_after(&der);
+            let _ = validity(&der);
             let _ = time(UTC_TIME, &bytes);
         }
     }

@@ -96,7 +96,7 @@ impl FromFiles for ClientTls {
     fn expiries(&self) -> Vec<Expiry> {
         let current = self.current.load();
         let shown = self.definition.certificate.iter().zip(&current.own);
-        shown.map(|(files, own)| Expiry { file: files.cert.clone(), not_after: own.not_after }).collect()
+        shown.map(|(files, own)| Expiry::of(&files.cert, own)).collect()
     }
 }
 

@@ -72,6 +72,7 @@ mod tests {
         let certificate = Certificate {
             dns_names: vec!["web.internal".to_owned()],
             uris: vec!["spiffe://mesh/a;By=\"x".to_owned()],
+            not_before: 0,
             not_after: 0,
         };
         let value = client_cert(&CertificateDer::from_slice(b"abc"), &certificate, Some("spiffe://mesh/b")).unwrap();

@@ -80,7 +80,7 @@ impl FromFiles for ServerTls {
     fn expiries(&self) -> Vec<Expiry> {
         let current = self.current.load();
         let files = self.definition.certificates.iter().zip(&current.certificates);
-        files.map(|(files, shown)| Expiry { file: files.cert.clone(), not_after: shown.not_after }).collect()
+        files.map(|(files, shown)| Expiry::of(&files.cert, shown)).collect()
     }
 }
 

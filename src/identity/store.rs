@@ -11,14 +11,18 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::certificate::Certificate;
 use super::client::ClientTls;
 use super::files::{FileError, MAX_BYTES};
 use super::server::ServerTls;
 use crate::config::model::{ListenerTls, UpstreamTls};
+use crate::config::write_duration;
 use crate::runtime::file_watch::FileWatch;
 
 /// A certificate and its key are two files: where one does not fit the other, the other gets this long to follow.
 const PAIRED_WITHIN: Duration = Duration::from_secs(1);
+/// When a certificate's end is worth a warning, in seconds: somebody who renews them by hand needs a working day.
+const SOON: u64 = 86_400;
 /// How often what no configuration uses any more is let go.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 
@@ -38,6 +42,37 @@ pub(crate) struct Expiry {
     pub(crate) file: PathBuf,
     /// Since the Unix epoch, in seconds.
     pub(crate) not_after: u64,
+    /// For how long it is valid in all, in seconds.
+    lasts: u64,
+}
+
+impl Expiry {
+    pub(super) fn of(file: &Path, certificate: &Certificate) -> Self {
+        let Certificate { not_before, not_after, .. } = *certificate;
+        Expiry { file: file.to_owned(), not_after, lasts: not_after.saturating_sub(not_before) }
+    }
+
+    /// What to say of it at this time, where it has ended or is about to.
+    pub(crate) fn warning(&self, now: u64) -> Option<String> {
+        let file = self.file.display();
+        match self.not_after.checked_sub(now) {
+            None => {
+                let ago = write_duration(coarse(now - self.not_after));
+                Some(format!("the certificate {file} has expired, {ago} ago: whoever is shown it refuses it"))
+            }
+            // Those of an hour are renewed by the hour.
+            Some(left) if left < SOON.min(self.lasts / 4) => {
+                Some(format!("the certificate {file} expires in {}", write_duration(coarse(left))))
+            }
+            Some(_) => None,
+        }
+    }
+}
+
+/// Whole days, hours or minutes, where it is that long.
+fn coarse(seconds: u64) -> Duration {
+    let unit = [86_400, 3_600, 60].into_iter().find(|unit| seconds >= *unit).unwrap_or(1);
+    Duration::from_secs(seconds - seconds % unit)
 }
 
 /// One side of TLS, made of what is in files.
@@ -132,10 +167,11 @@ impl Store {
         refreshing.await.unwrap_or(true)
     }
 
-    /// What was refused when it was read again, in sentences.
-    pub(crate) fn warnings(&self) -> Vec<String> {
+    /// What was refused when it was read again, and what ends, in sentences. `now` is in seconds since the Unix epoch.
+    pub(crate) fn warnings(&self, now: u64) -> Vec<String> {
         let mut warnings = self.servers.warnings();
         warnings.extend(self.clients.warnings());
+        warnings.extend(self.expiries().iter().filter_map(|expiry| expiry.warning(now)));
         warnings.sort();
         warnings.dedup();
         warnings
@@ -285,6 +321,24 @@ mod tests {
     use super::*;
     use crate::config::model::{CertificateFiles, ClientCertificates, TlsVersion};
 
+    #[test]
+    fn what_ends_is_said_in_time_and_what_is_renewed_by_the_hour_is_not() {
+        let says = |lasts: u64, left: i64| {
+            let not_after = 2_000_000_000;
+            let expiry = Expiry { file: "a".into(), not_after, lasts };
+            expiry.warning(not_after.saturating_add_signed(-left))
+        };
+        const HOUR: i64 = 3_600;
+        let year = 365 * SOON;
+        assert_eq!(says(year, 25 * HOUR), None);
+        assert_eq!(says(year, 23 * HOUR + 100).as_deref(), Some("the certificate a expires in 23h"));
+        assert_eq!(says(year, 0).as_deref(), Some("the certificate a expires in 0s"));
+        let said = says(year, -50 * HOUR).unwrap();
+        assert!(said.starts_with("the certificate a has expired, 2d ago: "), "{said}");
+        assert_eq!(says(3_600, 1_000), None);
+        assert_eq!(says(3_600, 800).as_deref(), Some("the certificate a expires in 13m"));
+    }
+
     // A pipe that nobody writes into: opening it hangs.
     #[test]
     fn a_file_system_that_hangs_keeps_nobody_from_asking_how_things_stand() {
@@ -306,7 +360,7 @@ mod tests {
         // Opened for writing it is once somebody opens it for reading, and so far has not been answered.
         let writer = fs::File::options().write(true).open(&path).unwrap();
         let (told, answer) = std::sync::mpsc::channel();
-        std::thread::spawn(move || told.send((store.expiries().len(), store.warnings().len())));
+        std::thread::spawn(move || told.send((store.expiries().len(), store.warnings(0).len())));
         assert_eq!(answer.recv_timeout(Duration::from_secs(20)).unwrap(), (0, 0));
         drop(writer);
         assert!(!loading.join().unwrap(), "nothing was in it");

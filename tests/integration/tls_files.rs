@@ -1,11 +1,13 @@
 //! Certificates that change while the proxy runs.
 
 use std::os::unix::fs::symlink;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use crate::support::files::Directory;
 use crate::support::pki::{Authority, Issued};
+use crate::support::proxy::binary;
 use crate::support::tls::{TlsClient, client_config};
 use crate::support::{Proxy, Upstream, eventually};
 
@@ -104,4 +106,37 @@ fn a_pair_that_does_not_fit_is_refused_and_the_old_one_kept() {
     eventually("the new certificate to be shown", || shown(&proxy, &authority) == der(&second));
     assert!(!ready().text().contains("does not belong"));
     assert!(proxy.process().stderr().contains("what was read before stays"));
+}
+
+/// The first sign would be callers that refuse it, each in words of its own.
+#[test]
+fn a_certificate_that_has_expired_is_said() {
+    let authority = Authority::new("servers");
+    let upstream = Upstream::ok();
+    let mut secret = Secret::new(&authority.issue_expired(&["app.test"]));
+    let fill: [(&str, &dyn std::fmt::Display); 2] =
+        [("@app", &upstream.address()), ("@secret", &secret.directory.path().display())];
+    let proxy = Proxy::start(CONFIG, &fill);
+    let said = |path: &str| proxy.admin_get(path).text().contains("tls.crt has expired, ");
+    assert!(said("/readyz"), "{}", proxy.admin_get("/readyz").text());
+
+    let text =
+        fill.iter().fold(CONFIG.replace(":0", ":8443"), |text, (key, value)| text.replace(key, &value.to_string()));
+    let file = secret.directory.write("outrigger.yaml", &text);
+    let check = |strict: bool| {
+        let mut command = Command::new(binary());
+        command.arg("check").args(strict.then_some("--strict")).arg(&file).output().unwrap()
+    };
+    let output = check(false);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    for said in ["warning[expiring-certificate]: the certificate", "has expired, ", "listeners.inbound.tls.cert_file"] {
+        assert!(errors.contains(said), "{errors}");
+    }
+    assert_eq!(check(true).status.code(), Some(1));
+
+    let next = authority.issue(&["app.test"]);
+    secret.put(&next.certificate, &next.key);
+    eventually("the warning to go", || !said("/readyz"));
+    assert_eq!((check(true).status.code(), check(true).stderr.len()), (Some(0), 0));
 }
