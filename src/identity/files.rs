@@ -31,6 +31,12 @@ pub enum FileError {
     NoCertificate { path: PathBuf },
     #[error("{path} holds no private key", path = .path.display())]
     NoKey { path: PathBuf },
+    #[error("{path} holds a key that is encrypted, and nobody is there to decrypt it; \
+             `openssl pkey -in {path}` gives it as it can be used", path = .path.display())]
+    EncryptedKey { path: PathBuf },
+    #[error("the key {key} belongs to a certificate in {cert} that is not the first: the first has to be the one that is \
+             shown, then come those between it and its authority", key = .key.display(), cert = .cert.display())]
+    NotFirst { cert: PathBuf, key: PathBuf },
     #[error("a certificate in {path} cannot be used: {error}", path = .path.display())]
     BadCertificate { path: PathBuf, error: String },
     #[error("the key {key} does not belong to the certificate {cert}", key = .key.display(), cert = .cert.display())]
@@ -50,9 +56,11 @@ impl FileError {
             | FileError::NotPem { path, .. }
             | FileError::NoCertificate { path }
             | FileError::NoKey { path }
+            | FileError::EncryptedKey { path }
             | FileError::BadCertificate { path, .. }
             | FileError::BadKey { path, .. } => Some(path),
             FileError::Mismatch { key, .. } => Some(key),
+            FileError::NotFirst { cert, .. } => Some(cert),
             FileError::Setup(_) => None,
         }
     }
@@ -70,7 +78,9 @@ impl Pair {
     /// Where a file cannot be read, or one does not belong to the other.
     pub(super) fn read(files: &CertificateFiles) -> Result<Self, FileError> {
         let chain = certificates(&files.cert)?;
-        let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?).map_err(|error| match error {
+        let pem = read(&files.key)?;
+        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
+            _ if is_encrypted(&pem) => FileError::EncryptedKey { path: files.key.clone() },
             pem::Error::NoItemsFound => FileError::NoKey { path: files.key.clone() },
             error => FileError::NotPem { path: files.key.clone(), error },
         })?;
@@ -79,9 +89,16 @@ impl Pair {
             Some(first) => Certificate::parse(first).map_err(|error| bad(error.to_string()))?,
             None => return Err(FileError::NoCertificate { path: files.cert.clone() }),
         };
-        let key = CertifiedKey::from_der(chain, key, provider()).map_err(|error| match error {
+        let fits = |chain, key| CertifiedKey::from_der(chain, key, provider());
+        let others: Vec<_> = chain.iter().skip(1).cloned().collect();
+        let key = fits(chain, key.clone_key()).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
-                FileError::Mismatch { cert: files.cert.clone(), key: files.key.clone() }
+                let (cert, key_file) = (files.cert.clone(), files.key.clone());
+                if others.into_iter().any(|other| fits(vec![other], key.clone_key()).is_ok()) {
+                    FileError::NotFirst { cert, key: key_file }
+                } else {
+                    FileError::Mismatch { cert, key: key_file }
+                }
             }
             error => FileError::BadKey { path: files.key.clone(), error },
         })?;
@@ -113,6 +130,12 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
         .map_err(|error| FileError::NotPem { path: path.to_owned(), error })
 }
 
+/// By a passphrase: in PKCS #8 (RFC 7468, section 11), or as OpenSSL did before that.
+fn is_encrypted(pem: &[u8]) -> bool {
+    let has = |words: &[u8]| memchr::memmem::find(pem, words).is_some();
+    has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED")
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     File::open(path)
@@ -122,4 +145,38 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
         return Err(FileError::TooLarge { path: path.to_owned() });
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn what_people_do_to_keys_and_chains_is_told_by_its_name() {
+        let folder = std::env::temp_dir().join(format!("outrigger-files-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let issuer = CertifiedIssuer::self_signed(CertificateParams::default(), KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::default().signed_by(&key, &issuer).unwrap().pem();
+        let files = CertificateFiles { cert: folder.join("cert.pem"), key: folder.join("key.pem") };
+        let error = |cert: &str, key: &str| {
+            std::fs::write(&files.cert, cert).unwrap();
+            std::fs::write(&files.key, key).unwrap();
+            Pair::read(&files).map(|_| ()).unwrap_err()
+        };
+        let (plain, other) = (key.serialize_pem(), KeyPair::generate().unwrap().serialize_pem());
+        let wrong_order = format!("{}{leaf}", issuer.pem());
+        assert!(matches!(error(&wrong_order, &plain), FileError::NotFirst { .. }));
+        assert!(matches!(error(&wrong_order, &other), FileError::Mismatch { .. }));
+        assert!(matches!(error(&leaf, &other), FileError::Mismatch { .. }));
+        assert!(matches!(error(&leaf, &leaf), FileError::NoKey { .. }));
+        let new = plain.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+        let old = plain.replacen("-----\n", "-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n", 1);
+        for encrypted in [new, old.replace("PRIVATE KEY", "RSA PRIVATE KEY")] {
+            assert!(matches!(error(&leaf, &encrypted), FileError::EncryptedKey { .. }), "{encrypted}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }
