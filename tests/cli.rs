@@ -215,6 +215,8 @@ fn mistakes_on_the_command_line_are_usage() {
         &["completions", "cmd.exe"],
         &["demo", "--rate", "0"],
         &["run"],
+        &["run", "config/minimal.yaml", "--admin", "none"],
+        &["run", "--config", "config/minimal.yaml", "--admin", "none"],
         &["tap", "--sample", "2"],
         &["tap", "--bodies", "1GiB"],
         &["tap", "--status", "700"],

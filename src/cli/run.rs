@@ -31,11 +31,11 @@ ends at once; USR2 (with --take-over) starts the program anew, which takes over.
 Exit codes: 0 every request was answered, 1 the configuration or the machine is at fault, 2 usage, 3 requests were cut")]
 pub struct RunArgs {
     /// The configuration
-    #[arg(value_name = "FILE", conflicts_with_all = ["config", "listen", "upstream"])]
+    #[arg(value_name = "FILE", conflicts_with_all = ["config", "listen", "upstream", "admin"])]
     pub file: Option<PathBuf>,
 
     /// The same, as an option; or consul-kv://KEY, a key in Consul's KV store (CONSUL_HTTP_ADDR … say where)
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["listen", "upstream"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["listen", "upstream", "admin"])]
     pub config: Option<PathBuf>,
 
     /// Without a file: listen here (may be given more than once)
