@@ -26,8 +26,8 @@ use crate::telemetry::log;
   outrigger run --listen 127.0.0.1:8080 --upstream consul://web
 
 FILE is followed: what is saved there is checked and swapped in.
-Signals: HUP reads FILE again; TERM drains and ends; INT (Ctrl-C) does the same without drain.delay; a second one
-ends at once; USR2 (with --take-over) starts the program anew, which takes over.
+Signals: HUP reads FILE again; TERM and QUIT drain and end; INT (Ctrl-C) does the same without drain.delay; a second one
+ends at once; USR1 does nothing, for log files need no signal; USR2 (with --take-over) starts the program anew, which takes over.
 Exit codes: 0 every request was answered, 1 the configuration or the machine is at fault, 2 usage, 3 requests were cut")]
 pub struct RunArgs {
     /// The configuration

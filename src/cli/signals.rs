@@ -14,12 +14,14 @@ use crate::app::Handle;
 pub(super) enum Kind {
     /// SIGHUP: read the configuration again.
     Hangup,
-    /// SIGTERM: the machine wants it.
+    /// SIGTERM: the machine wants it. SIGQUIT too, as whoever knows nginx says it.
     Terminate,
     /// SIGINT: a person does.
     Interrupt,
     /// SIGUSR2: start the program anew beside this process, to take its place.
     Upgrade,
+    /// SIGUSR1: programs that move log files away send it, for others to open theirs again.
+    Reopen,
 }
 
 /// Signals that are caught from now on.
@@ -27,8 +29,10 @@ pub(super) struct Signals {
     runtime: Runtime,
     hangup: Signal,
     terminate: Signal,
+    quit: Signal,
     interrupt: Signal,
     upgrade: Signal,
+    reopen: Signal,
 }
 
 impl Signals {
@@ -37,9 +41,10 @@ impl Signals {
         let _inside = runtime.enter();
         let hangup = signal(SignalKind::hangup())?;
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let upgrade = signal(SignalKind::user_defined2())?;
+        let quit = signal(SignalKind::quit())?;
+        let (reopen, upgrade) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
         drop(_inside);
-        Ok(Signals { runtime, hangup, terminate, interrupt, upgrade })
+        Ok(Signals { runtime, hangup, terminate, quit, interrupt, upgrade, reopen })
     }
 
     /// Passes them on for as long as the process lives.
@@ -49,6 +54,7 @@ impl Signals {
             Kind::Terminate => handle.end(),
             Kind::Interrupt => handle.end_soon(),
             Kind::Upgrade => successor.start(),
+            Kind::Reopen => tracing::info!("SIGUSR1: log files that were moved away are opened again without it"),
         });
     }
 
@@ -60,8 +66,10 @@ impl Signals {
                     tokio::select! {
                         Some(()) = self.hangup.recv() => act(Kind::Hangup),
                         Some(()) = self.terminate.recv() => act(Kind::Terminate),
+                        Some(()) = self.quit.recv() => act(Kind::Terminate),
                         Some(()) = self.interrupt.recv() => act(Kind::Interrupt),
                         Some(()) = self.upgrade.recv() => act(Kind::Upgrade),
+                        Some(()) = self.reopen.recv() => act(Kind::Reopen),
                         else => return,
                     }
                 }

@@ -57,6 +57,25 @@ fn interrupt_ends_like_terminate() {
     assert_eq!(proxy.process().exit_code(), Some(0));
 }
 
+/// What nginx and HAProxy know these for: an end that cuts nothing, and logs that have been moved away.
+#[test]
+fn quit_ends_like_terminate_and_user_1_is_harmless() {
+    let gate = Gate::new();
+    let upstream = holding(&gate);
+    let mut proxy = proxy(&upstream, "0s", "20s");
+    let mut client = proxy.client();
+    client.send(get("/hold"));
+    upstream.request(0);
+    proxy.process().signal(Signal::USR1);
+    eventually("a word about it", || proxy.process().stderr().contains("SIGUSR1: log files"));
+    assert_eq!(proxy.admin_get("/readyz").status, 200);
+    proxy.process().signal(Signal::QUIT);
+    eventually("new connections to be refused", || Client::try_connect(proxy.address("inbound")).is_err());
+    gate.open();
+    assert_eq!(client.response().status, 200);
+    assert_eq!(proxy.process().exit_code(), Some(0));
+}
+
 #[test]
 fn during_the_delay_it_is_unready_and_serves_on() {
     let upstream = Upstream::ok();

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::admin::{Admin, Question};
 use super::exit;
-use super::signals::Signals;
+use super::signals::{Kind, Signals};
 use crate::BoundAddress;
 use crate::app::{BindError, Builder, Running, StartError};
 use crate::config::{Document, LoadOptions, flags, load};
@@ -85,8 +85,8 @@ pub fn demo(args: &DemoArgs, output: &mut dyn Write) -> io::Result<u8> {
     let (stop, stopped) = watch::channel(false);
     signals.each({
         let handle = running.handle();
-        move |_| {
-            if stop.send_replace(true) {
+        move |kind| {
+            if kind != Kind::Reopen && stop.send_replace(true) {
                 handle.end_now();
             }
         }
