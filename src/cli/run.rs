@@ -93,6 +93,10 @@ pub fn run(args: &RunArgs) -> u8 {
         Ok(origin) => origin,
         Err(message) => return exit::usage(&message),
     };
+    let signals = match signals::Early::catch() {
+        Ok(signals) => signals,
+        Err(error) => return exit::fault(&format!("cannot catch signals: {error}")),
+    };
     let metrics = Metrics { address: args.metrics.clone(), probes: args.probe.clone(), ..Metrics::default() };
     let reading = Reading { allowed: args.allow_env.clone(), metrics };
     let builder = match beginning::builder(&origin, args.last_good.as_deref(), &reading) {
@@ -100,8 +104,8 @@ pub fn run(args: &RunArgs) -> u8 {
         Err(code) => return code,
     };
     let log = log::init(&builder.config().telemetry.log);
-    // Signals that come from here on are kept for the proxy.
-    let signals = match signals::Signals::catch() {
+    // All signals that come from here on are kept for the proxy.
+    let signals = match signals.and_the_rest() {
         Ok(signals) => signals,
         Err(error) => return exit::fault(&format!("cannot catch signals: {error}")),
     };

@@ -24,27 +24,45 @@ pub(super) enum Kind {
     Reopen,
 }
 
-/// Signals that are caught from now on.
-pub(super) struct Signals {
+/// Signals that mean nothing yet to a start, and would end it: those that come meanwhile are for the proxy.
+pub(super) struct Early {
     runtime: Runtime,
     hangup: Signal,
-    terminate: Signal,
-    quit: Signal,
-    interrupt: Signal,
     upgrade: Signal,
     reopen: Signal,
 }
 
-impl Signals {
+impl Early {
     pub(super) fn catch() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         let _inside = runtime.enter();
         let hangup = signal(SignalKind::hangup())?;
-        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let quit = signal(SignalKind::quit())?;
         let (reopen, upgrade) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
         drop(_inside);
-        Ok(Signals { runtime, hangup, terminate, quit, interrupt, upgrade, reopen })
+        Ok(Early { runtime, hangup, upgrade, reopen })
+    }
+
+    /// Also those that say that it is over, which until here have ended the process.
+    pub(super) fn and_the_rest(self) -> io::Result<Signals> {
+        let _inside = self.runtime.enter();
+        let (terminate, quit) = (signal(SignalKind::terminate())?, signal(SignalKind::quit())?);
+        let interrupt = signal(SignalKind::interrupt())?;
+        drop(_inside);
+        Ok(Signals { early: self, terminate, quit, interrupt })
+    }
+}
+
+/// All signals that are caught, from now on.
+pub(super) struct Signals {
+    early: Early,
+    terminate: Signal,
+    quit: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(super) fn catch() -> io::Result<Self> {
+        Early::catch()?.and_the_rest()
     }
 
     /// Passes them on for as long as the process lives.
@@ -61,15 +79,16 @@ impl Signals {
     /// Calls `act` for each, for as long as the process lives.
     pub(super) fn each(mut self, mut act: impl FnMut(Kind) + Send + 'static) {
         thread::spawn(move || {
-            self.runtime.block_on(async move {
+            let Early { runtime, mut hangup, mut upgrade, mut reopen } = self.early;
+            runtime.block_on(async move {
                 loop {
                     tokio::select! {
-                        Some(()) = self.hangup.recv() => act(Kind::Hangup),
+                        Some(()) = hangup.recv() => act(Kind::Hangup),
                         Some(()) = self.terminate.recv() => act(Kind::Terminate),
                         Some(()) = self.quit.recv() => act(Kind::Terminate),
                         Some(()) = self.interrupt.recv() => act(Kind::Interrupt),
-                        Some(()) = self.upgrade.recv() => act(Kind::Upgrade),
-                        Some(()) = self.reopen.recv() => act(Kind::Reopen),
+                        Some(()) = upgrade.recv() => act(Kind::Upgrade),
+                        Some(()) = reopen.recv() => act(Kind::Reopen),
                         else => return,
                     }
                 }

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use rustix::process::Signal;
+
 use super::{config, generation, setup};
 use crate::support::consul::Consul;
 use crate::support::process::Process;
@@ -65,9 +67,13 @@ fn a_start_says_what_it_waits_for() {
     let mut command = Command::new(crate::support::proxy::binary());
     // Nobody listens at port 1.
     command.args(["run", "--config", "consul-kv://orders"]).env("CONSUL_HTTP_ADDR", "http://127.0.0.1:1");
-    let process = Process::start("outrigger", &mut command, &directory);
+    let mut process = Process::start("outrigger", &mut command, &directory);
     let words = || process.stderr().matches("warning: consul-kv://orders: no Consul agent answers").count();
     eventually("the first word", || words() == 1);
     assert!(process.stderr().contains("s more"), "{}", process.stderr());
+    // Who moves log files away, or wants the configuration read again, does not know that it waits.
+    [Signal::HUP, Signal::USR1, Signal::USR2].into_iter().for_each(|signal| process.signal(signal));
     eventually("another one", || words() == 2);
+    process.signal(Signal::TERM);
+    assert_eq!(process.exit_code(), None, "it ends by the signal, at once");
 }
