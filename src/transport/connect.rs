@@ -77,14 +77,24 @@ pub(crate) async fn connect(
         match address {
             EndpointAddress::Tcp(address) => {
                 let tcp = TcpStream::connect(address).await.map_err(connect_failure)?;
-                if own.0.load().holds_tcp(*address, tcp.local_addr().ok().map(|local| local.ip())) {
+                // Not the address that was asked for: the kernel takes 0.0.0.0 and [::] for loopback.
+                let reached = tcp.peer_addr().unwrap_or(*address);
+                if own.0.load().holds_tcp(reached, tcp.local_addr().ok().map(|local| local.ip())) {
                     return Err(Error::local(Reason::LoopDetected));
                 }
                 tcp.set_nodelay(true).map_err(connect_failure)?;
                 Ok(Stream::Tcp(tcp))
             }
-            EndpointAddress::Unix(path) if own.0.load().unix.contains(path) => Err(Error::local(Reason::LoopDetected)),
-            EndpointAddress::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await.map_err(connect_failure)?)),
+            EndpointAddress::Unix(path) => {
+                let unix = UnixStream::connect(path).await.map_err(connect_failure)?;
+                // Nor does it matter by which links or detours the path leads there.
+                let reached = unix.peer_addr().ok();
+                let reached = reached.as_ref().and_then(|address| address.as_pathname()).unwrap_or(path);
+                if own.0.load().unix.contains(reached) {
+                    return Err(Error::local(Reason::LoopDetected));
+                }
+                Ok(Stream::Unix(unix))
+            }
         }
     };
     match until {
@@ -127,6 +137,21 @@ mod tests {
             ("10.0.0.2:2", false),
         ] {
             assert_eq!(own.holds_tcp(address.parse().unwrap(), here), expected, "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn where_a_connection_has_come_counts_and_not_what_was_asked_for() {
+        let own = OwnAddresses::default();
+        for (bound, asked) in [("127.0.0.1:0", "0.0.0.0"), ("[::1]:0", "::")] {
+            let listener = tokio::net::TcpListener::bind(bound).await.unwrap();
+            let bound = listener.local_addr().unwrap();
+            let asked = EndpointAddress::Tcp(SocketAddr::new(asked.parse().unwrap(), bound.port()));
+            own.set([]);
+            assert!(connect(&asked, &own, None).await.is_ok(), "{asked}");
+            own.set([&BoundAddress::Tcp(bound)]);
+            let refused = connect(&asked, &own, None).await.unwrap_err();
+            assert_eq!(refused.reason, Reason::LoopDetected, "{asked}");
         }
     }
 }

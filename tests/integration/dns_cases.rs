@@ -81,6 +81,23 @@ fn cases() -> Vec<Case> {
             "",
         ),
         case("dns://nobody.test:80", vec![], "", ""),
+        // Where nobody can be reached but this machine itself.
+        case(
+            "dns://blocked.test:80",
+            vec![("blocked.test. A", a(&["blocked.test. 60 A 0.0.0.0"])), ("blocked.test. AAAA", Reply::no_data(60))],
+            "",
+            "",
+        ),
+        case(
+            "srv://_http._tcp.portless.test",
+            vec![
+                ("_http._tcp.portless.test. SRV", a(&["_http._tcp.portless.test. 60 SRV 1 1 0 real.test."])),
+                ("real.test. A", a(&["real.test. 60 A 127.0.0.3"])),
+                ("real.test. AAAA", Reply::no_data(60)),
+            ],
+            "",
+            "",
+        ),
         case("dns://refused.test:80", vec![("refused.test. A", Reply::code(5))], "", "refused.test. A: "),
         case(
             "dns://silent.test:80",

@@ -158,3 +158,21 @@ listeners:
     let proxy = Proxy::start(config, &[("@server", &dns), ("@port", &b.address().port())]);
     eventually("its addresses alone", || proxy.client().get("/").text() == "b");
 }
+
+#[test]
+fn instances_on_one_host_change_nothing_by_being_looked_up() {
+    let consul = Consul::start();
+    let (a, b) = (named("a"), named("b"));
+    let other = Upstream::at("127.0.0.2:0".parse().unwrap(), |served| while served.request().is_some() {});
+    for (id, upstream) in [("web-a", &a), ("web-b", &b), ("web-c", &other)] {
+        consul.register("web", id, upstream.address());
+    }
+    let dns = SocketAddr::new(consul.address().ip(), 8600);
+    let proxy = before(dns, "{ srv: web.service.consul }");
+    eventually("all three", || upstream(&proxy, "app")["endpoints"].as_array().unwrap().len() == 3);
+    let updates = || upstream(&proxy, "app")["discovery"]["updates"].as_u64().unwrap();
+    let (before, began) = (updates(), Instant::now());
+    // Consul's TTL is 0 and ours a second: it is asked a few times meanwhile.
+    eventually("a while", || began.elapsed() > Duration::from_secs(5));
+    assert_eq!(updates(), before, "nobody has come or gone");
+}

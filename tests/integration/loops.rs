@@ -74,9 +74,11 @@ listeners:
     address: \"unix:@directory/in.sock\"
     routes:
       - { match: { path: /config }, upstream: admin }
+      - { match: { path: /detour }, upstream: detour }
       - { upstream: me }
 upstreams:
   admin: { static: [\"unix:@directory/admin.sock\"] }
+  detour: { static: [\"unix:@directory/link.sock\"] }
   me: { static: [\"unix:@directory/in.sock\"] }
 ",
         &[],
@@ -85,4 +87,6 @@ upstreams:
     let socket = proxy.directory().join("in.sock");
     refused(&Client::connect_unix(&socket).get("/"));
     refused(&Client::connect_unix(&socket).get("/config"));
+    std::os::unix::fs::symlink("admin.sock", proxy.directory().join("link.sock")).unwrap();
+    refused(&Client::connect_unix(&socket).get("/detour"));
 }

@@ -60,8 +60,16 @@ pub(super) struct Endpoint {
 
 /// Goes as far as what is known leads.
 pub(super) fn walk(wanted: &Wanted, book: &Book, now: Instant) -> Step {
-    let mut walk =
-        Walk { book, now, due: Vec::new(), until: None, questions: HashSet::new(), failure: None, stale: false };
+    let mut walk = Walk {
+        book,
+        now,
+        due: Vec::new(),
+        until: None,
+        questions: HashSet::new(),
+        failure: None,
+        stale: false,
+        unreachable: false,
+    };
     let finding = match wanted {
         Wanted::Addresses { candidates, port } => walk.addresses(candidates, *port),
         Wanted::Services { candidates } => walk.services(candidates),
@@ -86,6 +94,8 @@ struct Walk<'a> {
     /// The first.
     failure: Option<String>,
     stale: bool,
+    /// Something was named that nobody can be reached at.
+    unreachable: bool,
 }
 
 /// What is known of one question.
@@ -124,7 +134,8 @@ impl<'a> Walk<'a> {
                 Addresses::None { exists: here } => exists |= here,
             }
         }
-        Some(Finding::Empty(absent(candidates, exists, "address")))
+        let what = if self.unreachable { "address other than 0.0.0.0 and ::" } else { "address" };
+        Some(Finding::Empty(absent(candidates, exists, what)))
     }
 
     fn services(&mut self, candidates: &[FullName]) -> Option<Finding> {
@@ -143,13 +154,20 @@ impl<'a> Walk<'a> {
     /// The endpoints of all priorities, the lowest first.
     fn instances(&mut self, name: &FullName, services: &[Service]) -> Option<Finding> {
         let mut priorities: BTreeMap<u16, Vec<&Service>> = BTreeMap::new();
+        let mut portless = false;
         for service in services.iter().filter(|service| !service.target.is_root()) {
+            if service.port == 0 {
+                portless = true;
+                continue;
+            }
             priorities.entry(service.priority).or_default().push(service);
         }
         if priorities.is_empty() {
-            return Some(Finding::Empty(format!(
-                "{name} says that there is no such service (SRV with the target `.`)"
-            )));
+            return Some(Finding::Empty(if portless {
+                format!("the SRV records of {name} have the port 0, where nobody can be reached")
+            } else {
+                format!("{name} says that there is no such service (SRV with the target `.`)")
+            }));
         }
         // All targets are asked at once: a lower priority may be needed at any time.
         let asked: Vec<_> = priorities
@@ -193,7 +211,14 @@ impl<'a> Walk<'a> {
             match family {
                 Told::Answer(answer) => {
                     exists |= answer.records != Records::NoName;
-                    addresses.extend_from_slice(answer.addresses());
+                    for address in answer.addresses() {
+                        // The kernel would connect to this machine; blocking nameservers say it for "nowhere".
+                        self.unreachable |= address.is_unspecified();
+                        // An SRV answer brings the address of a host along once for each of its instances.
+                        if !address.is_unspecified() && !addresses.contains(address) {
+                            addresses.push(*address);
+                        }
+                    }
                 }
                 Told::Failed => unknown = true,
             }
@@ -361,6 +386,12 @@ mod tests {
                 "10.0.0.1:80 10.0.0.2:80 [fd00::1]:80",
             ),
             (&["web.ns. A = 10.0.0.1", "web.ns. AAAA = -"], "10.0.0.1:80"),
+            // What the kernel takes for this machine is nobody's address.
+            (&["web.ns. A = 0.0.0.0 10.0.0.1", "web.ns. AAAA = ::"], "10.0.0.1:80"),
+            (
+                &["web.ns. A = 0.0.0.0", "web.ns. AAAA = ::", "web. A = x", "web. AAAA = x"],
+                "empty: none of web.ns., web. has an address other than 0.0.0.0 and ::",
+            ),
             // Half an answer is no empty one, and no reason to wait either.
             (&["web.ns. A = 10.0.0.1", "web.ns. AAAA = !"], "10.0.0.1:80; web.ns. AAAA: Server Failure"),
             (&["web.ns. A = -", "web.ns. AAAA = !"], "unknown; web.ns. AAAA: Server Failure"),
@@ -448,6 +479,11 @@ mod tests {
                 &["_http._tcp.web. SRV = 0 0 0 ."],
                 "empty: _http._tcp.web. says that there is no such service (SRV with the target `.`)",
             ),
+            (
+                &["_http._tcp.web. SRV = 1 1 0 a."],
+                "empty: the SRV records of _http._tcp.web. have the port 0, where nobody can be reached",
+            ),
+            (&["_http._tcp.web. SRV = 1 1 0 a., 1 1 80 b.", "b. A = 10.0.0.2", "b. AAAA = -"], "10.0.0.2:80@1"),
             (&["_http._tcp.web. SRV = x"], "empty: there is no name _http._tcp.web."),
             (&["_http._tcp.web. SRV = -"], "empty: _http._tcp.web. has no SRV record"),
             (&["_http._tcp.web. SRV = !"], "unknown; _http._tcp.web. SRV: Server Failure"),
@@ -475,8 +511,11 @@ mod tests {
             // Twice the same instance is one, of both weights.
             ("web. SRV = 0 3 80 b., 0 4 80 b.", "10.0.0.3:80*7"),
             ("web. SRV = 0 1 80 b., 0 1 81 b.", "10.0.0.3:80 10.0.0.3:81"),
+            // An address that is said twice is one.
+            ("web. SRV = 0 1 80 b., 0 1 80 c.", "10.0.0.3:80 10.0.0.4:80"),
         ] {
-            let lines = [srv, "a. A = 10.0.0.1 10.0.0.2", &a, "b. A = 10.0.0.3", &b];
+            let c = none("c.");
+            let lines = [srv, "a. A = 10.0.0.1 10.0.0.2", &a, "b. A = 10.0.0.3", &b, "c. A = 10.0.0.4 10.0.0.4", &c];
             assert_eq!(come_to(&wanted, &lines), expected, "{srv}");
         }
     }
