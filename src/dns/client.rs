@@ -40,7 +40,7 @@ pub(crate) trait Ask {
 /// A set of nameservers that know the same.
 pub(crate) struct Client {
     servers: Vec<Server>,
-    /// The one that answered last is asked first.
+    /// The one that answered last is asked first; or, where time ran out, the one whose turn would have been next.
     first: Cell<usize>,
     permits: Rc<Semaphore>,
 }
@@ -61,11 +61,13 @@ impl Client {
         Ok(Client { servers, first: Cell::new(0), permits })
     }
 
-    /// The first server's answer. One that fails is no reason to believe that another would.
-    async fn answer(&self, question: &Question) -> Result<Answer, Failure> {
-        let first = self.first.get();
+    /// The first server's answer. One that fails is no reason to believe that another would. `at` is the one that is
+    /// being asked.
+    async fn answer(&self, question: &Question, at: &Cell<usize>) -> Result<Answer, Failure> {
+        let first = at.get();
         let mut failures = Vec::new();
         for index in (0..self.servers.len()).map(|offset| (first + offset) % self.servers.len()) {
+            at.set(index);
             let server = &self.servers[index];
             let asked = tokio::time::timeout(SERVER_PATIENCE, server.answer(question)).await;
             match asked.unwrap_or_else(|_| Err(Failure("no answer".to_owned()))) {
@@ -84,9 +86,15 @@ impl Ask for Client {
     async fn ask(&self, question: &Question) -> Result<Answer, Failure> {
         // The wait for one's turn does not count: it says nothing about the servers.
         let _permit = self.permits.acquire().await;
-        tokio::time::timeout(PATIENCE, self.answer(question))
-            .await
-            .unwrap_or_else(|_| Err(Failure(format!("no answer within {} s", PATIENCE.as_secs()))))
+        let first = self.first.get();
+        let at = Cell::new(first);
+        tokio::time::timeout(PATIENCE, self.answer(question, &at)).await.unwrap_or_else(|_| {
+            // Those that come after it had no turn: they are first the next time.
+            if self.first.get() == first {
+                self.first.set((at.get() + 1) % self.servers.len());
+            }
+            Err(Failure(format!("no answer within {} s", PATIENCE.as_secs())))
+        })
     }
 }
 

@@ -367,6 +367,27 @@ listeners:
 fn before(server: &Nameserver, upstream: &str, dns: &str, port: u16) -> Proxy {
     let config = "
 dns: { servers: \"@server\", @dns }
+#[test]
+fn a_server_beyond_those_that_use_up_the_time_is_asked_next() {
+    let servers: Vec<_> = std::iter::repeat_with(Nameserver::start).take(4).collect();
+    let a = named("a");
+    for silent in &servers[..3] {
+        silent.say("web.test. A", Reply::silence());
+        silent.say("web.test. AAAA", Reply::silence());
+    }
+    servers[3].say("web.test. A", Reply::records(&["web.test. 60 A 127.0.0.1"]));
+    servers[3].say("web.test. AAAA", Reply::no_data(60));
+    let addresses: Vec<_> = servers.iter().map(|server| format!("\"{}\"", server.address())).collect();
+    let config = "
+dns: { servers: [@servers] }
+wait_for_discovery: 0s
+listeners:
+  inbound: { address: 127.0.0.1:0, upstream: \"dns://web.test:@port\" }
+";
+    let proxy = Proxy::start(config, &[("@servers", &addresses.join(", ")), ("@port", &a.address().port())]);
+    eventually("the fourth answers", || proxy.client().get("/").text() == "a");
+}
+
 listeners:
   inbound: { address: 127.0.0.1:0, upstream: app }
 upstreams:
