@@ -107,7 +107,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // is in force nowhere is compiled beside empty stores.
     ("explain", &["config", "identity", "proxy", "route", "snapshot", "telemetry", "upstream"]),
     // What feeds the request's way.
-    ("discovery", &["config", "consul", "dns", "upstream"]),
+    ("discovery", &["config", "consul", "dns", "runtime", "upstream"]),
     // health → identity, transport: a check goes the way that requests go, TLS included.
     ("health", &["config", "identity", "runtime", "snapshot", "transport", "upstream"]),
     // registration → control: it follows the phases, and a proxy whose workers are stuck says nothing.

@@ -99,7 +99,7 @@ async fn event(control: &Control, reload: &Reload, live: &mut Live, elapsed: Dur
         version: env!("CARGO_PKG_VERSION"),
         service: reload.shown().in_force.config.service.clone(),
         workers: control.workers.len(),
-        readiness: Readiness::of(control, reload),
+        readiness: Readiness::of(control, reload, true),
         config: Config {
             generation,
             hash: facts.hash,

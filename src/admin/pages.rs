@@ -130,7 +130,7 @@ impl Pages {
     /// Answers a request that came this way.
     pub(super) async fn answer(self: Rc<Self>, way: Way, request: Request<Incoming>) -> Answer {
         let mut answer = match self.choose(way, &request).await {
-            Ok(page) => self.perform(page, request).await,
+            Ok(page) => self.perform(page, way, request).await,
             Err(denial) => denial.into_answer(),
         };
         let headers = answer.headers_mut();
@@ -188,7 +188,7 @@ impl Pages {
         Ok(page.what)
     }
 
-    async fn perform(&self, what: What, request: Request<Incoming>) -> Answer {
+    async fn perform(&self, what: What, way: Way, request: Request<Incoming>) -> Answer {
         let bound = match what {
             What::Drain => {
                 let drain = self.control.drain();
@@ -201,7 +201,7 @@ impl Pages {
                 What::Index => index(&request),
                 What::Metrics => self.metrics(&request).await,
                 What::Livez => self.livez(),
-                What::Readyz => self.readyz(),
+                What::Readyz => self.readyz(way, &request),
                 What::Config => configuration::show(&self.reload, &request),
                 What::PutConfig => configuration::put(&self.reload, request).await,
                 What::DeleteOverride => configuration::end_override(&self.reload, &request).await,
@@ -261,8 +261,9 @@ impl Pages {
         data(status, &json!({ "alive": stuck.is_empty(), "stuck_workers": stuck }))
     }
 
-    fn readyz(&self) -> Answer {
-        let mut readiness = Readiness::of(&self.control, &self.reload);
+    fn readyz(&self, way: Way, request: &Request<Incoming>) -> Answer {
+        let in_full = judge(way, Exposure::Private, request, self.token.as_ref()).is_ok();
+        let mut readiness = Readiness::of(&self.control, &self.reload, in_full);
         if self.token.as_ref().is_some_and(Token::is_stale) {
             let warning = "the file of the admin token cannot be read; the token read last holds";
             readiness.warnings.push(warning.to_owned());

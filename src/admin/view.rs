@@ -185,7 +185,8 @@ struct Usage {
 }
 
 impl Readiness {
-    pub(super) fn of(control: &Control, reload: &Reload) -> Self {
+    /// `in_full`: who asks may see `/upstreams`, too.
+    pub(super) fn of(control: &Control, reload: &Reload, in_full: bool) -> Self {
         let mut warnings = reload.warnings();
         let stuck = control.stuck_workers();
         if !stuck.is_empty() {
@@ -197,7 +198,7 @@ impl Readiness {
         }
         let snapshot = control.snapshot.load();
         let discovered = snapshot.upstreams.iter().filter(|upstream| upstream.is_discovered);
-        warnings.extend(discovered.filter_map(discovery_warning));
+        warnings.extend(discovered.filter_map(|upstream| discovery_warning(upstream, in_full)));
         warnings.extend(snapshot.upstreams.iter().filter_map(found_warning));
         warnings.extend(control.doctor.finding().map(str::to_owned));
         let now = clock::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -206,8 +207,9 @@ impl Readiness {
     }
 }
 
-/// What is to be known of an upstream whose endpoints are looked up. Everybody may ask, so no address is in it.
-fn discovery_warning(upstream: &snapshot::Upstream) -> Option<String> {
+/// What is to be known of an upstream whose endpoints are looked up. Everybody may ask, so that no address is in it, but
+/// for who may see them.
+fn discovery_warning(upstream: &snapshot::Upstream, in_full: bool) -> Option<String> {
     let status = upstream.endpoints.status();
     let known = upstream.endpoints.load().members.len();
     let what = match (&status.error, status.kept_until, status.succeeded) {
@@ -215,16 +217,22 @@ fn discovery_warning(upstream: &snapshot::Upstream) -> Option<String> {
         (None, None, Some(_)) => "its source names no endpoint".to_owned(),
         (None, Some(until), _) => {
             let left = until.saturating_duration_since(Instant::now()).as_secs();
-            format!("its source names no endpoint; the {known} known last are kept for {left} s more")
+            match known.saturating_sub(status.kept) {
+                0 => format!("its source names no endpoint; the {known} known last are kept for {left} s more"),
+                named => format!(
+                    "its source has lost its memory and names {named} again; {} others are kept for {left} s more",
+                    status.kept
+                ),
+            }
         }
-        (Some(_), _, Some(_)) if status.partly => {
-            format!("some of its look-ups fail (/upstreams says why); its {known} endpoints rest on those that do not")
+        (Some(error), _, Some(_)) if status.partly => {
+            format!("some of its look-ups fail ({}); its {known} endpoints rest on those that do not", why(error))
         }
-        (Some(_), _, Some(succeeded)) => {
+        (Some(error), _, Some(succeeded)) => {
             let age = succeeded.elapsed().as_secs();
-            format!("its endpoints cannot be looked up (/upstreams says why); the {known} of {age} s ago are kept")
+            format!("its endpoints cannot be looked up ({}); the {known} of {age} s ago are kept", why(error))
         }
-        (Some(_), _, None) => "its endpoints could never be looked up (/upstreams says why)".to_owned(),
+        (Some(error), _, None) => format!("its endpoints could never be looked up ({})", why(error)),
         (None, _, None) => "its source has not answered yet".to_owned(),
     };
     Some(format!("upstream {}: {what}", upstream.state.name))

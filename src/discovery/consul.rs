@@ -73,7 +73,7 @@ impl Service {
                         sink.reset();
                     }
                     let known = View::Known(self.usable(instances.list()));
-                    views.borrow_mut().each[position] = known;
+                    views.borrow_mut().answered(position, known);
                     self.publish(views, sink);
                     if matches!(self.source.target, ConsulTarget::PreparedQuery(_)) {
                         tokio::time::sleep(POLL_EVERY).await;
@@ -92,7 +92,7 @@ impl Service {
             Some(datacenter) => format!("datacenter {datacenter}: {error}"),
             None => error.to_string(),
         };
-        let first = views.borrow_mut().could_not_be_asked(position);
+        let first = views.borrow_mut().could_not_be_asked(position, &error);
         // Whoever comes after it in order may have waited for its answer.
         if first && views.borrow().chosen().is_some_and(|chosen| !chosen.is_empty()) {
             self.publish(views, sink);
@@ -110,11 +110,13 @@ impl Service {
         if !chosen.is_empty() {
             views.used = views.each.iter().position(View::has_any);
         }
+        // All is well once everybody answers, and not with the answer of one.
+        let failing = views.failing.iter().flatten().next().cloned();
         drop(views);
-        if chosen.is_empty() {
-            sink.publish_none(&self.nobody());
-        } else {
-            sink.publish(chosen);
+        match failing {
+            Some(error) => sink.publish_while_failing(chosen, &self.nobody(), &error),
+            None if chosen.is_empty() => sink.publish_none(&self.nobody()),
+            None => sink.publish(chosen),
         }
     }
 
@@ -168,6 +170,8 @@ fn protocol_named(protocol: &str) -> Option<UpstreamProtocol> {
 #[derive(Debug)]
 struct Views {
     each: Vec<View>,
+    /// Why each cannot be asked just now.
+    failing: Vec<Option<String>>,
     /// The one whose instances were published last.
     used: Option<usize>,
 }
@@ -190,7 +194,8 @@ impl View {
 
 impl Views {
     fn new(datacenters: usize) -> Self {
-        Views { each: std::iter::repeat_with(|| View::Unasked).take(datacenters).collect(), used: None }
+        let each = std::iter::repeat_with(|| View::Unasked).take(datacenters).collect();
+        Views { each, failing: vec![None; datacenters], used: None }
     }
 
     /// The endpoints to use, or `None` where that cannot be said yet.
@@ -208,8 +213,14 @@ impl Views {
         all_known.then_some(&[])
     }
 
+    fn answered(&mut self, position: usize, known: View) {
+        self.each[position] = known;
+        self.failing[position] = None;
+    }
+
     /// True where nothing was known of it before.
-    fn could_not_be_asked(&mut self, position: usize) -> bool {
+    fn could_not_be_asked(&mut self, position: usize, error: &str) -> bool {
+        self.failing[position] = Some(error.to_owned());
         let unasked = matches!(self.each[position], View::Unasked);
         if unasked {
             self.each[position] = View::Unknown;
@@ -236,7 +247,7 @@ mod tests {
     fn datacenters_are_turned_to_in_written_order() {
         let known = |ports: &[u16]| View::Known(ports.iter().map(|port| endpoint(*port)).collect());
         let chosen = |views: Vec<View>| {
-            Views { each: views, used: None }
+            Views { failing: vec![None; views.len()], each: views, used: None }
                 .chosen()
                 .map(|chosen| chosen.iter().map(|endpoint| endpoint.address.to_string()).collect())
         };

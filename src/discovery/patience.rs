@@ -2,7 +2,8 @@
 //!
 //! "There is nobody" may be true, and may be what a registry says that has just lost its memory: services register
 //! again one after the other. So the endpoints known last are kept for a while, and for longer where the registry had
-//! to be found again. A failure says nothing about endpoints, and stops the clock.
+//! to be found again: then, too, beside the first that registers again, which could not do the work of all. A failure
+//! says nothing about endpoints, and stops the clock.
 
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub(super) struct Patience {
     reset: Option<Instant>,
     /// Until when the endpoints known last are kept, while answers are empty.
     until: Option<Instant>,
+    /// Where the registry has evidently lost its memory: until when those are kept that it has not named again.
+    lost: Option<Instant>,
 }
 
 /// What to do with an answer.
@@ -31,11 +34,13 @@ pub(super) enum Verdict {
     Take,
     /// Keep what is known, and take the empty answer at this time unless another one has come.
     KeepUntil(Instant),
+    /// Take it, and keep beside it until this time what has not been named since the registry lost its memory.
+    TakeAndKeepUntil(Instant),
 }
 
 impl Patience {
     pub(super) fn new() -> Self {
-        Patience { failing: false, reset: None, until: None }
+        Patience { failing: false, reset: None, until: None, lost: None }
     }
 
     pub(super) fn failed(&mut self) {
@@ -43,23 +48,39 @@ impl Patience {
         self.until = None;
     }
 
+    /// The registry is another one, or has lost its memory.
     pub(super) fn reset(&mut self, now: Instant) {
         self.reset = Some(now);
+        self.lose(now, now + KEEP_AFTER_RESET);
     }
 
     /// `nobody`: the answer has no endpoint; `anybody_known`: there is something to keep.
     pub(super) fn answered(&mut self, on_empty: OnEmpty, nobody: bool, anybody_known: bool, now: Instant) -> Verdict {
         if std::mem::take(&mut self.failing) {
-            self.reset(now);
-        }
-        if !nobody || !anybody_known {
-            self.until = None;
-            return Verdict::Take;
+            self.reset = Some(now);
         }
         let OnEmpty::Keep(keep) = on_empty else { return Verdict::Take };
+        if !nobody || !anybody_known {
+            self.until = None;
+            let lost = self.lost.filter(|lost| now < *lost && anybody_known);
+            return lost.map_or(Verdict::Take, Verdict::TakeAndKeepUntil);
+        }
         let recent = self.reset.is_some_and(|reset| now < reset + RESET_IS_RECENT);
         let until = *self.until.get_or_insert(now + if recent { keep.max(KEEP_AFTER_RESET) } else { keep });
-        if until <= now { Verdict::Take } else { Verdict::KeepUntil(until) }
+        if until <= now {
+            return Verdict::Take;
+        }
+        if recent {
+            self.lose(now, until);
+        }
+        Verdict::KeepUntil(until)
+    }
+
+    /// Once more before the time is over makes it no longer: what has left for good is not kept for ever.
+    fn lose(&mut self, now: Instant, until: Instant) {
+        if self.lost.is_none_or(|lost| lost <= now) {
+            self.lost = Some(until);
+        }
     }
 }
 
@@ -95,7 +116,8 @@ mod tests {
         let mut patience = Patience::new();
         patience.failed();
         assert_eq!(patience.answered(ON_EMPTY, true, true, start), Verdict::KeepUntil(start + KEEP_AFTER_RESET));
-        patience.answered(ON_EMPTY, false, true, start);
+        let one_of_many = patience.answered(ON_EMPTY, false, true, start);
+        assert_eq!(one_of_many, Verdict::TakeAndKeepUntil(start + KEEP_AFTER_RESET));
         let soon = start + seconds(59);
         assert_eq!(patience.answered(ON_EMPTY, true, true, soon), Verdict::KeepUntil(soon + KEEP_AFTER_RESET));
         patience.answered(ON_EMPTY, false, true, soon);
@@ -104,6 +126,25 @@ mod tests {
         patience.answered(ON_EMPTY, false, true, late);
         patience.reset(late);
         assert_eq!(patience.answered(ON_EMPTY, true, true, late), Verdict::KeepUntil(late + KEEP_AFTER_RESET));
+    }
+
+    #[test]
+    fn who_is_not_named_again_is_kept_for_a_while_and_not_for_ever() {
+        let start = Instant::now();
+        let mut patience = Patience::new();
+        patience.failed();
+        assert_eq!(patience.answered(ON_EMPTY, false, true, start), Verdict::Take, "who was lost and found knows all");
+        patience.reset(start);
+        let end = start + KEEP_AFTER_RESET;
+        for minute in 0..5 {
+            let now = start + seconds(60 * minute);
+            patience.reset(now);
+            assert_eq!(patience.answered(ON_EMPTY, false, true, now), Verdict::TakeAndKeepUntil(end));
+            patience.failed();
+        }
+        assert_eq!(patience.answered(OnEmpty::Drop, false, true, start), Verdict::Take);
+        assert_eq!(patience.answered(ON_EMPTY, false, false, start), Verdict::Take, "there is nothing to keep");
+        assert_eq!(patience.answered(ON_EMPTY, false, true, end), Verdict::Take);
     }
 
     #[test]

@@ -1,32 +1,40 @@
 //! Where a source's answers go: into the upstream's endpoints, after what an empty answer is worth has been decided.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::patience::{Patience, Verdict};
-use crate::upstream::endpoints::{Discovered, Endpoints};
-
-/// A failure that lasts is logged again after this long.
-const REMIND_EVERY: Duration = Duration::from_secs(60);
+use crate::config::model::EndpointAddress;
+use crate::runtime::complaints::Complaints;
+use crate::upstream::endpoints::{Discovered, Endpoints, Member};
 
 /// What a source says goes in here.
 #[derive(Debug)]
 pub(crate) struct Sink {
     endpoints: Weak<Endpoints>,
     patience: RefCell<Patience>,
-    /// Takes an empty answer when the time to keep the endpoints known last is over.
-    dropping: RefCell<Option<AbortHandle>>,
-    /// When a failure was last logged, while look-ups fail.
-    complained: Cell<Option<Instant>>,
+    /// Those that have not been named since the registry lost its memory.
+    unnamed: RefCell<HashSet<EndpointAddress>>,
+    /// Takes an answer as it is when the time to keep the endpoints known last is over.
+    dropping: RefCell<Option<Dropping>>,
+    /// Of look-ups that fail.
+    complaints: RefCell<Complaints>,
     /// The source names nobody, and that has been logged.
     missed: Rc<Cell<bool>>,
     /// The file names the source, and not whoever calls it.
     is_written: bool,
+}
+
+#[derive(Debug)]
+struct Dropping {
+    task: AbortHandle,
+    /// The answer names nobody.
+    all: bool,
 }
 
 impl Sink {
@@ -34,8 +42,9 @@ impl Sink {
         Sink {
             endpoints: Arc::downgrade(endpoints),
             patience: RefCell::new(Patience::new()),
+            unnamed: RefCell::default(),
             dropping: RefCell::new(None),
-            complained: Cell::new(None),
+            complaints: RefCell::default(),
             missed: Rc::default(),
             is_written,
         }
@@ -59,6 +68,14 @@ impl Sink {
         self.failed_partly(error);
     }
 
+    /// A whole answer of the registry that is used, while another one cannot be asked, which has been told.
+    pub(crate) fn publish_while_failing(&self, discovered: Vec<Discovered>, why: &str, error: &str) {
+        self.take(discovered, why);
+        if let Some(endpoints) = self.endpoints.upgrade() {
+            endpoints.still_failing(error.to_owned());
+        }
+    }
+
     /// Look-ups have failed for longer than their last answer may be used.
     pub(crate) fn expire(&self) {
         let Some(endpoints) = self.endpoints.upgrade() else { return };
@@ -68,7 +85,7 @@ impl Sink {
 
     fn relieved(&self) {
         let Some(endpoints) = self.endpoints.upgrade() else { return };
-        if self.complained.take().is_some() {
+        if self.complaints.borrow_mut().end() {
             let upstream = endpoints.upstream();
             match endpoints.status().succeeded {
                 Some(_) => tracing::info!(upstream, "its endpoints can be looked up again"),
@@ -84,7 +101,8 @@ impl Sink {
         let verdict = self.patience.borrow_mut().answered(endpoints.on_empty(), discovered.is_empty(), known > 0, now);
         match verdict {
             Verdict::KeepUntil(until) => {
-                if self.dropping.borrow().is_none() {
+                self.forget();
+                if self.keep_otherwise(true) {
                     let seconds = (until - now).as_secs();
                     tracing::warn!(
                         upstream,
@@ -93,12 +111,31 @@ impl Sink {
                         why,
                         "its source names no endpoint; those known last are kept for now"
                     );
-                    self.drop_at(until);
+                    self.drop_at(until, Vec::new());
                 }
-                endpoints.keep(now, until);
+                endpoints.keep(now, until, known);
             }
-            Verdict::Take => {
+            Verdict::TakeAndKeepUntil(until) if self.misses_any(&discovered) => {
+                let others = self.others(&endpoints);
+                let (named, kept) = (discovered.len(), others.len());
+                if self.keep_otherwise(false) {
+                    let seconds = (until - now).as_secs();
+                    tracing::warn!(
+                        upstream,
+                        named,
+                        kept,
+                        seconds,
+                        "its source has lost its memory and names only some again; the others are kept for now"
+                    );
+                }
                 self.keep_no_longer();
+                self.drop_at(until, discovered.clone());
+                endpoints.publish(discovered.into_iter().chain(others).collect(), now);
+                endpoints.keep(now, until, kept);
+            }
+            Verdict::Take | Verdict::TakeAndKeepUntil(_) => {
+                self.keep_no_longer();
+                self.unnamed.borrow_mut().clear();
                 let named = discovered.len();
                 let (changed, missed) = (endpoints.publish(discovered, now), self.missed.replace(named == 0));
                 match (known, named) {
@@ -143,10 +180,8 @@ impl Sink {
     }
 
     fn complain(&self, endpoints: &Endpoints, error: &str, partly: bool) {
-        let now = Instant::now();
         endpoints.failed(error.to_owned(), partly);
-        if self.complained.get().is_none_or(|complained| now.duration_since(complained) >= REMIND_EVERY) {
-            self.complained.set(Some(now));
+        if self.complaints.borrow_mut().is_news(error, Instant::now()) {
             let kept = endpoints.load().members.len();
             let what = if partly { "some of its look-ups fail" } else { "its endpoints cannot be looked up" };
             tracing::warn!(upstream = endpoints.upstream(), kept, "{what}: {error}");
@@ -156,27 +191,63 @@ impl Sink {
     /// The registry that is followed is not the one it was, or has lost its memory.
     pub(crate) fn reset(&self) {
         self.patience.borrow_mut().reset(Instant::now());
+        self.forget();
     }
 
-    fn drop_at(&self, until: Instant) {
-        let (endpoints, missed) = (self.endpoints.clone(), self.missed.clone());
+    /// Whoever is known now has to be named again.
+    fn forget(&self) {
+        let Some(endpoints) = self.endpoints.upgrade() else { return };
+        let known = endpoints.load();
+        *self.unnamed.borrow_mut() = known.members.iter().map(|member| member.state.address.clone()).collect();
+    }
+
+    /// True where some still have to be named again after this answer.
+    fn misses_any(&self, discovered: &[Discovered]) -> bool {
+        let mut unnamed = self.unnamed.borrow_mut();
+        for named in discovered {
+            unnamed.remove(&named.address);
+        }
+        !unnamed.is_empty()
+    }
+
+    /// Those that have not been named again, as they were.
+    fn others(&self, endpoints: &Endpoints) -> Vec<Discovered> {
+        let unnamed = self.unnamed.borrow();
+        let known = endpoints.load();
+        let others = known.members.iter().filter(|member| unnamed.contains(&member.state.address));
+        others.map(Member::discovered).collect()
+    }
+
+    /// True where until now nobody is kept, or for another reason.
+    fn keep_otherwise(&self, all: bool) -> bool {
+        let otherwise = self.dropping.borrow().as_ref().is_none_or(|dropping| dropping.all != all);
+        if otherwise {
+            self.keep_no_longer();
+        }
+        otherwise
+    }
+
+    fn drop_at(&self, until: Instant, named: Vec<Discovered>) {
+        let (endpoints, missed, all) = (self.endpoints.clone(), self.missed.clone(), named.is_empty());
         let dropping = tokio::task::spawn_local(async move {
             tokio::time::sleep_until(until).await;
             if let Some(endpoints) = endpoints.upgrade() {
-                tracing::warn!(
-                    upstream = endpoints.upstream(),
+                let what = if all {
                     "its source still names no endpoint; it has none any more"
-                );
-                endpoints.publish(Vec::new(), Instant::now());
-                missed.set(true);
+                } else {
+                    "its source has not named all endpoints again; the others are kept no longer"
+                };
+                tracing::warn!(upstream = endpoints.upstream(), "{what}");
+                endpoints.publish(named, Instant::now());
+                missed.set(all);
             }
         });
-        *self.dropping.borrow_mut() = Some(dropping.abort_handle());
+        *self.dropping.borrow_mut() = Some(Dropping { task: dropping.abort_handle(), all });
     }
 
     fn keep_no_longer(&self) {
         if let Some(dropping) = self.dropping.borrow_mut().take() {
-            dropping.abort();
+            dropping.task.abort();
         }
     }
 }

@@ -340,11 +340,17 @@ async fn first_endpoint(
     generation.pick_endpoint(destination, wish).map_err(|nobody| {
         // "There is none" is an answer; that nobody can tell is another thing.
         let unknown = endpoints.load().members.is_empty() && endpoints.is_failing();
-        Error::local(match nobody {
-            Nobody::Empty if unknown => Reason::DiscoveryFailed,
-            Nobody::Empty => Reason::NoEndpoint,
-            Nobody::Down => Reason::NoHealthyEndpoint,
-        })
+        match nobody {
+            Nobody::Empty if unknown => {
+                let error = Error::local(Reason::DiscoveryFailed);
+                match endpoints.status().error {
+                    Some(cause) => error.because(cause),
+                    None => error,
+                }
+            }
+            Nobody::Empty => Error::local(Reason::NoEndpoint),
+            Nobody::Down => Error::local(Reason::NoHealthyEndpoint),
+        }
     })
 }
 

@@ -5,6 +5,7 @@
 //! beside it, gives way to them where they want the same core.
 
 pub(crate) mod address;
+pub(crate) mod complaints;
 pub(crate) mod descriptors;
 pub(crate) mod drain;
 pub(crate) mod file_watch;

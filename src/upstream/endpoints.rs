@@ -40,6 +40,19 @@ pub(crate) struct Member {
     pub(crate) protocol: Option<UpstreamProtocol>,
 }
 
+impl Member {
+    /// As the source named it.
+    pub(crate) fn discovered(&self) -> Discovered {
+        Discovered {
+            address: self.state.address.clone(),
+            weight: self.weight,
+            priority: self.priority,
+            zone: self.zone.clone(),
+            protocol: self.protocol,
+        }
+    }
+}
+
 /// Endpoints at one time. Addresses are unique.
 #[derive(Debug)]
 pub(crate) struct EndpointSet {
@@ -79,8 +92,10 @@ pub(crate) struct Status {
     pub(crate) error: Option<String>,
     /// It concerns a part only: all else is as good as ever.
     pub(crate) partly: bool,
-    /// Where that answer was that there is nobody: until when the endpoints known before are kept.
+    /// Where that answer was that there is nobody, or only some of those known before: until when these are kept.
     pub(crate) kept_until: Option<Instant>,
+    /// How many are then kept that it did not name.
+    pub(crate) kept: usize,
     /// Answers that changed the set.
     pub(crate) updates: u64,
     /// Look-ups that failed.
@@ -184,12 +199,20 @@ impl Endpoints {
         changed
     }
 
-    /// The source says that there is nobody, and is not believed before `until`; the set stays as it is.
-    pub(crate) fn keep(&self, now: Instant, until: Instant) {
+    /// The source does not name `kept` of the set, and is not believed before `until`; the set stays as it is.
+    pub(crate) fn keep(&self, now: Instant, until: Instant, kept: usize) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.succeeded = Some(now);
         status.error = None;
         status.kept_until = Some(until);
+        status.kept = kept;
+    }
+
+    /// The set is what the source said, of which a part can still not be looked up.
+    pub(crate) fn still_failing(&self, error: String) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.error = Some(error);
+        status.partly = true;
     }
 
     /// A look-up failed; the set stays as it is. `partly`: what is in it could be looked up.

@@ -52,12 +52,90 @@ fn an_agent_that_comes_back_empty_handed_costs_no_request() {
     assert!(kept > 200.0, "after a reconnect, 5 m: {kept}");
     let change = Instant::now();
     consul.register("web", "web-b", b.address());
-    let recovered = traffic.becomes("b is found", change, WINDOW, RECOVERY, |seen| seen.keys().eq(["b"]));
+    // Beside the one that is still there, and only has to register again.
+    let recovered = traffic.becomes("b is found", change, WINDOW, RECOVERY, |seen| seen.keys().eq(["a", "b"]));
     println!("recovered {recovered:?} after a registration, {} requests", traffic.stop());
     let log = proxy.process().stderr();
     assert!(log.contains("its endpoints cannot be looked up: no Consul agent answers at http://127."), "{log}");
     assert!(log.contains("its endpoints can be looked up again"), "{log}");
     assert!(log.contains("its source names no endpoint; those known last are kept for now"), "{log}");
+}
+
+#[test]
+fn the_first_that_registers_again_does_not_get_the_work_of_all() {
+    let mut consul = Consul::start();
+    let (a, b, c) = (named("a"), named("b"), named("c"));
+    let register = |consul: &Consul, name: &str, instance: &Upstream| {
+        consul.register("web", &format!("web-{name}"), instance.address());
+    };
+    for (name, instance) in [("a", &a), ("b", &b), ("c", &c)] {
+        register(&consul, name, instance);
+    }
+    let proxy = before(&consul, "consul://web");
+    let traffic = Traffic::start(proxy.address("inbound"), 500);
+    let all = |seen: &std::collections::BTreeMap<String, usize>| seen.keys().eq(["a", "b", "c"]);
+    traffic.becomes("all are called", Instant::now(), WINDOW, RECOVERY, all);
+    let warned = |what: &str| proxy.admin_get("/readyz").text().contains(what);
+    consul.stop();
+    eventually("failed look-ups", || errors(&proxy) >= 1.0);
+    consul.start_again();
+    eventually("an empty answer", || warned("names no endpoint; the 3 known last"));
+    register(&consul, "a", &a);
+    eventually("one is there again", || {
+        warned("its source has lost its memory and names 1 again; 2 others are kept for")
+    });
+    traffic.becomes("all are called still", Instant::now(), WINDOW, RECOVERY, all);
+    register(&consul, "b", &b);
+    eventually("two are", || warned("names 2 again; 1 others are kept for"));
+    // Whoever has been there again leaves when it leaves.
+    consul.deregister("web-b");
+    let gone = |seen: &std::collections::BTreeMap<String, usize>| seen.keys().eq(["a", "c"]);
+    traffic.becomes("b has left", Instant::now(), WINDOW, RECOVERY, gone);
+    register(&consul, "c", &c);
+    eventually("nobody is kept", || !warned("upstream app"));
+    consul.deregister("web-c");
+    traffic.becomes("c has left", Instant::now(), WINDOW, RECOVERY, |seen| seen.keys().eq(["a"]));
+    traffic.stop();
+}
+
+#[test]
+fn another_cause_is_told_wherever_somebody_asks() {
+    let liar = Liar::new("500 Internal Server Error", "", "No cluster leader");
+    let mut proxy = before_liar(&liar, "");
+    eventually("the first cause", || proxy.process().stderr().contains("No cluster leader"));
+    liar.says("403 Forbidden", "", "ACL not found");
+    eventually("the second cause", || proxy.process().stderr().contains("ACL not found"));
+    let readyz = proxy.admin_get("/readyz").text();
+    assert!(readyz.contains("could never be looked up (the Consul agent at http://127."), "{readyz}");
+    assert!(readyz.contains("ACL not found"), "{readyz}");
+    let response = proxy.client().get("/");
+    assert!(response.text().contains("ACL not found"), "{}", response.text());
+    // And not time after time.
+    let seen = errors(&proxy);
+    eventually("more failures", || errors(&proxy) > seen + 2.0);
+    assert_eq!(proxy.process().stderr().matches("ACL not found").count(), 1, "{}", proxy.process().stderr());
+}
+
+#[test]
+fn all_is_well_when_every_datacenter_answers() {
+    let consul = Consul::start();
+    let (a, b) = (named("a"), named("b"));
+    consul.register("web", "web-a", a.address());
+    let mut proxy = before(&consul, "{ consul: { service: web, datacenters: [dc9, dc1] } }");
+    eventually("the other datacenter", || proxy.client().get("/").text() == "a");
+    eventually("that one fails", || errors(&proxy) >= 1.0);
+    let updates = |proxy: &Proxy| proxy.metric("outrigger_discovery_updates_total", &[("upstream", "app")]);
+    for round in 0..2 {
+        let seen = updates(&proxy);
+        consul.register("web", "web-b", b.address());
+        eventually(&format!("b comes in round {round}"), || updates(&proxy) > seen);
+        assert!(proxy.admin_get("/readyz").text().contains("datacenter dc9"), "{}", proxy.admin_get("/readyz").text());
+        consul.deregister("web-b");
+        eventually(&format!("b goes in round {round}"), || updates(&proxy) > seen + 1.0);
+    }
+    let log = proxy.process().stderr();
+    assert!(!log.contains("can be looked up"), "{log}");
+    assert_eq!(log.matches("datacenter dc9").count(), 1, "{log}");
 }
 
 #[test]

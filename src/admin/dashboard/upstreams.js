@@ -36,7 +36,7 @@ function Upstream({ upstream, flow }) {
       </div>
     </div>
     ${discovery?.error && html`<p class="problem">Discovery: ${discovery.error}${discovery.age_seconds != null ? ` (what was known ${age(discovery.age_seconds)} ago holds)` : ""}</p>`}
-    ${discovery?.kept_for_seconds != null && html`<p class="problem">Its source names nobody. Those known before are kept for ${age(discovery.kept_for_seconds)}.</p>`}
+    ${discovery?.kept_for_seconds != null && html`<p class="problem">Its source does not name all of these. Those known before are kept for ${age(discovery.kept_for_seconds)}.</p>`}
     ${discovery?.answered && endpoints.length === 0 && html`<p class="problem">Its source names no endpoint.</p>`}
     ${discovery && !discovery.answered && !discovery.error && html`<p class="empty">Nothing has been heard of its endpoints yet.</p>`}
     ${endpoints.length > 0 &&
