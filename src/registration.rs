@@ -12,17 +12,16 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::model::{Config, Direction, RegisterCheck};
-use crate::consul::{Client, Error, Registration, Settings, Watch};
+use crate::consul::{Client, Registration, Settings, Watch};
 use crate::control::Control;
 use crate::runtime::address::BoundAddress;
+use crate::runtime::complaints::Complaints;
 use crate::runtime::drain::Phase;
 
 /// Between two looks at whether the agent still knows a service whose check it makes itself.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// An agent that does not take a service out within this time is left to find out by itself.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
-/// A failure that lasts is logged again after this long.
-const REMIND_EVERY: Duration = Duration::from_secs(60);
 
 /// What is to be in the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +82,13 @@ pub(crate) async fn keep(wanted: watch::Receiver<Option<Wanted>>, control: &Cont
     if let Some(last) = last {
         last.leave().await;
     }
+    tell(control, None);
     control.registered.send_replace(false);
+}
+
+/// What is to be known of how it stands there.
+fn tell(control: &Control, failure: Option<String>) {
+    *control.registration_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
 }
 
 /// Follows what is wanted. `there` is what may stand in an agent: what was begun may have reached it, confirmed or not.
@@ -98,6 +103,7 @@ async fn follow(mut wanted: watch::Receiver<Option<Wanted>>, there: &RefCell<Opt
             before.leave().await;
         }
         there.replace(next.clone());
+        tell(control, None);
         control.registered.send_replace(next.is_some());
         tokio::select! {
             changed = wanted.changed() => if changed.is_err() { return },
@@ -130,32 +136,35 @@ impl Member {
 
     /// Never ends by itself.
     async fn stay(&self, control: &Control) {
-        let mut pace = Watch::new();
-        let mut complained: Option<Instant> = None;
+        let (mut pace, mut complaints) = (Watch::new(), Complaints::default());
         let id = &*self.registration.id;
         loop {
             pace.turn().await;
             match self.client.register(&self.registration).await {
                 Ok(()) => {
-                    complained = None;
+                    pace.succeeded();
+                    complaints.end();
+                    tell(control, None);
                     tracing::info!(id, service = self.registration.name, "registered in Consul");
-                    self.until_forgotten(control).await;
+                    self.until_forgotten(control, &mut complaints).await;
                 }
                 Err(error) => {
                     pace.failed(&error);
-                    if complained.is_none_or(|complained| complained.elapsed() >= REMIND_EVERY) {
-                        complained = Some(Instant::now());
+                    let error = error.to_string();
+                    if complaints.is_news(&error, Instant::now()) {
                         tracing::warn!(id, "cannot register in Consul: {error}");
                     }
+                    tell(control, Some(error));
                 }
             }
         }
     }
 
     /// Returns when the agent does not know the service any more.
-    async fn until_forgotten(&self, control: &Control) {
+    async fn until_forgotten(&self, control: &Control, complaints: &mut Complaints) {
+        let id = &*self.registration.id;
         loop {
-            let outcome = match self.registration.check {
+            let known = match self.registration.check {
                 RegisterCheck::Ttl(ttl) => {
                     // Three times, so that one that is lost costs nothing.
                     sleep(ttl / 3).await;
@@ -163,24 +172,32 @@ impl Member {
                     if !control.stuck_workers().is_empty() {
                         continue;
                     }
-                    self.client.pass(&self.registration).await.map(|()| true)
+                    match self.client.pass(&self.registration).await {
+                        Err(error) if error.is_unknown_check() => Ok(false),
+                        told => told.map(|()| true),
+                    }
                 }
                 RegisterCheck::Http { .. } | RegisterCheck::Tcp { .. } => {
                     sleep(LOOK_EVERY).await;
                     self.client.knows(&self.registration.id).await
                 }
             };
-            match outcome {
-                Ok(true) => {}
-                // Consul's versions refuse a check that they do not know in different words.
-                Ok(false) | Err(Error::Refused { .. }) => {
-                    tracing::warn!(
-                        id = self.registration.id,
-                        "Consul has forgotten this service; it is registered again"
-                    );
+            match known {
+                Ok(true) => {
+                    complaints.end();
+                    tell(control, None);
+                }
+                Ok(false) => {
+                    tracing::warn!(id, "Consul has forgotten this service; it is registered again");
                     return;
                 }
-                Err(error) => tracing::debug!(id = self.registration.id, "{error}"),
+                Err(error) => {
+                    let error = error.to_string();
+                    if complaints.is_news(&error, Instant::now()) {
+                        tracing::warn!(id, "Consul cannot be told that this service is well: {error}");
+                    }
+                    tell(control, Some(error));
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The proxy's state as it is shown. The order of fields here is that of the JSON.
 
+use std::sync::PoisonError;
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -192,6 +193,11 @@ impl Readiness {
         if !stuck.is_empty() {
             warnings.push(format!("workers that are stuck: {stuck:?}"));
         }
+        let failure = control.registration_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        warnings.extend(failure.map(|failure| {
+            let why = if in_full { &*failure } else { "the log says why" };
+            format!("this proxy is not in Consul as it should be ({why})")
+        }));
         let dropped = control.access_log_lines_dropped();
         if dropped > 0 {
             warnings.push(format!("access log lines dropped since the start: {dropped}; their target is too slow"));

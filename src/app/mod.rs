@@ -336,6 +336,7 @@ impl Builder {
             phase: watch::Sender::new(Phase::Serving),
             discovered: watch::Sender::new(false),
             registered_elsewhere: Mutex::default(),
+            registration_failure: Mutex::default(),
             registered: watch::Sender::new(false),
             inbound_drained: watch::Sender::new(false),
             drain: Mutex::new(config.drain),

@@ -41,6 +41,18 @@ impl Error {
         matches!(self, Error::Refused { status: StatusCode::NOT_FOUND, .. })
     }
 
+    /// The check that is spoken of is not there. Consul's versions say so in different ways.
+    pub(crate) fn is_unknown_check(&self) -> bool {
+        match self {
+            Error::Refused { status: StatusCode::NOT_FOUND, .. } => true,
+            Error::Refused { status: StatusCode::INTERNAL_SERVER_ERROR, text, .. } => {
+                let text = text.to_ascii_lowercase();
+                text.contains("unknown check") || text.contains("does not have associated ttl")
+            }
+            _ => false,
+        }
+    }
+
     /// Another agent may know better.
     pub(super) fn is_the_agents_own(&self) -> bool {
         match self {
@@ -89,6 +101,14 @@ mod tests {
             refused(StatusCode::INTERNAL_SERVER_ERROR, "No cluster leader\r\n").to_string(),
             "the Consul agent at http://a answered 500 Internal Server Error: No cluster leader"
         );
+        let unknown = [
+            (StatusCode::NOT_FOUND, "Unknown check ID \"service:a\". Ensure that the check ID is passed"),
+            (StatusCode::INTERNAL_SERVER_ERROR, "Unknown check \"service:a\""),
+            (StatusCode::INTERNAL_SERVER_ERROR, "CheckID \"service:a\" does not have associated TTL"),
+        ];
+        assert!(unknown.into_iter().all(|(status, text)| refused(status, text).is_unknown_check()));
+        assert!(!refused(StatusCode::INTERNAL_SERVER_ERROR, "No cluster leader").is_unknown_check());
+        assert!(!refused(StatusCode::FORBIDDEN, "Permission denied").is_unknown_check());
         assert!(refused(StatusCode::FORBIDDEN, "").to_string().contains("consul.token_file"));
         assert!(refused(StatusCode::BAD_GATEWAY, &"x".repeat(10_000)).to_string().len() < 300);
     }

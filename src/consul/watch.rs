@@ -40,6 +40,11 @@ impl Watch {
         backwards
     }
 
+    /// What was asked has no index, and all is well.
+    pub(crate) fn succeeded(&mut self) {
+        self.pace.succeeded();
+    }
+
     /// The next question does not block: a Consul that comes back may count from a lower index, and would let us wait.
     pub(crate) fn failed(&mut self, error: &Error) {
         self.index = None;

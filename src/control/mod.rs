@@ -149,6 +149,8 @@ pub(crate) struct Control {
     pub(crate) discovered: watch::Sender<bool>,
     /// The service in the registry that is another process' from now on.
     pub(crate) registered_elsewhere: Mutex<Option<String>>,
+    /// Why it does not stand in its registry as it should.
+    pub(crate) registration_failure: Mutex<Option<String>>,
     /// True while this proxy is registered somewhere, or may be.
     pub(crate) registered: watch::Sender<bool>,
     /// True once the drain of inbound is over, successful or not.

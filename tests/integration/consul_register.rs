@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::consul_watch::before;
 use crate::support::consul::Consul;
+use crate::support::liar::Liar;
 use crate::support::proxy::Setup;
 use crate::support::traffic::{Traffic, named};
 use crate::support::{Proxy, Upstream, eventually};
@@ -103,6 +104,39 @@ fn an_agent_that_has_forgotten_is_told_again() {
     // An agent that is away keeps nobody from ending.
     consul.stop();
     proxy.stop();
+}
+
+#[test]
+fn who_is_not_let_in_says_so_and_does_not_take_it_for_forgetting() {
+    let liar = Liar::new("403 Forbidden", "", "Permission denied");
+    let config = "
+service: orders
+consul: { address: \"@consul\" }
+register: { address: 127.0.0.1, check: { ttl: 1s } }
+listeners:
+  inbound: { address: 127.0.0.1:0, upstream: \"127.0.0.1:1\" }
+";
+    let mut proxy = Setup::new(config, &[("@consul", &liar.url())]).start();
+    let warned = |proxy: &Proxy| {
+        let readyz = proxy.admin_get("/readyz").text();
+        readyz.contains("this proxy is not in Consul as it should be (the Consul agent at http://127.")
+            && readyz.contains("403 Forbidden: Permission denied")
+    };
+    eventually("the warning", || warned(&proxy));
+    liar.says("200 OK", "", "");
+    eventually("it is registered", || !warned(&proxy));
+    liar.says("403 Forbidden", "", "Permission denied");
+    eventually("another warning", || warned(&proxy));
+    let registrations = || liar.questions().iter().filter(|question| question.contains("/service/register")).count();
+    let (before, asked) = (registrations(), liar.questions().len());
+    eventually("a while", || liar.questions().len() > asked + 5);
+    assert_eq!(registrations(), before);
+    let log = proxy.process().stderr();
+    assert!(log.contains("cannot register in Consul: the Consul agent"), "{log}");
+    assert!(log.contains("Consul cannot be told that this service is well: the Consul agent"), "{log}");
+    assert!(!log.contains("forgotten"), "{log}");
+    liar.says("404 Not Found", "", "Unknown check ID \"service:orders\"");
+    eventually("it is forgotten", || proxy.process().stderr().contains("Consul has forgotten this service"));
 }
 
 #[test]
