@@ -48,8 +48,14 @@ impl Settings {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let agents = match variable("CONSUL_HTTP_ADDR") {
             _ if !consul.addresses.is_empty() => consul.addresses.clone(),
-            Some(address) => vec![parse_agent_address(&address).map_err(|why| format!("CONSUL_HTTP_ADDR: {why}"))?],
-            None => vec![AgentAddress::Http { host: DEFAULT.0.to_owned(), port: DEFAULT.1 }],
+            address => {
+                let address = match address {
+                    Some(address) => parse_agent_address(&address).map_err(|why| format!("CONSUL_HTTP_ADDR: {why}"))?,
+                    None => AgentAddress::Http { host: DEFAULT.0.to_owned(), port: DEFAULT.1 },
+                };
+                // Even where the address says http: the token is not for everybody on the way.
+                vec![if is_true("CONSUL_HTTP_SSL", &variable)? { secured(address) } else { address }]
+            }
         };
         let token_file = consul.token_file.clone();
         let from_environment = |own: &Option<String>, name: &str| own.clone().or_else(|| variable(name));
@@ -65,6 +71,22 @@ impl Settings {
                 None => tls_from(variable)?,
             },
         })
+    }
+}
+
+/// A variable of Consul's own tools, as they read it.
+fn is_true(name: &str, variable: impl Fn(&str) -> Option<String>) -> Result<bool, String> {
+    match variable(name).as_deref() {
+        Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
+        None | Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
+        Some(other) => Err(format!("{name}: `{other}` is neither `true` nor `false`")),
+    }
+}
+
+fn secured(address: AgentAddress) -> AgentAddress {
+    match address {
+        AgentAddress::Http { host, port } => AgentAddress::Https { host, port },
+        other => other,
     }
 }
 
@@ -375,6 +397,21 @@ mod tests {
         let written = Settings::new(&written, environment).unwrap();
         assert_eq!((written.agents[0].to_string().as_str(), written.token), ("unix:///a", None));
         assert_eq!(Settings::new(&Consul::default(), |_| None).unwrap().agents[0].to_string(), "http://127.0.0.1:8500");
+        for (address, expected) in [
+            (None, "https://127.0.0.1:8500"),
+            (Some("10.0.0.1:8501"), "https://10.0.0.1:8501"),
+            (Some("http://10.0.0.1:8501"), "https://10.0.0.1:8501"),
+            (Some("unix:///a"), "unix:///a"),
+        ] {
+            let secure = |name: &str| match name {
+                "CONSUL_HTTP_SSL" => Some("true".to_owned()),
+                "CONSUL_HTTP_ADDR" => address.map(str::to_owned),
+                _ => None,
+            };
+            assert_eq!(Settings::new(&Consul::default(), secure).unwrap().agents[0].to_string(), expected);
+        }
+        let unclear = |name: &str| (name == "CONSUL_HTTP_SSL").then(|| "yes".to_owned());
+        assert!(Settings::new(&Consul::default(), unclear).unwrap_err().starts_with("CONSUL_HTTP_SSL: `yes`"));
         let refused = Settings::new(&Consul::default(), |_| Some("ftp://a:8501".to_owned())).unwrap_err();
         assert!(refused.starts_with("CONSUL_HTTP_ADDR: "), "{refused}");
     }
