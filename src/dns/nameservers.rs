@@ -7,6 +7,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use hickory_resolver::config::ResolverOpts;
+use hickory_resolver::proto::rr::Name;
 use hickory_resolver::system_conf::parse_resolv_conf;
 use tokio::sync::{Semaphore, watch};
 
@@ -91,12 +92,30 @@ fn read(resolv_conf: &Path) -> Result<Vec<u8>, Failure> {
 fn parse(text: &Result<Vec<u8>, Failure>, permits: &Rc<Semaphore>) -> Current {
     let text = text.as_ref().map_err(Clone::clone)?;
     let (config, ResolverOpts { ndots, .. }) =
-        parse_resolv_conf(text).map_err(|error| Failure(format!("resolv.conf: {error}")))?;
+        parse_resolv_conf(without_strangers(text)).map_err(|error| Failure(format!("resolv.conf: {error}")))?;
     let servers = config.name_servers().iter();
     let servers: Vec<_> =
         servers.filter_map(|server| Some(SocketAddr::new(server.ip, server.connections.first()?.port))).collect();
     let domains = config.search().iter().map(|domain| FullName::new(&domain.to_ascii())).collect();
     resolver(&servers, Search { domains, ndots }, permits)
+}
+
+/// The same without words in the search list that no name can be made of: the nameservers are right all the same.
+fn without_strangers(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let lines = text.lines().map(|line| {
+        let mut words = line.split_whitespace();
+        let Some(key) = words.next().filter(|key| matches!(*key, "search" | "domain")) else { return line.to_owned() };
+        let usable = words.take_while(|word| !word.starts_with(['#', ';'])).filter(|word| {
+            let usable = Name::from_str_relaxed(word).is_ok();
+            if !usable {
+                tracing::warn!(word, "resolv.conf: no name can end in this word of the search list; it is left out");
+            }
+            usable
+        });
+        [key].into_iter().chain(usable).collect::<Vec<_>>().join(" ")
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn resolver(servers: &[SocketAddr], search: Search, permits: &Rc<Semaphore>) -> Current {
@@ -106,6 +125,20 @@ fn resolver(servers: &[SocketAddr], search: Search, permits: &Rc<Semaphore>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_that_is_no_name_costs_only_itself() {
+        let search = |text: &str| {
+            let resolver = parse(&Ok(text.as_bytes().to_vec()), &permits()).unwrap();
+            resolver.search.domains.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            search("nameserver 10.0.0.1\nsearch -x.test ns.svc a..b svc # all\noptions ndots:5"),
+            "ns.svc. svc."
+        );
+        assert_eq!(search("domain -x.test\nnameserver 10.0.0.1\n"), "");
+        assert_eq!(search("nameserver 10.0.0.1\ndomain ns.svc\n"), "ns.svc.");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn resolv_conf_is_read_again_when_it_changes() {
