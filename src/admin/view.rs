@@ -206,6 +206,7 @@ impl Readiness {
         let discovered = snapshot.upstreams.iter().filter(|upstream| upstream.is_discovered);
         warnings.extend(discovered.filter_map(|upstream| discovery_warning(upstream, in_full)));
         warnings.extend(snapshot.upstreams.iter().filter_map(found_warning));
+        warnings.extend(snapshot.upstreams.iter().filter_map(nobody_warning));
         warnings.extend(control.doctor.finding().map(str::to_owned));
         let now = clock::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         warnings.extend(control.identities.warnings(now.as_secs()));
@@ -218,6 +219,7 @@ impl Readiness {
 fn discovery_warning(upstream: &snapshot::Upstream, in_full: bool) -> Option<String> {
     let status = upstream.endpoints.status();
     let known = upstream.endpoints.load().members.len();
+    let why = |error: &str| if in_full { error.to_owned() } else { "/upstreams says why".to_owned() };
     let what = match (&status.error, status.kept_until, status.succeeded) {
         (None, None, Some(_)) if known > 0 => return None,
         (None, None, Some(_)) => "its source names no endpoint".to_owned(),
@@ -250,6 +252,21 @@ fn found_warning(upstream: &snapshot::Upstream) -> Option<String> {
     let failing = services.iter().filter(|service| service.endpoints.status().error.is_some()).count();
     let (name, all) = (&upstream.state.name, services.len());
     (failing > 0).then(|| format!("{name}: {failing} of {all} services cannot be looked up (/upstreams says why)"))
+}
+
+/// Where there are endpoints, and none that should be called.
+fn nobody_warning(upstream: &snapshot::Upstream) -> Option<String> {
+    let set = upstream.endpoints.load();
+    let all = set.members.len();
+    if all == 0 || set.members.iter().any(|member| member.state.is_available()) {
+        return None;
+    }
+    let down = set.members.iter().filter(|member| member.state.word() == "down").count();
+    let name = &upstream.state.name;
+    Some(format!(
+        "upstream {name}: none of its {all} endpoints is well; {down} fail their health check, {} are ejected",
+        all - down
+    ))
 }
 
 impl Draining {

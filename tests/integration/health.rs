@@ -78,6 +78,8 @@ fn where_all_are_down_the_reason_says_so() {
     becomes(&proxy, 0, "down");
     let answer = proxy.client().get("/");
     assert_eq!((answer.status, answer.reason()), (503, Some("no_healthy_endpoint; hop=inbound")));
+    let warning = "upstream app: none of its 1 endpoints is well; 1 fail their health check, 0 are ejected";
+    assert!(proxy.admin_get("/readyz").text().contains(warning), "{}", proxy.admin_get("/readyz").text());
 }
 
 #[test]
