@@ -26,7 +26,7 @@ export function Chart({ series, data, theme, summary }) {
       legend: { live: true },
       // Where no pointer asks for a time, the legend tells the latest.
       hooks: { setData: [latest], setCursor: [(chart) => chart.cursor.idx == null && latest(chart)] },
-      scales: { x: { time: true, range: (_, first, last) => [Math.max(Math.min(first, last - LEAST), last - SECONDS), last] }, y: { range: (_, __, most) => [0, Math.max(most ?? 0, 1) * 1.1] } },
+      scales: { x: { time: true, range }, y: { range: (_, __, most) => [0, Math.max(most ?? 0, 1) * 1.1] } },
       axes: [
         { ...axis, space: 70, values: (_, ticks) => ticks.map((tick) => clock(tick)) },
         { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => series[0].format(tick).replace(/\.0+(?=\D|$)/, "")) },
@@ -54,6 +54,12 @@ export function Chart({ series, data, theme, summary }) {
   }, [theme]);
   useEffect(() => plot.current?.setData(data), [data]);
   return html`<div class="chart" role="img" aria-label=${summary} ref=${place}></div>`;
+}
+
+/** The seconds that a chart shows; before the first of them, those until now. */
+function range(_, first, last) {
+  const end = last ?? Date.now() / 1000;
+  return [Math.max(Math.min(first ?? end, end - LEAST), end - SECONDS), end];
 }
 
 /** A curve without axes, scaled to its own highest point. */

@@ -2,12 +2,18 @@
 
 import { html } from "./preact.js";
 import { Chart } from "./charts.js";
-import { failures } from "./history.js";
+import { SECONDS, failures } from "./history.js";
 import { count, milliseconds, rate, spaced, success } from "./words.js";
+
+/** The first event of a stream tells sums since the start: of this second, nothing is known yet. */
+const now = ({ last: { interval } }) => (interval.seconds > 0 ? interval.total : {});
+
+/** How far back the page remembers. */
+const span = ({ time }) => (time.length < SECONDS ? "since this page was opened" : "the last five minutes");
 
 export function Tiles({ history }) {
   const { interval } = history.last;
-  const { total } = interval;
+  const total = now(history);
   const inFlight = interval.listeners.reduce((sum, listener) => sum + listener.in_flight, 0);
   const connections = interval.listeners.reduce((sum, listener) => sum + listener.connections, 0);
   const tiles = [
@@ -40,10 +46,10 @@ const LATENCY = [
 
 export function Traffic({ history, theme }) {
   const { time, rate: rates, errors, p50, p90, p99 } = history;
-  const { total } = history.last.interval;
+  const total = now(history);
   return html`<div class="two">
     <section class="card" aria-labelledby="rate">
-      <div class="title"><h2 id="rate">Requests a second</h2><span class="about">the last five minutes</span></div>
+      <div class="title"><h2 id="rate">Requests a second</h2><span class="about">${span(history)}</span></div>
       <${Chart} series=${RATE} data=${[time, rates, errors]} theme=${theme} summary=${`Now ${rate(total.per_second)} requests a second, success ${success(total)}`} />
     </section>
     <section class="card" aria-labelledby="latency">
@@ -57,9 +63,9 @@ export function Failures({ history }) {
   const rows = failures(history).slice(0, 12);
   const most = rows[0]?.[1];
   return html`<section class="card" aria-labelledby="failures">
-    <div class="title"><h2 id="failures">Why requests failed</h2><span class="about">by reason, the last five minutes</span></div>
+    <div class="title"><h2 id="failures">Why requests failed</h2><span class="about">by reason, ${span(history)}</span></div>
     ${rows.length === 0
-      ? html`<p class="empty">None did.</p>`
+      ? html`<p class="empty">${history.time.length ? "None did." : "–"}</p>`
       : html`<div class="bars">
           ${rows.map(
             ([reason, number]) => html`<div class="bar" data-reason=${reason}>
