@@ -22,7 +22,7 @@ use super::Session;
 use super::lane::{Answer, Lane, Lanes};
 use crate::body::{Body, Downstream, Patience};
 use crate::error::{Error, Reason};
-use crate::proxy::tunnel;
+use crate::proxy::{tunnel, upgrade};
 use crate::runtime::drain::{Phase, Ticket};
 use crate::runtime::stream::Stream;
 use crate::runtime::timer::Timer;
@@ -168,8 +168,11 @@ fn normalise(request: &mut Request<Body>) -> Result<(), Error> {
     }
     // hyper sends no 1xx on HTTP/2; a client that waits for a 100 goes on by itself (RFC 9110, section 10.1.1).
     headers.remove(EXPECT);
-    let extended = request.extensions().get::<hyper::ext::Protocol>().is_some();
-    if request.method() == Method::CONNECT && !extended {
+    let protocol = request.extensions().get::<hyper::ext::Protocol>();
+    if protocol.is_some_and(|protocol| upgrade::hides_requests(protocol.as_ref())) {
+        return Err(bad("HTTP/2 within a stream"));
+    }
+    if request.method() == Method::CONNECT && protocol.is_none() {
         return Ok(());
     }
     match request.uri().path_and_query().cloned() {

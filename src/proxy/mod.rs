@@ -28,7 +28,7 @@ mod reply;
 pub(crate) mod retry;
 mod spans;
 pub(crate) mod tunnel;
-mod upgrade;
+pub(crate) mod upgrade;
 mod variables;
 pub mod via;
 pub(crate) mod worker;

@@ -15,9 +15,12 @@ use crate::body::{Body, Tunnel};
 use crate::error::{Error, Reason};
 use crate::transport::Failure;
 
+/// True where one of these protocols is `h2c`: a proxy that lets it through no longer sees what is sent behind its back.
+pub(crate) fn hides_requests(protocols: &[u8]) -> bool {
+    protocols.split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"h2c"))
+}
+
 /// True where the request asks for another protocol that we pass on.
-///
-/// `h2c` is not: a proxy that lets it through no longer sees what is sent behind its back.
 pub(super) fn is_wanted(head: &Request<Body>, hop: &HopByHop) -> bool {
     is_extended_connect(head) || upgrade_of(hop).is_some()
 }
@@ -27,9 +30,7 @@ pub(super) fn is_extended_connect(head: &Request<Body>) -> bool {
 }
 
 fn upgrade_of(hop: &HopByHop) -> Option<&HeaderValue> {
-    hop.upgrade.as_ref().filter(|value| {
-        !value.as_bytes().split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"h2c"))
-    })
+    hop.upgrade.as_ref().filter(|value| !hides_requests(value.as_bytes()))
 }
 
 /// What the client's side has to be told once the endpoint has agreed.

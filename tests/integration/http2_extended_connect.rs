@@ -70,6 +70,32 @@ fn accept_key(key: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+// What speaks HTTP behind the proxy's back would go past every route, in whatever words it is asked for.
+#[tokio::test]
+async fn http_2_inside_a_stream_is_refused() {
+    let upstream = Upstream::scripted(|served| {
+        served.request_head();
+        served.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n");
+        served.rest();
+    });
+    let proxy = Proxy::before(upstream.address());
+    let mut client = client(&proxy).await;
+    for protocol in ["h2c", "H2C", "websocket, h2c"] {
+        let request = Request::builder()
+            .method("CONNECT")
+            .uri("http://app.test/")
+            .header("http2-settings", "AAMAAABkAAQAAP__")
+            .extension(h2::ext::Protocol::from(protocol))
+            .body(())
+            .unwrap();
+        let (response, _stream) = client.start(request, false).await;
+        let answer = answer(response).await.unwrap();
+        let reason = answer.header("x-outrigger-reason");
+        assert_eq!((answer.status, reason), (400, Some("bad_request; hop=inbound")), "{protocol}");
+    }
+    assert_eq!(upstream.connections(), 0);
+}
+
 #[tokio::test]
 async fn a_refused_extended_connect_is_a_plain_answer() {
     let upstream = Upstream::answering("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
