@@ -156,7 +156,9 @@ impl Explaining<'_> {
         let skipped = skipped.collect();
         let route = found.map(|position| &listener.routes[position]);
         let connect = *self.asked.method() == Method::CONNECT;
-        let refused = if connect && !decisions::takes_connect(listener, model.address.is_local(), route) {
+        let local = model.address.is_local();
+        let refused = if connect && !decisions::takes_connect(self.snapshot, listener, route, local, captured.is_some())
+        {
             Some(
                 "connect_not_allowed: CONNECT is for loopback listeners with `direction: outbound` and routes with a host",
             )

@@ -75,7 +75,9 @@ pub(super) async fn send(
         checkpoints.span_id = worker.ids.borrow_mut().span_id();
     }
     plan.trace.send(head.headers_mut(), &checkpoints.span_id);
-    let tunnel = head.method() == Method::CONNECT && !upgrade::is_extended_connect(head);
+    let connect = head.method() == Method::CONNECT && !upgrade::is_extended_connect(head);
+    // Where the client was going to is a proxy that takes its CONNECT; elsewhere the tunnel begins here.
+    let tunnel = connect && (plan.tcp || !upstream.is_original);
     let wanted = Wanted {
         now: began,
         // What becomes a tunnel has never spoken HTTP.
@@ -95,7 +97,7 @@ pub(super) async fn send(
         Failure { error, stale: false, body_intact: true }
     };
 
-    let only_http1 = tunnel || upgrade::is_wanted(head, hop);
+    let only_http1 = connect || upgrade::is_wanted(head, hop);
     let offer = if only_http1 { Offer::Http1 } else { offer(upstream, endpoint, plan.grpc) };
     // On the heap what most requests do not need: their path need not have room for the largest.
     let found = match offer {

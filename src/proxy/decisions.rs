@@ -8,7 +8,7 @@ use crate::config::model::{Direction, Mode, PathRewrite};
 use crate::error::{Error, Reason};
 use crate::route::Target;
 use crate::route::rewrite::rewrite_path;
-use crate::snapshot::{Listener, Route};
+use crate::snapshot::{Action, Listener, Route, Snapshot};
 
 /// Ports of a Host that names none.
 pub(crate) const HTTP_PORT: u16 = 80;
@@ -27,10 +27,24 @@ pub(crate) fn target<B>(request: &Request<B>, default_port: u16, port: Option<u1
     Target { host, default_port, path: uri.path(), query: uri.query(), port, method: request.method() }
 }
 
-/// CONNECT is for the app beside us, and for nobody else. `local`: only this machine can call.
-pub(crate) fn takes_connect(listener: &Listener, local: bool, route: Option<&Route>) -> bool {
-    let beside_us = local && listener.direction == Direction::Outbound;
-    listener.mode != Mode::Http || beside_us && route.is_some_and(|route| route.names_host)
+/// CONNECT is for the app beside us, and for nobody else. `local`: only this machine can call. `captured`: the kernel has
+/// led the app's connection here, so it meant a proxy of its own, which is where the CONNECT goes on to.
+pub(crate) fn takes_connect(
+    snapshot: &Snapshot,
+    listener: &Listener,
+    route: Option<&Route>,
+    local: bool,
+    captured: bool,
+) -> bool {
+    if listener.mode == Mode::Tcp {
+        return true;
+    }
+    let goes_on = |route: &Route| match &route.action {
+        Action::Upstream(target) => snapshot.upstream(target.upstream).is_original,
+        _ => false,
+    };
+    listener.direction == Direction::Outbound
+        && route.is_some_and(|route| (local || captured) && route.names_host || captured && goes_on(route))
 }
 
 /// The path as the endpoint gets it.

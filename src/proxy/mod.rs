@@ -282,8 +282,12 @@ impl Connection {
         let route = position.map(|position| &listener.routes[position]);
         let connect =
             request.method() == Method::CONNECT && request.extensions().get::<hyper::ext::Protocol>().is_none();
-        if connect && !decisions::takes_connect(listener, self.entry.local, route) {
-            return Err(Error::local(Reason::ConnectNotAllowed));
+        if connect {
+            cold_path();
+            let (local, captured) = (self.entry.local, self.original.is_some());
+            if !decisions::takes_connect(&generation.snapshot, listener, route, local, captured) {
+                return Err(Error::local(Reason::ConnectNotAllowed));
+            }
         }
         let route = route.ok_or_else(|| Error::local(Reason::NoRoute))?;
         if !identity::Peer::is_allowed(caller, &route.allow) {
@@ -305,6 +309,10 @@ impl Connection {
             Decision::Send(target) => {
                 let destination = &Destination::of(record, &generation, target, request)?;
                 self.prepare(record, route, request, &client)?;
+                if self.original.is_some() && generation.upstream(destination).is_original {
+                    cold_path();
+                    original::keep_form(request);
+                }
                 let order = Order {
                     target,
                     destination,

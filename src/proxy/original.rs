@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::HOST;
+use http::uri::{Authority, Scheme};
+use http::{Request, Uri};
 use tokio::time::Instant;
 
 use super::worker::Worker;
-use crate::body::Tunnel;
+use crate::body::{Body, Tunnel};
 use crate::config::model::EndpointAddress;
 use crate::error::{Error, Reason};
 use crate::runtime::timer::after;
@@ -42,6 +45,24 @@ impl Original {
         let endpoint = upstream.state.endpoint(&address, Instant::now().into());
         let endpoint = endpoint.ok_or_else(|| Error::local(Reason::Internal))?;
         Ok(self.endpoint.get_or_init(|| endpoint).clone())
+    }
+}
+
+/// Where the client was going to is what it calls: one that says the whole address calls a proxy, which has to be told as
+/// much (RFC 9112, section 3.2.2).
+pub(super) fn keep_form(request: &mut Request<Body>) {
+    let raw_head = request.body().raw_head();
+    let target = raw_head.splitn(2, |&byte| byte == b' ').nth(1).unwrap_or_default();
+    let scheme = target.split(|&byte| byte == b':').next().and_then(|scheme| Scheme::try_from(scheme).ok());
+    let host = request.headers().get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let path = request.uri().path_and_query().filter(|path| path.as_str() != "*");
+    if target.first() != Some(&b'/')
+        && let (Some(scheme), Some(host), Some(path)) = (scheme, host, path)
+    {
+        let whole = Uri::builder().scheme(scheme).authority(host).path_and_query(path.clone()).build();
+        if let Ok(whole) = whole {
+            *request.uri_mut() = whole;
+        }
     }
 }
 

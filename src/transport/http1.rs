@@ -1,5 +1,6 @@
 //! One HTTP/1.1 connection to an endpoint. Whoever holds it drives it: there is no task behind it, and no channel.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::hint::cold_path;
 use std::pin::Pin;
@@ -8,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -166,8 +167,8 @@ impl Http1Connection {
     ) -> Result<Answer, Failure> {
         let head = attempt.head;
         let framing = request_framing(head.method(), attempt.body);
-        let target = head.uri().path_and_query().map_or("/", |target| target.as_str());
-        http1::encode_request(head.method(), target, head.headers(), attempt.raw_head, framing, self.out.buffer());
+        let target = target(head.uri());
+        http1::encode_request(head.method(), &target, head.headers(), attempt.raw_head, framing, self.out.buffer());
 
         let whole = attempt.body.as_full().cloned();
         let mut upload = Upload::new(BodySender::new(std::mem::take(attempt.body), framing), attempt.began);
@@ -189,11 +190,12 @@ impl Http1Connection {
         };
         let now = Instant::now();
         self.keep_alive = keep_alive_timeout(received.response.headers());
-        if received.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let status = received.response.status();
+        if status == StatusCode::SWITCHING_PROTOCOLS || head.method() == Method::CONNECT && status.is_success() {
             cold_path();
             // What is left of the request would run into the tunnel.
             if upload.finished.is_none() || upload.broken.is_some() {
-                return Err(protocol_error("101 before the request was complete"));
+                return Err(protocol_error("a tunnel before the request was complete"));
             }
             let early = self.read.split().freeze();
             let (response, guards) = (received.response, (self.permit, guard));
@@ -357,6 +359,15 @@ fn earlier_duration(a: Option<Duration>, b: Option<Duration>) -> Option<Duration
 
 /// A request's body with a known length keeps it; without a body nothing is said, except where a method that usually
 /// has one would make the endpoint wonder (RFC 9110, section 8.6).
+/// The request's target (RFC 9112, section 3.2): the path, or where a proxy is asked all of it.
+fn target(uri: &Uri) -> Cow<'_, str> {
+    if uri.authority().is_some() {
+        cold_path();
+        return uri.to_string().into();
+    }
+    uri.path_and_query().map_or("/", |target| target.as_str()).into()
+}
+
 fn request_framing(method: &Method, body: &Body) -> Framing {
     match body.size_hint().exact() {
         Some(0) if *method == Method::POST || *method == Method::PUT || *method == Method::PATCH => Framing::Length(0),

@@ -178,6 +178,60 @@ fn other_protocols_pass_as_they_are() {
     assert_eq!(proxy.process().exit_code(), Some(0));
 }
 
+// A client that was told of a proxy of its own speaks to that: what no route takes has to reach it as it was meant.
+#[test]
+fn a_forward_proxy_is_spoken_to_as_one() {
+    if !entered("capture::a_forward_proxy_is_spoken_to_as_one") {
+        return;
+    }
+    let pod = Pod::new();
+    let orders = answering("10.77.0.1:0", "orders");
+    let forward = Upstream::at("10.77.0.3:3128".parse().unwrap(), |served| {
+        while let Some(request) = served.request() {
+            if request.target.starts_with("refused") {
+                served.send("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n");
+            } else if request.method == "CONNECT" {
+                assert_eq!(request.head.get("proxy-authorization"), Some("Basic YTpi"));
+                served.send("HTTP/1.1 200 Connection established\r\n\r\n");
+            } else {
+                served.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nproxy");
+            }
+        }
+    });
+    let proxy = in_pod(&pod, TRANSPARENT, &orders);
+    redirect(&pod, &["apply"]);
+    let curl = |arguments: &[&str]| {
+        let mut curl = pod.command("curl");
+        curl.args([
+            "-sS",
+            "--max-time",
+            "10",
+            "-x",
+            "http://a:b@10.77.0.3:3128",
+            "-w",
+            " %{http_code} %{http_connect}",
+        ]);
+        let output = curl.args(arguments).stdin(Stdio::null()).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    assert_eq!(curl(&["http://site.example:81/page?a"]), "proxy 200 000");
+    assert_eq!(curl(&["http://orders/page"]), "orders 200 000", "a route knows the host");
+    assert_eq!(curl(&["--proxytunnel", "http://site.example:81/inside"]), "proxy 200 200");
+    assert!(curl(&["--proxytunnel", "http://refused.example/"]).contains(" 000 407"));
+    let starts: Vec<_> = forward.requests().iter().map(|request| request.head.start.clone()).collect();
+    assert_eq!(
+        starts,
+        [
+            "GET http://site.example:81/page?a HTTP/1.1",
+            "CONNECT site.example:81 HTTP/1.1",
+            "GET /inside HTTP/1.1",
+            "CONNECT refused.example:80 HTTP/1.1"
+        ]
+    );
+    assert_eq!(forward.request(0).head.get("host"), Some("site.example:81"));
+    eventually("a line of the tunnel", || proxy.log_lines().iter().any(|line| line["method"] == "CONNECT"));
+}
+
 #[test]
 fn the_printed_rules_are_those_that_are_applied() {
     if !entered("capture::the_printed_rules_are_those_that_are_applied") {

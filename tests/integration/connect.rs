@@ -11,6 +11,7 @@ listeners:
     routes:
       - { match: { host: payments.test }, upstream: app }
       - { match: { path: /any }, upstream: app }
+  captured: { address: 127.0.0.1:0, mode: transparent, direction: inbound, upstream: app }
 upstreams:
   app: { static: [\"@app\"] }
 ";
@@ -71,6 +72,7 @@ fn elsewhere_connect_is_not_allowed() {
     let open = proxy("0.0.0.0:0", &upstream);
     let cases = [
         ("an inbound listener", inner.address("inbound"), "payments.test:80", "inbound"),
+        ("a transparent inbound listener", inner.address("captured"), "payments.test:80", "captured"),
         ("a host that no route names", inner.address("outbound"), "other.test:80", "outbound"),
         ("a listener for everybody", open.address("outbound"), "payments.test:80", "outbound"),
     ];
