@@ -91,7 +91,8 @@ pub(crate) fn parse_request(
     let uri = take_target(&method, target, &mut headers)?;
     check_host(&headers, version)?;
     let length = request_length(&mut headers, seen, version)?;
-    let keep_alive = version == Version::HTTP_11 && !connection.close;
+    // Behind a CONNECT that is refused comes what was meant for the tunnel.
+    let keep_alive = version == Version::HTTP_11 && !connection.close && method != Method::CONNECT;
     let expects_continue = seen.expect
         && version == Version::HTTP_11
         && headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));

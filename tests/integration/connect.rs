@@ -113,3 +113,16 @@ fn what_is_no_authority_is_a_bad_request() {
     }
     assert_eq!(upstream.connections(), 0);
 }
+
+// Whoever asks for a tunnel goes on with what belongs into it, which is no request of ours.
+#[test]
+fn nothing_after_a_refused_connect_is_a_request() {
+    let upstream = Upstream::ok();
+    let proxy = proxy("127.0.0.1:0", &upstream);
+    let mut client = Client::connect(proxy.address("inbound"));
+    client.send(format!("{}GET /inside HTTP/1.1\r\nHost: app.test\r\n\r\n", connect("payments.test:80")));
+    let response = client.response();
+    assert_eq!((response.status, response.head.get("connection")), (405, Some("close")));
+    client.expect_end();
+    assert_eq!(upstream.connections(), 0, "{}", upstream.received_text());
+}
