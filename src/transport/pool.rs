@@ -366,7 +366,12 @@ impl Pools {
     /// Gives up what is idle of upstreams at whose bound somebody waits, on another worker or for another endpoint.
     pub(crate) fn yield_wanted(&self) {
         for pool in self.endpoints.borrow_mut().values_mut() {
-            if pool.upstream.connections.is_wanted() && pool.waiters.is_empty() {
+            if !pool.upstream.connections.is_wanted() {
+                continue;
+            }
+            // Who waited for an HTTP/2 connection, or got a place, has left a letter box that nobody looks at.
+            pool.waiters.retain(|waiter| !waiter.is_closed());
+            if pool.waiters.is_empty() {
                 pool.idle.clear();
                 pool.http2.retain(|connection| connection.streams() > 0);
             }

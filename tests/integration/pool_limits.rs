@@ -1,6 +1,7 @@
 //! How many connections and requests an upstream gets, who waits, and who is refused at once.
 
 use crate::support::client::get;
+use crate::support::h2::H2Upstream;
 use crate::support::upstream::OK;
 use crate::support::{Client, Gate, Proxy, Upstream, eventually};
 
@@ -167,4 +168,27 @@ fn a_waiting_client_that_leaves_gives_its_place_back() {
     });
     gate.open();
     assert_eq!(first[0].response().status, 200);
+}
+
+#[test]
+fn the_place_of_an_idle_http_2_connection_goes_to_whichever_worker_waits() {
+    let upstream = H2Upstream::streams(|stream| async move { stream.ok("ok").await });
+    let proxy = Proxy::start(
+        "
+workers: 3
+listeners:
+  inbound: { address: 127.0.0.1:0, upstream: app }
+upstreams:
+  app: { static: [\"@app\"], protocol: http2, limits: { connections: 1 } }
+",
+        &[("@app", &upstream.address())],
+    );
+    // Open at once, so that each worker has some; then one request at a time.
+    let mut clients: Vec<Client> = (0..6).map(|_| proxy.client()).collect();
+    for round in 0..3 {
+        for client in &mut clients {
+            assert_eq!(client.get("/").status, 200, "round {round}");
+        }
+    }
+    assert!(upstream.connection_count() > 1, "one worker had all clients");
 }
