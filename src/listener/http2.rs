@@ -173,10 +173,16 @@ fn normalise(request: &mut Request<Body>) -> Result<(), Error> {
         return Err(bad("HTTP/2 within a stream"));
     }
     if request.method() == Method::CONNECT && protocol.is_none() {
-        return Ok(());
+        return match request.uri().authority() {
+            Some(authority) if authority.port().is_some() => Ok(()),
+            _ => Err(bad("CONNECT needs HOST:PORT")),
+        };
     }
+    // RFC 9113, section 8.3.1.
     match request.uri().path_and_query().cloned() {
-        Some(target) => *request.uri_mut() = Uri::from(target),
+        Some(target) if target.as_str().starts_with('/') => *request.uri_mut() = Uri::from(target),
+        Some(target) if target == "*" && request.method() == Method::OPTIONS => *request.uri_mut() = Uri::from(target),
+        Some(_) => return Err(bad("invalid :path")),
         None => return Err(bad("no :path")),
     }
     Ok(())
