@@ -40,7 +40,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{DATE, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use tokio::time::Instant;
 
 use self::decisions::{HTTP_PORT, HTTPS_PORT, drop_own_fields};
@@ -269,7 +269,11 @@ impl Connection {
         if !identity::Peer::is_allowed(caller, &listener.allow) {
             return Err(Error::local(Reason::Denied));
         }
-        let hop = hop_by_hop::strip(request.headers_mut());
+        let mut hop = hop_by_hop::strip(request.headers_mut());
+        if hop.upgrade.is_some() && request.version() == Version::HTTP_10 {
+            // RFC 9110, section 7.8: it is passed over.
+            hop.upgrade = None;
+        }
         let client = Client::find(&listener.trust, self.peer.address(), request.headers());
         if let Some(admission) = &listener.admission {
             record.admit(admission, &client, request.headers())?;

@@ -234,3 +234,14 @@ fn the_connection_of_a_tunnel_serves_no_other_request() {
     tunnel.expect_end();
     assert_eq!(client.get("/").status, 200);
 }
+
+// RFC 9110, 7.8: what an HTTP/1.0 client says in Upgrade is passed over.
+#[test]
+fn an_http_1_0_client_is_not_upgraded() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::before(upstream.address());
+    let response = proxy.client().exchange(HANDSHAKE.replace("HTTP/1.1", "HTTP/1.0"));
+    assert_eq!(response.status, 200);
+    let head = upstream.request(0).head;
+    assert!(!head.has("upgrade") && !head.has("connection"), "{head}");
+}
