@@ -200,17 +200,24 @@ fn collect_trailers(fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Malfor
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed("invalid trailer name"))?;
         let value = HeaderValue::from_bytes(field.value).map_err(|_| Malformed("invalid trailer value"))?;
-        // RFC 9110, section 6.5.1: what frames, routes or authenticates a message cannot come after it.
-        if !forbidden_in_trailers(&name) {
-            trailers.append(name, value);
-        }
+        trailers.append(name, value);
     }
-    Ok(trailers)
+    Ok(without_forbidden(trailers))
 }
 
-fn forbidden_in_trailers(name: &HeaderName) -> bool {
+/// Trailers as they may go on. RFC 9110, section 6.5.1: what frames, routes or authenticates a message cannot come after
+/// it.
+pub(crate) fn without_forbidden(mut trailers: HeaderMap) -> HeaderMap {
+    let forbidden: Vec<_> = trailers.keys().filter(|name| forbidden_in_trailers(name.as_str())).cloned().collect();
+    for name in forbidden {
+        trailers.remove(name);
+    }
+    trailers
+}
+
+fn forbidden_in_trailers(name: &str) -> bool {
     matches!(
-        name.as_str(),
+        name,
         "content-length"
             | "transfer-encoding"
             | "host"
@@ -227,7 +234,8 @@ fn forbidden_in_trailers(name: &HeaderName) -> bool {
             | "content-type"
             | "content-range"
             | "expect"
-    )
+            | "forwarded"
+    ) || ["x-forwarded-", "x-outrigger-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// How a body that the proxy sends is delimited.

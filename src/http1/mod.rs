@@ -10,7 +10,7 @@ mod encode;
 mod head;
 mod send;
 
-pub(crate) use body::{BodyDecoder, Decoded, Framing};
+pub(crate) use body::{BodyDecoder, Decoded, Framing, without_forbidden};
 pub(crate) use encode::{chunk_end, chunk_start, encode_request, encode_response, encode_trailers};
 pub(crate) use head::{HeadError, RequestHead, ResponseHead, parse_request, parse_response};
 pub(crate) use send::{BodySender, SendError};

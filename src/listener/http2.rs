@@ -22,6 +22,7 @@ use super::Session;
 use super::lane::{Answer, Lane, Lanes};
 use crate::body::{Body, Downstream, Patience};
 use crate::error::{Error, Reason};
+use crate::http1;
 use crate::proxy::{tunnel, upgrade};
 use crate::runtime::drain::{Phase, Ticket};
 use crate::runtime::stream::Stream;
@@ -229,7 +230,10 @@ impl http_body::Body for RequestBody {
                 if this.max.is_some_and(|max| total > max) {
                     return Err(Error::downstream(Reason::BodyTooLarge));
                 }
-                Ok(frame)
+                Ok(match frame.into_trailers() {
+                    Ok(trailers) => Frame::trailers(http1::without_forbidden(trailers)),
+                    Err(data) => data,
+                })
             }
             Err(error) => Err(Error::downstream(Reason::ClientCancelled).because(error)),
         }))

@@ -18,6 +18,7 @@ use super::Deadlines;
 use super::http1::{Attempt, FOUND_DEAD, Failure};
 use crate::body::{Body, Patience};
 use crate::error::{Error, Reason, Source};
+use crate::http1;
 use crate::runtime::local::LocalExec;
 use crate::runtime::stream::Stream;
 use crate::runtime::timer::{Timer, earlier};
@@ -413,6 +414,10 @@ impl http_body::Body for Http2Body {
                 this.progress = Instant::now();
                 let failed = this.request.watch.failed.get();
                 Poll::Ready(frame.map(|frame| {
+                    let frame = frame.map(|frame| match frame.into_trailers() {
+                        Ok(trailers) => Frame::trailers(http1::without_forbidden(trailers)),
+                        Err(data) => data,
+                    });
                     frame.map_err(|error| {
                         let classified = classify(&error, false).because(error);
                         // The client's failure explains the stream's.

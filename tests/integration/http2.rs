@@ -423,3 +423,55 @@ async fn an_upstream_that_dies_resets_only_its_stream() {
     assert!(error.is_reset(), "{error}");
     assert_eq!(client.exchange(get("/lives"), "").await.status, 200);
 }
+
+// RFC 9110, 6.5.1: what frames, routes or authenticates a message cannot come after it, whichever way it comes.
+#[tokio::test]
+async fn trailers_that_are_no_trailers_go_nowhere() {
+    const NAMES: [&str; 8] = [
+        "host",
+        "content-length",
+        "authorization",
+        "cookie",
+        "set-cookie",
+        "forwarded",
+        "x-forwarded-for",
+        "x-outrigger-attempt",
+    ];
+    let trailers = || {
+        let mut trailers = HeaderMap::new();
+        for name in NAMES {
+            trailers.insert(name, "9".parse().unwrap());
+        }
+        trailers.insert("x-sum", "7".parse().unwrap());
+        trailers
+    };
+    let fields: String = NAMES.map(|name| format!("{name}: 9\r\n")).concat();
+    let one = Upstream::answering(format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n{fields}x-sum: 7\r\n\r\n"
+    ));
+    let two = H2Upstream::streams(move |mut stream| async move {
+        let (_, got) = stream.read().await;
+        assert_eq!(got.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["x-sum"]);
+        let mut sending = stream.respond.send_response(http::Response::new(()), false).unwrap();
+        sending.send_data("ok".into(), false).unwrap();
+        sending.send_trailers(trailers()).unwrap();
+    });
+    for (address, protocol) in [(one.address(), "http1"), (two.address(), "http2")] {
+        let proxy = Proxy::before_upstream(address, &format!(", protocol: {protocol}"));
+        let mut client = client(&proxy).await;
+        let (response, mut sending) = client.start(request("POST", "/").body(()).unwrap(), false).await;
+        send_all(&mut sending, "body".into(), false).await;
+        sending.send_trailers(trailers()).unwrap();
+        let answer = answer(response).await.unwrap();
+        let got: Vec<_> = answer.trailers.keys().map(|name| name.as_str()).collect();
+        assert_eq!((answer.status, got), (200, vec!["x-sum"]), "{protocol}");
+
+        let answer = proxy.client().exchange(format!(
+            "POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n{fields}x-sum: 7\r\n\r\n"
+        ));
+        assert_eq!(answer.body.trailers, [("x-sum".to_owned(), "7".to_owned())], "{protocol}");
+    }
+    for request in one.requests() {
+        assert_eq!(request.body.trailers, [("x-sum".to_owned(), "7".to_owned())]);
+    }
+}
