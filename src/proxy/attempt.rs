@@ -109,26 +109,27 @@ pub(super) async fn send(
         Offer::Http2 => Box::pin(pools.http2(&upstream.state, endpoint, wanted)).await.map(Negotiated::Http2),
         Offer::Either => Box::pin(pools.negotiated(&upstream.state, endpoint, wanted)).await,
     };
-    let Checkout { connection, queued, connected } = match found.map_err(unsent)? {
-        Negotiated::Http1(checkout) => checkout,
-        Negotiated::Http2(connection) => {
-            cold_path();
-            prepare_http2(head, hop);
-            checkpoints.connect = Some(began.elapsed());
-            checkpoints.queued = Some(Duration::ZERO);
-            pass_deadline_on(plan, head);
-            let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began, uploading: Duration::ZERO };
-            let answer = Box::pin(connection.exchange(&mut attempt, guard)).await;
-            checkpoints.uploading = attempt.uploading;
-            return answer;
-        }
-    };
+    let found = found.map_err(unsent)?;
+    let (queued, connected) = found.took();
     if !connected.is_zero() {
         cold_path();
         worker.metrics.count_upstream(upstream.id, UpstreamCounter::Connected, 1);
     }
     checkpoints.queued = Some(queued);
     checkpoints.connect = Some(connected);
+    let connection = match found {
+        Negotiated::Http1(Checkout { connection, .. }) => connection,
+        Negotiated::Http2(Checkout { connection, .. }) => {
+            cold_path();
+            prepare_http2(head, hop);
+            pass_deadline_on(plan, head);
+            let began = began + queued + connected;
+            let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began, uploading: Duration::ZERO };
+            let answer = Box::pin(connection.exchange(&mut attempt, guard)).await;
+            checkpoints.uploading = attempt.uploading;
+            return answer;
+        }
+    };
     if tunnel {
         cold_path();
         let (stream, permit) = connection.into_stream();

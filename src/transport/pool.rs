@@ -100,9 +100,9 @@ pub(crate) struct Wanted<'a> {
 
 /// A connection, and what it took to have it.
 #[derive(Debug)]
-pub(crate) struct Checkout {
-    pub(crate) connection: Box<Http1Connection>,
-    /// Waiting at the upstream's bound.
+pub(crate) struct Checkout<C> {
+    pub(crate) connection: C,
+    /// Waiting at the upstream's bound, or for a connection that was being made.
     pub(crate) queued: Duration,
     /// Connecting; zero for one that was there.
     pub(crate) connected: Duration,
@@ -111,13 +111,28 @@ pub(crate) struct Checkout {
 /// A connection that speaks what its endpoint chose.
 #[derive(Debug)]
 pub(crate) enum Negotiated {
-    Http1(Checkout),
-    Http2(Rc<Http2Connection>),
+    Http1(Checkout<Box<Http1Connection>>),
+    Http2(Checkout<Rc<Http2Connection>>),
 }
 
-impl Checkout {
-    fn at_once(connection: Box<Http1Connection>) -> Self {
+impl<C> Checkout<C> {
+    fn at_once(connection: C) -> Self {
         Checkout { connection, queued: Duration::ZERO, connected: Duration::ZERO }
+    }
+
+    /// One that stood there after a wait since then.
+    fn after(began: Instant, connection: C) -> Self {
+        Checkout { queued: began.elapsed(), ..Checkout::at_once(connection) }
+    }
+}
+
+impl Negotiated {
+    /// How long it was waited for, and how long it took to connect.
+    pub(crate) fn took(&self) -> (Duration, Duration) {
+        match self {
+            Negotiated::Http1(checkout) => (checkout.queued, checkout.connected),
+            Negotiated::Http2(checkout) => (checkout.queued, checkout.connected),
+        }
     }
 }
 
@@ -147,7 +162,7 @@ impl Pools {
         upstream: &Arc<UpstreamState>,
         endpoint: &Arc<EndpointState>,
         wanted: Wanted<'_>,
-    ) -> Option<Checkout> {
+    ) -> Option<Checkout<Box<Http1Connection>>> {
         if wanted.fresh {
             return None;
         }
@@ -163,14 +178,12 @@ impl Pools {
         upstream: &Arc<UpstreamState>,
         endpoint: &Arc<EndpointState>,
         wanted: Wanted<'_>,
-    ) -> Result<Checkout, Error> {
+    ) -> Result<Checkout<Box<Http1Connection>>, Error> {
         let began = Instant::now();
         let permit = match upstream.connections.try_acquire() {
             Some(permit) => permit,
             None => match Box::pin(self.wait(upstream, endpoint, wanted)).await? {
-                Waited::Connection(connection) => {
-                    return Ok(Checkout { queued: began.elapsed(), ..Checkout::at_once(connection) });
-                }
+                Waited::Connection(connection) => return Ok(Checkout::after(began, connection)),
                 Waited::Permit(permit) => permit,
             },
         };
@@ -196,15 +209,16 @@ impl Pools {
         upstream: &Arc<UpstreamState>,
         endpoint: &Arc<EndpointState>,
         wanted: Wanted<'_>,
-    ) -> Result<Rc<Http2Connection>, Error> {
+    ) -> Result<Checkout<Rc<Http2Connection>>, Error> {
         if let Some(connection) = self.pick_http2(upstream, endpoint, wanted) {
-            return Ok(connection);
+            return Ok(Checkout::at_once(connection));
         }
+        let began = Instant::now();
         let connecting = self.with(upstream, endpoint, wanted, |pool| pool.connecting.clone());
         let making = async {
             let _turn = connecting.lock().await;
             if let Some(connection) = self.pick_http2(upstream, endpoint, wanted) {
-                return Ok(connection);
+                return Ok(Checkout::after(began, connection));
             }
             let permit = match upstream.connections.try_acquire() {
                 Some(permit) => permit,
@@ -214,11 +228,13 @@ impl Pools {
                     Waited::Permit(permit) => permit,
                 },
             };
+            let queued = began.elapsed();
             let stream = match wanted.tls {
                 None => self.connect(&endpoint.address, None).await?,
                 Some(_) => self.secured(upstream, endpoint, wanted, Offer::Http2).await?.stream,
             };
-            self.add_http2(upstream, endpoint, wanted, stream, permit).await
+            let connection = self.add_http2(upstream, endpoint, wanted, stream, permit).await?;
+            Ok(Checkout { connection, queued, connected: began.elapsed() - queued })
         };
         within(wanted.until, making).await
     }
@@ -243,9 +259,11 @@ impl Pools {
             let turn = connecting.lock().await;
             match self.pick_negotiated(upstream, endpoint, wanted) {
                 Some(Negotiated::Http1(idle)) => {
-                    return Ok(Negotiated::Http1(Checkout { queued: began.elapsed(), ..idle }));
+                    return Ok(Negotiated::Http1(Checkout::after(began, idle.connection)));
                 }
-                Some(found) => return Ok(found),
+                Some(Negotiated::Http2(made)) => {
+                    return Ok(Negotiated::Http2(Checkout::after(began, made.connection)));
+                }
                 None => {}
             }
             let one_each = self.with(upstream, endpoint, wanted, |pool| pool.chose_http2) == Some(false);
@@ -254,8 +272,7 @@ impl Pools {
                 Some(permit) => permit,
                 None => match self.wait(upstream, endpoint, wanted).await? {
                     Waited::Connection(connection) => {
-                        let checkout = Checkout { queued: began.elapsed(), ..Checkout::at_once(connection) };
-                        return Ok(Negotiated::Http1(checkout));
+                        return Ok(Negotiated::Http1(Checkout::after(began, connection)));
                     }
                     Waited::Permit(permit) => permit,
                 },
@@ -264,10 +281,11 @@ impl Pools {
             let place = Place::of(endpoint, wanted);
             let Secured { stream, http2 } = self.secured(upstream, endpoint, wanted, Offer::Either).await?;
             self.with(upstream, endpoint, wanted, |pool| pool.chose_http2 = Some(http2));
+            let connected = began.elapsed() - queued;
             let made = if http2 {
-                Negotiated::Http2(self.add_http2(upstream, endpoint, wanted, stream, permit).await?)
+                let connection = self.add_http2(upstream, endpoint, wanted, stream, permit).await?;
+                Negotiated::Http2(Checkout { connection, queued, connected })
             } else {
-                let connected = began.elapsed() - queued;
                 let connection = Http1Connection::new(stream, permit, place);
                 Negotiated::Http1(Checkout { connection, queued, connected })
             };
@@ -284,7 +302,7 @@ impl Pools {
         wanted: Wanted<'_>,
     ) -> Option<Negotiated> {
         if let Some(connection) = self.pick_http2(upstream, endpoint, wanted) {
-            return Some(Negotiated::Http2(connection));
+            return Some(Negotiated::Http2(Checkout::at_once(connection)));
         }
         let idle = if wanted.fresh { None } else { self.pop_idle(upstream, endpoint, wanted) };
         idle.map(|connection| Negotiated::Http1(Checkout::at_once(connection)))

@@ -38,6 +38,10 @@ async fn http_1_goes_to_an_http_2_upstream() {
     assert_eq!(head.headers["x-stays"], "1");
     assert_eq!(client.get("/again").status, 200);
     assert_eq!(upstream.connection_count(), 1);
+    let made = [("upstream", "app"), ("outcome", "success")];
+    assert_eq!(proxy.metric("outrigger_upstream_connects_total", &made), 1.0);
+    let connect = |path: &str| proxy.log_line(path)["ms"]["connect"].as_f64().unwrap();
+    assert!(connect("/a") > 0.0 && connect("/again") == 0.0, "{} {}", connect("/a"), connect("/again"));
 }
 
 #[tokio::test]
