@@ -33,6 +33,10 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// A response's header list; gRPC's metadata can be large.
 const MAX_HEADER_LIST: u32 = 64 * 1024;
+/// Streams on a new connection before the endpoint has said how many it takes; further ones wait for that word, which
+/// comes within a round trip, and are not refused. Fewer than any endpoint is known to take, for this number stands for
+/// "not said yet".
+const STREAMS_BEFORE_SETTINGS: usize = 2;
 
 /// A connection. It ends when nobody holds it and its last stream is over.
 #[derive(Debug)]
@@ -59,6 +63,7 @@ impl Http2Connection {
             .max_header_list_size(MAX_HEADER_LIST)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT)
+            .initial_max_send_streams(STREAMS_BEFORE_SETTINGS)
             .handshake::<_, Body>(TokioIo::new(stream))
             .await
             .map_err(failed)?;
@@ -68,7 +73,8 @@ impl Http2Connection {
             let mut connection = std::pin::pin!(connection);
             let ended = std::future::poll_fn(|cx| {
                 let ended = connection.as_mut().poll(cx);
-                settings.set(u32::try_from(connection.current_max_send_streams()).unwrap_or(u32::MAX));
+                let said = Some(connection.current_max_send_streams()).filter(|&most| most != STREAMS_BEFORE_SETTINGS);
+                settings.set(said.and_then(|most| u32::try_from(most).ok()).unwrap_or(u32::MAX));
                 ended
             });
             if let Err(error) = ended.await {
@@ -92,9 +98,9 @@ impl Http2Connection {
         !self.send.borrow().is_closed()
     }
 
-    /// True until its first request.
-    pub(crate) fn is_new(&self) -> bool {
-        !self.used.get()
+    /// True where it was made after what ended before `time`.
+    pub(crate) fn is_newer(&self, time: Instant) -> bool {
+        self.opened >= time
     }
 
     /// True where another stream may begin. Servers should allow at least 100 (RFC 9113, section 6.5.2); some allow fewer.
@@ -139,13 +145,12 @@ impl Http2Connection {
                 return Poll::Ready(outcome.map_err(|mut error| {
                     let unsent = error.take_message().is_some();
                     let failed = classify(error.error(), unsent);
-                    // A stream that was reset was seen by somebody; a connection that just ended may have been dead.
-                    let died = reused
-                        && failed.reason == Reason::UpstreamReset
-                        && !is_reset(error.error())
-                        && attempt.began.elapsed() < FOUND_DEAD;
+                    // A stream that was reset was seen by somebody, be it to say that it is too busy; a connection that
+                    // just ended may have been dead.
+                    let ended = reused && failed.reason == Reason::UpstreamReset;
+                    let died = failed.unsent || ended && attempt.began.elapsed() < FOUND_DEAD;
                     Failure {
-                        stale: failed.unsent || died,
+                        stale: died && !is_reset(error.error()),
                         body_intact: false,
                         error: failed.because(error.into_error()),
                     }

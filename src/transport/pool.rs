@@ -84,7 +84,7 @@ pub(crate) struct PoolCounts {
 pub(crate) struct Wanted<'a> {
     /// When the attempt began: about now.
     pub(crate) now: Instant,
-    /// A new one, whatever stands in the pool.
+    /// A new one, whatever stands in the pool. One of HTTP/2 that has been made since `now` is new to all who want it.
     pub(crate) fresh: bool,
     /// The request cannot be repeated: look twice before an idle connection is trusted.
     pub(crate) careful: bool,
@@ -454,10 +454,9 @@ impl Pools {
         self.with(upstream, endpoint, wanted, |pool| {
             pool.idle_bound = wanted.idle;
             pool.http2.retain(|connection| connection.is_open());
-            let with_room = pool
-                .http2
-                .iter()
-                .filter(|connection| connection.has_room(STREAMS) && (!wanted.fresh || connection.is_new()));
+            let with_room = pool.http2.iter().filter(|connection| {
+                connection.has_room(STREAMS) && (!wanted.fresh || connection.is_newer(wanted.now))
+            });
             with_room.min_by_key(|connection| connection.streams()).cloned()
         })
     }

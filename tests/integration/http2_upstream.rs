@@ -1,5 +1,6 @@
 //! HTTP/2 to the upstream: from HTTP/1 and HTTP/2, multiplexed, with GOAWAY and refused streams.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -138,16 +139,45 @@ async fn an_upstream_that_goes_away_costs_nothing() {
 // RFC 9113, 6.8: streams above the last one named were not processed, and may be sent again, whatever their method.
 #[tokio::test]
 async fn streams_above_the_last_one_of_goaway_go_out_again() {
+    let (address, _) = going_away_at(1).await;
+    let proxy = Proxy::before_upstream(address, ", protocol: http2");
+    let mut client = client(&proxy).await;
+    let answer = client.exchange(request("POST", "/").header("content-length", "0").body(()).unwrap(), "").await;
+    assert_eq!(answer.status, 200, "{:?} {}", answer.headers, answer.text());
+}
+
+#[tokio::test]
+async fn streams_that_a_goaway_leaves_share_their_next_connection() {
+    const STREAMS: usize = 40;
+    let (address, connections) = going_away_at(STREAMS).await;
+    let proxy = Proxy::before_upstream(address, ", protocol: http2");
+    let mut client = client(&proxy).await;
+    let mut responses = Vec::new();
+    for _ in 0..STREAMS {
+        responses.push(client.start(get("/"), true).await.0);
+    }
+    for response in responses {
+        assert_eq!(answer(response).await.unwrap().status, 200);
+    }
+    assert_eq!(connections.load(SeqCst), 2);
+}
+
+/// An upstream and how many connections it has had. The first one says at the HEADERS of this number GOAWAY, with 0 as
+/// the last stream. Later ones work.
+async fn going_away_at(streams: usize) -> (SocketAddr, Arc<AtomicUsize>) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    // The first connection answers SETTINGS and then, at the first HEADERS, GOAWAY with last stream 0. Later ones work.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let accepted = connections.clone();
     tokio::spawn(async move {
         let (mut first, _) = listener.accept().await.unwrap();
+        accepted.fetch_add(1, SeqCst);
         first.write_all(&frames::frame(frames::SETTINGS, 0, 0, &[])).await.unwrap();
         let mut preface = [0; 24];
         first.read_exact(&mut preface).await.unwrap();
-        loop {
+        let mut seen = 0;
+        while seen < streams {
             let mut head = [0; 9];
             first.read_exact(&mut head).await.unwrap();
             let mut payload = vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
@@ -155,15 +185,14 @@ async fn streams_above_the_last_one_of_goaway_go_out_again() {
             if head[3] == frames::SETTINGS && head[4] == 0 {
                 first.write_all(&frames::frame(frames::SETTINGS, frames::ACK, 0, &[])).await.unwrap();
             }
-            if head[3] == frames::HEADERS {
-                first.write_all(&frames::frame(frames::GOAWAY, 0, 0, &[0; 8])).await.unwrap();
-                break;
-            }
+            seen += usize::from(head[3] == frames::HEADERS);
         }
+        first.write_all(&frames::frame(frames::GOAWAY, 0, 0, &[0; 8])).await.unwrap();
         let mut sink = Vec::new();
         let rest = tokio::spawn(async move { first.read_to_end(&mut sink).await });
         loop {
             let (socket, _) = listener.accept().await.unwrap();
+            accepted.fetch_add(1, SeqCst);
             tokio::spawn(async move {
                 let mut connection = h2::server::handshake(socket).await.unwrap();
                 while let Some(Ok((_, mut respond))) = connection.accept().await {
@@ -173,10 +202,24 @@ async fn streams_above_the_last_one_of_goaway_go_out_again() {
             let _ = &rest;
         }
     });
-    let proxy = Proxy::before_upstream(address, ", protocol: http2");
+    (address, connections)
+}
+
+// An endpoint that refuses streams is busy: new connections would add to that, and so would what no budget bounds.
+#[tokio::test]
+async fn refused_streams_make_no_connections() {
+    let upstream = H2Upstream::streams(|mut stream| async move {
+        stream.respond.send_reset(h2::Reason::REFUSED_STREAM);
+    });
+    let proxy =
+        Proxy::before_upstream(upstream.address(), ", protocol: http2, retries: { max: 1, budget: { ratio: 0 } }");
     let mut client = client(&proxy).await;
-    let answer = client.exchange(request("POST", "/").header("content-length", "0").body(()).unwrap(), "").await;
-    assert_eq!(answer.status, 200, "{:?} {}", answer.headers, answer.text());
+    for _ in 0..20 {
+        assert_eq!(client.exchange(get("/"), "").await.status, 503);
+    }
+    assert_eq!(upstream.connection_count(), 1);
+    assert!(upstream.heads().len() < 40, "{} streams for 20 requests", upstream.heads().len());
+    assert_eq!(proxy.metric("outrigger_stale_connection_replays_total", &[("upstream", "app")]), 0.0);
 }
 
 #[tokio::test]
