@@ -357,6 +357,15 @@ fn files_are_looked_into() {
         assert!(said.errors.contains(reason) && said.errors.contains(&format!("<stdin>:{at}")), "{}", said.errors);
         assert_eq!(check_text(&text).code, 0, "`--no-files` looks into none");
     }
+    // One file at several keys: what is wrong is wrong at one of them.
+    let authority = config("one.crt", "one.key", "good-token")
+        .replace(" } }", &format!(",\n  client_ca_file: {}/one.key }} }}", folder.display()));
+    let consul =
+        format!("consul: {{ token_file: {0}/token }}\n{1}", folder.display(), config("one.crt", "one.key", "token"));
+    for (text, key) in [(authority, "listeners.in.tls.client_ca_file"), (consul, "admin.token_file")] {
+        let said = said(text);
+        assert!(said.code == 1 && said.errors.contains(&format!("= key: {key}\n")), "{}", said.errors);
+    }
     // The access log's file is a folder.
     std::fs::create_dir(folder.join("log")).unwrap();
     let log = said(config("one.crt", "one.key", "good-token"));

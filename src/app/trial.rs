@@ -22,11 +22,11 @@ pub(crate) fn try_files(config: &Config) -> Vec<FileTrouble> {
     let expiries = identities.expiries();
     let ends = expiries.into_iter().filter_map(|expiry| {
         let reason = expiry.warning(now)?;
-        Some(FileTrouble { path: expiry.file, reason, fatal: false })
+        Some(FileTrouble { path: expiry.file, keys: &["cert_file"], reason, fatal: false })
     });
     let unusable = |error: &FileError| {
         let path = error.path()?.to_owned();
-        Some(FileTrouble { path, reason: error.to_string(), fatal: true })
+        Some(FileTrouble { path, keys: error.keys(), reason: error.to_string(), fatal: true })
     };
     let servers = servers.iter().filter_map(|server| unusable(server.as_ref().err()?));
     let clients = clients.iter().filter_map(|client| unusable(client.as_ref().err()?));
@@ -35,7 +35,7 @@ pub(crate) fn try_files(config: &Config) -> Vec<FileTrouble> {
         && let Err(error) = admin::try_token(path)
     {
         let reason = format!("cannot read the admin token {}: {error}", path.display());
-        troubles.push(FileTrouble { path: path.clone(), reason, fatal: true });
+        troubles.push(FileTrouble { path: path.clone(), keys: &["admin.token_file"], reason, fatal: true });
     }
     if let LogTarget::File(path) = &config.telemetry.access_log.target
         && (path.is_file() || path.is_dir())
@@ -44,7 +44,7 @@ pub(crate) fn try_files(config: &Config) -> Vec<FileTrouble> {
         let reason = format!("cannot open the access log {}: {error}", path.display());
         // What is known of it is its folder.
         let path = path.parent().map(ToOwned::to_owned).unwrap_or_default();
-        troubles.push(FileTrouble { path, reason, fatal: true });
+        troubles.push(FileTrouble { path, keys: &["access_log.path"], reason, fatal: true });
     }
     troubles
 }

@@ -46,6 +46,7 @@ use findings::{Finding, Findings};
 use model::Config;
 use source::{Place, Source};
 use tree::Tree;
+use validate::NamedFile;
 
 pub(crate) use agent_address::parse_agent_address;
 pub(crate) use effective::as_json;
@@ -78,6 +79,8 @@ pub struct Document<'a> {
 pub struct FileTrouble {
     /// As the configuration names it.
     pub path: PathBuf,
+    /// The ends of the keys that it may stand at: one file may be named by several. Empty: any.
+    pub keys: &'static [&'static str],
     /// In words.
     pub reason: String,
     /// Whether a start would fail by it.
@@ -227,8 +230,14 @@ pub fn examine(document: Document<'_>, environment: &dyn Environment, options: &
                 }
             }
             if let Some(try_files) = options.try_files.filter(|_| !findings.has_errors()) {
+                let paths = tree::Paths::of(tree);
                 for trouble in try_files(&model) {
-                    let file = files.iter().find(|file| file.path == trouble.path);
+                    let named: Vec<_> = files.iter().filter(|file| file.path == trouble.path).collect();
+                    let meant = |file: &&&NamedFile| {
+                        let path = paths.path(file.node);
+                        trouble.keys.iter().any(|key| path.ends_with(key))
+                    };
+                    let file = named.iter().find(meant).or(named.first());
                     let node = file.map_or(tree.root(), |file| file.node);
                     findings.push(if trouble.fatal {
                         let hint = "`--no-files` does not look into it";

@@ -66,6 +66,25 @@ impl FileError {
     }
 }
 
+impl FileError {
+    /// The ends of the keys at which the file is named that is at fault; empty where it would be of no use anywhere.
+    pub(crate) fn keys(&self) -> &'static [&'static str] {
+        match self {
+            FileError::NoKey { .. }
+            | FileError::EncryptedKey { .. }
+            | FileError::BadKey { .. }
+            | FileError::Mismatch { .. } => &["key_file"],
+            FileError::NoCertificate { .. } | FileError::BadCertificate { .. } | FileError::NotFirst { .. } => {
+                &["cert_file", "ca_file"]
+            }
+            FileError::Unreadable { .. }
+            | FileError::TooLarge { .. }
+            | FileError::NotPem { .. }
+            | FileError::Setup(_) => &[],
+        }
+    }
+}
+
 /// A certificate chain with its key, and what stands in the first certificate.
 #[derive(Debug, Clone)]
 pub(super) struct Pair {
