@@ -77,7 +77,8 @@ impl AccessLog {
             LogTarget::None => return Ok(AccessLog { queue: None, filter, layout }),
             LogTarget::Stdout => Target::Stdout,
             LogTarget::Stderr => Target::Stderr,
-            LogTarget::File(path) => Target::file(path)?,
+            LogTarget::File(path) => Target::file(path)
+                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?,
         };
         let queue = Arc::new(Queue::default());
         let of_writer = Arc::clone(&queue);
@@ -209,7 +210,9 @@ mod tests {
     fn a_file_that_cannot_be_opened_is_an_error_at_the_start() {
         let target = LogTarget::File(temporary("no/such/directory"));
         let config = config(target, AccessLogFilter::All, Samples::all(1.0));
-        assert_eq!(AccessLog::start(&config).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let error = AccessLog::start(&config).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().contains("no/such/directory: No such file"), "{error}");
     }
 
     #[test]
