@@ -200,7 +200,8 @@ impl Readiness {
         }));
         let dropped = control.access_log_lines_dropped();
         if dropped > 0 {
-            warnings.push(format!("access log lines dropped since the start: {dropped}; their target is too slow"));
+            let why = "their target is too slow, or refuses them, as the proxy's own log says";
+            warnings.push(format!("access log lines dropped since the start: {dropped}; {why}"));
         }
         let snapshot = control.snapshot.load();
         let discovered = snapshot.upstreams.iter().filter(|upstream| upstream.is_discovered);

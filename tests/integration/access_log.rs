@@ -2,7 +2,7 @@
 
 use crate::support::client::once;
 use crate::support::h2::{self, H2Client};
-use crate::support::{Proxy, Upstream};
+use crate::support::{Proxy, Upstream, eventually};
 
 const FIELDS: [&str; 22] = [
     "time",
@@ -172,4 +172,21 @@ fn no_line_is_lost_at_the_end() {
     proxy.stop();
     let text = std::io::read_to_string(kept).unwrap();
     assert_eq!(text.lines().count(), 100);
+}
+
+/// A disk that is full, and not a slow one.
+#[test]
+fn lines_that_cannot_be_written_are_said_to_be_so() {
+    let upstream = Upstream::ok();
+    let config = "
+telemetry: { access_log: { path: /dev/full, only: all } }
+listeners: { inbound: { address: 127.0.0.1:0, upstream: \"@app\" } }
+";
+    let mut proxy = Proxy::start(config, &[("@app", &upstream.address())]);
+    assert_eq!(proxy.client().get("/").status, 200);
+    eventually("a warning", || proxy.admin_get("/readyz").text().contains("lines dropped"));
+    assert!(proxy.admin_get("/readyz").text().contains("too slow, or refuses them"));
+    let log = proxy.process().stderr();
+    let line = log.lines().find(|line| line.contains("the access log cannot be written")).unwrap();
+    assert!(line.contains("/dev/full") && line.contains("No space left") && !line.contains("LogFile"), "{line}");
 }

@@ -1,5 +1,6 @@
 //! The thread that writes lines to their target, however slow or broken that is.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -60,6 +61,16 @@ impl LogFile {
             self.file = LogFile::open(&self.path)?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Stdout => f.write_str("stdout"),
+            Target::Stderr => f.write_str("stderr"),
+            Target::File(log) => log.path.display().fmt(f),
+        }
     }
 }
 
@@ -148,7 +159,7 @@ impl Writer<'_> {
     fn complain(&mut self, error: &dyn std::fmt::Display) {
         if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
             self.complained = Some(Instant::now());
-            tracing::warn!(target = ?self.target, %error, "the access log cannot be written; lines are dropped");
+            tracing::warn!(path = %self.target, %error, "the access log cannot be written; lines are dropped");
         }
     }
 }
