@@ -86,7 +86,8 @@ const UPSTREAMS: &[Column] = &[
     number("SUCCESS", 0),
     number("P50", 3),
     number("P99", 0),
-    name("UP", 0, 5),
+    // `2 of 3` without its end says nothing.
+    name("UP", 0, usize::MAX),
     name("BREAKER", 1, 9),
     name("WHY", 2, 16),
     number("IN FLIGHT", 4),

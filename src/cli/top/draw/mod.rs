@@ -329,6 +329,14 @@ mod tests {
     }
 
     #[test]
+    fn how_many_endpoints_are_up_is_never_cut_off() {
+        for width in 60..200 {
+            let lines = lines(width, 20, 4, &mut on(Tab::Upstreams));
+            assert!(lines.iter().any(|line| line.contains("1 of 2")), "{width}: {lines:#?}");
+        }
+    }
+
+    #[test]
     fn columns_give_way_and_never_that_of_the_sort() {
         let mut view = View::new("");
         for width in 24..200 {
