@@ -55,8 +55,9 @@ impl Scalar for EndpointAddress {
             return Err(match scheme {
                 "consul" | "dns" | "srv" => Invalid::new(format!("{} is not one endpoint but many", quote(text)))
                     .hint(format!("write `{scheme}` instead of `static`")),
-                "http" | "h2c" => Invalid::new(format!("{} is a URL, and an address is due", quote(text)))
-                    .hint(format!("did you mean {}?", quote(rest.trim_end_matches('/')))),
+                "http" | "h2c" => {
+                    Invalid::new(format!("{} is a URL, and an address is due", quote(text))).hint(plain(rest))
+                }
                 "https" => Invalid::new(format!("{} is a URL, and an address is due", quote(text))).hint(secure(rest)),
                 _ => wrong(text).hint("write it as in `127.0.0.1:8080` or `unix:/run/app.sock`"),
             });
@@ -88,20 +89,34 @@ impl Scalar for EndpointAddress {
 }
 scalar!(EndpointAddress);
 
+/// How what `http://` leads to is written.
+fn plain(rest: &str) -> String {
+    let (host, port) = host_and_port(rest, "80");
+    if is_ip(host) || host == "localhost" {
+        return format!("did you mean {}?", quote(&format!("{host}:{port}")));
+    }
+    format!("an upstream with a host that is looked up is {}", quote(&format!("dns://{host}:{port}")))
+}
+
 /// How what `https://` leads to is written.
 fn secure(rest: &str) -> String {
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port),
-        _ => (authority, "443"),
-    };
+    let (host, port) = host_and_port(rest, "443");
     let address = quote(&format!("{host}:{port}")).replace('`', "\"");
-    let source = if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
-        format!("static: [{address}]")
-    } else {
-        format!("dns: {address}")
-    };
+    let source = if is_ip(host) { format!("static: [{address}]") } else { format!("dns: {address}") };
     format!("make it one of the `upstreams`: `{{ {source}, tls: {{}} }}`")
+}
+
+/// Of what follows `://` in a URL.
+fn host_and_port<'r>(rest: &'r str, default: &'r str) -> (&'r str, &'r str) {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port),
+        _ => (authority, default),
+    }
+}
+
+fn is_ip(host: &str) -> bool {
+    host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
 /// Whether a text where a name or an address can stand is an address. No name holds these characters.
@@ -243,6 +258,10 @@ mod tests {
             ("app.svc:80", "dns://NAME:PORT"),
             (":80", "`127.0.0.1:80`"),
             ("http://127.0.0.1:80/", "`127.0.0.1:80`"),
+            ("http://[::1]/a?b", "`[::1]:80`"),
+            ("http://localhost:8080/a", "`localhost:8080`"),
+            ("http://example.com", "`dns://example.com:80`"),
+            ("http://example.com:8080/a", "`dns://example.com:8080`"),
             ("127.0.0.1", "`127.0.0.1:8080`"),
             ("127.0.0.1:70000", "at most 65535"),
         ] {

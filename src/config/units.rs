@@ -65,16 +65,34 @@ fn duration_hint(text: &str, digits: &str, unit: &str) -> String {
     if compact != text && Period::parse(&compact).is_ok() {
         return format!("write it without spaces: {}", quote(&compact));
     }
+    if let Some(period) = with_point(text) {
+        return format!("it is written without a point: {}", quote(&write_period(period)));
+    }
     let meant = match unit.trim().to_ascii_lowercase().as_str() {
         "sec" | "secs" | "second" | "seconds" => "s",
         "min" | "mins" | "minute" | "minutes" => "m",
         "hr" | "hrs" | "hour" | "hours" => "h",
         "day" | "days" => "d",
         "msec" | "msecs" | "millis" | "millisecond" | "milliseconds" => "ms",
-        "" if !digits.is_empty() => return format!("it needs a unit: did you mean {}?", quote(&format!("{digits}s"))),
+        "" if !digits.is_empty() => {
+            let [short, long] = ["ms", "s"].map(|unit| quote(&format!("{digits}{unit}")));
+            return format!("it needs a unit, as in {short} or {long}");
+        }
         _ => return "units are `ms`, `s`, `m`, `h` and `d`, as in `1m30s`".to_owned(),
     };
     format!("did you mean {}?", quote(&format!("{digits}{meant}")))
+}
+
+/// `1.5s`, which has a whole number of a smaller unit.
+fn with_point(text: &str) -> Option<Duration> {
+    let (number, unit) = split(text, |character| character.is_ascii_digit() || character == '.');
+    let (_, factor) = MILLISECONDS.iter().find(|(name, _)| *name == unit)?;
+    let (whole, part) =
+        number.split_once('.').filter(|(whole, part)| !whole.is_empty() && (1..=6).contains(&part.len()))?;
+    let scale = 10u64.pow(u32::try_from(part.len()).ok()?);
+    let parts = whole.parse::<u64>().ok()?.checked_mul(scale)?.checked_add(part.parse().ok()?)?.checked_mul(*factor)?;
+    let period = Duration::from_millis(parts.is_multiple_of(scale).then_some(parts / scale)?);
+    (period <= LONGEST_PERIOD).then_some(period)
 }
 
 /// Writes a duration as [`Period`] reads it, in one unit.
@@ -394,7 +412,12 @@ mod tests {
 
     #[test]
     fn durations_have_hints() {
-        assert!(hint::<Period>("5").contains("`5s`"));
+        assert!(hint::<Period>("5").contains("`5ms` or `5s`"));
+        assert!(hint::<Period>("1.5s").contains("`1500ms`"));
+        assert!(hint::<Period>("0.5h").contains("`30m`"));
+        for none in ["1.5ms", "1.s", ".5s", "1.5", "1.2.3s", "99999999999999.9d", "0.0000001s"] {
+            assert!(!hint::<Period>(none).contains("without a point"), "{none}");
+        }
         assert!(hint::<Period>("10 s").contains("`10s`"));
         assert!(hint::<Period>("5seconds").contains("`5s`"));
         assert!(hint::<Period>("5 min").contains("`5m`"));

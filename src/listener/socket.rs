@@ -38,6 +38,9 @@ fn hint(what: &str, address: &str, error: &io::Error) -> &'static str {
         }
         io::ErrorKind::AddrInUse => "; another process has it (find it with `ss -ltnp`)",
         io::ErrorKind::NotFound if address.starts_with("unix:") => "; its folder is not there",
+        io::ErrorKind::PermissionDenied if address.starts_with("unix:") => {
+            "; whoever runs the proxy has to be let into its folder, and to write there"
+        }
         io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
         io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
         _ => "",
@@ -187,6 +190,13 @@ mod tests {
         let BoundAddress::Tcp(taken) = first.address else { panic!() };
         assert_eq!(bind(&BindAddress::Tcp(taken), 1, false).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         bind(&BindAddress::Tcp(taken), 1, true).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_permitted_has_a_reason_of_its_kind() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert!(hint("listener a", "127.0.0.1:80", &denied).contains("CAP_NET_BIND_SERVICE"));
+        assert!(hint("listener a", "unix:/run/a.sock", &denied).contains("folder"));
     }
 
     #[test]

@@ -8,6 +8,9 @@ pub(super) fn mapping(key: &str, written: &str) -> Option<String> {
     match (inner(key, written), key) {
         (Some(inner), _) => Some(format!("did you mean {}?", quote(&format!("{{ {inner}: {} }}", flow(written))))),
         (None, "health") if matches!(written, "true" | "tcp") => Some("did you mean `{ tcp: true }`?".to_owned()),
+        (None, "tls") if matches!(written, "true" | "yes" | "on") => {
+            Some("write those that are wanted; an upstream needs none, and has TLS by `tls: {}`".to_owned())
+        }
         (None, "circuit_breaker" | "ejection" | "probation") if !matches!(written, "false" | "no" | "off") => {
             Some(format!("write {} to have one, or `none`", quote(&format!("{key}: {{}}"))))
         }
