@@ -14,7 +14,7 @@ use prost::Message as _;
 pub(crate) use self::client::{Secure, Securing};
 pub(super) use self::delivery::Delivery;
 pub(super) use self::resource::resource;
-pub(super) use self::target::{Environment, Target};
+pub(super) use self::target::{Environment, Target, ignored};
 
 /// What is exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -54,21 +54,24 @@ impl Environment<'_> {
             || self.chosen_exporter(signal).is_some_and(|value| value == "none")
     }
 
-    pub(in crate::telemetry) fn number(self, name: &str, default: usize) -> Result<usize, String> {
-        match self.get(name) {
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|number| (1..=MOST).contains(number))
-                .ok_or_else(|| format!("{name} is a whole number from 1 to {MOST}, not `{text}`")),
-            None => Ok(default),
-        }
+    pub(in crate::telemetry) fn number(self, name: &str, default: usize) -> usize {
+        let Some(text) = self.get(name) else { return default };
+        text.parse().ok().filter(|number| (1..=MOST).contains(number)).unwrap_or_else(|| {
+            ignored(&format!("{name} is a whole number from 1 to {MOST}, not `{text}`"));
+            default
+        })
     }
 
-    pub(in crate::telemetry) fn millis(self, name: &str, default: Duration) -> Result<Duration, String> {
-        let millis = self.number(name, usize::try_from(default.as_millis()).unwrap_or(MOST))?;
-        Ok(Duration::from_millis(millis as u64))
+    pub(in crate::telemetry) fn millis(self, name: &str, default: Duration) -> Duration {
+        let millis = self.number(name, usize::try_from(default.as_millis()).unwrap_or(MOST));
+        Duration::from_millis(millis as u64)
     }
+}
+
+/// Words and numbers that nobody here knows are no reason not to start: others who read the same variable may know them.
+/// So OpenTelemetry's specification has it.
+pub(in crate::telemetry) fn ignored(why: &str) {
+    tracing::warn!("{why}: it is passed over");
 }
 
 impl Target {
@@ -81,11 +84,14 @@ impl Target {
     ) -> Result<Self, String> {
         let protocol = match (file.protocol, environment.exporter(signal, "PROTOCOL")) {
             (Some(protocol), _) => Some(protocol),
-            (None, Some(word)) => Some(match word.as_str() {
-                "grpc" => OtlpProtocol::Grpc,
-                "http/protobuf" => OtlpProtocol::Http,
-                _ => return Err(format!("OTEL_EXPORTER_OTLP_PROTOCOL is `grpc` or `http/protobuf`, not `{word}`")),
-            }),
+            (None, Some(word)) => match word.as_str() {
+                "grpc" => Some(OtlpProtocol::Grpc),
+                "http/protobuf" => Some(OtlpProtocol::Http),
+                _ => {
+                    ignored(&format!("OTEL_EXPORTER_OTLP_PROTOCOL is `grpc` or `http/protobuf`, not `{word}`"));
+                    None
+                }
+            },
             (None, None) => None,
         };
         let (mut url, complete) = match file.url {
@@ -111,7 +117,7 @@ impl Target {
         };
         let own = format!("OTEL_EXPORTER_OTLP_{}_TIMEOUT", signal.variable());
         let name = if environment.get(&own).is_some() { own.as_str() } else { "OTEL_EXPORTER_OTLP_TIMEOUT" };
-        Ok(Target { protocol, url, tls, headers, timeout: environment.millis(name, TIMEOUT)? })
+        Ok(Target { protocol, url, tls, headers, timeout: environment.millis(name, TIMEOUT) })
     }
 }
 

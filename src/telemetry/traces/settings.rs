@@ -52,50 +52,53 @@ impl Settings {
         let target = Target::resolve(Signal::Traces, file.collector, variables)?;
         let sampling = match file.sample {
             Some(share) => share,
-            None => sampler(variables.get("OTEL_TRACES_SAMPLER"), variables.get("OTEL_TRACES_SAMPLER_ARG"))?,
+            None => sampler(variables.get("OTEL_TRACES_SAMPLER"), variables.get("OTEL_TRACES_SAMPLER_ARG")),
         };
         let propagation = match (file.propagation, variables.get("OTEL_PROPAGATORS")) {
             (Some(propagation), _) => propagation,
-            (None, Some(words)) => propagators(&words)?,
+            (None, Some(words)) => propagators(&words),
             (None, None) => Propagation::W3C,
         };
-        let queue = variables.number("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE)?;
+        let queue = variables.number("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE);
         Ok(Some(Settings {
             policy: Policy { sampling: Ratio::new(sampling), propagation },
             target,
             resource,
-            batch: variables.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH)?.min(queue),
+            batch: variables.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH).min(queue),
             queue,
-            delay: variables.millis("OTEL_BSP_SCHEDULE_DELAY", DELAY)?,
+            delay: variables.millis("OTEL_BSP_SCHEDULE_DELAY", DELAY),
         }))
     }
 }
 
 /// Every sampler here asks the parent first.
-fn sampler(word: Option<String>, argument: Option<String>) -> Result<f64, String> {
+fn sampler(word: Option<String>, argument: Option<String>) -> f64 {
     match word.as_deref().map(|word| word.strip_prefix("parentbased_").unwrap_or(word)) {
-        None => Ok(SAMPLE),
-        Some("always_on") => Ok(1.0),
-        Some("always_off") => Ok(0.0),
-        Some("traceidratio") => match argument {
-            None => Ok(1.0),
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|share| (0.0..=1.0).contains(share))
-                .ok_or_else(|| format!("OTEL_TRACES_SAMPLER_ARG is a ratio from 0 to 1, not `{text}`")),
-        },
-        Some(_) => Err(format!(
-            "OTEL_TRACES_SAMPLER can be `parentbased_traceidratio`, `parentbased_always_on` or `parentbased_always_off`, \
-             not `{}`",
-            word.unwrap_or_default()
-        )),
+        None => SAMPLE,
+        Some("always_on") => 1.0,
+        Some("always_off") => 0.0,
+        Some("traceidratio") => {
+            let Some(text) = argument else { return 1.0 };
+            text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).unwrap_or_else(|| {
+                otlp::ignored(&format!("OTEL_TRACES_SAMPLER_ARG is a ratio from 0 to 1, not `{text}`"));
+                1.0
+            })
+        }
+        Some(_) => {
+            otlp::ignored(&format!(
+                "OTEL_TRACES_SAMPLER can be `parentbased_traceidratio`, `parentbased_always_on` or \
+                 `parentbased_always_off`, not `{}`",
+                word.unwrap_or_default()
+            ));
+            SAMPLE
+        }
     }
 }
 
 /// `baggage` is passed on in any case.
-fn propagators(words: &str) -> Result<Propagation, String> {
+fn propagators(words: &str) -> Propagation {
     let mut propagation = Propagation { w3c: false, b3: false, b3_multi: false };
+    let mut known = false;
     for word in words.split(',').map(str::trim) {
         match word {
             "tracecontext" => propagation.w3c = true,
@@ -103,13 +106,14 @@ fn propagators(words: &str) -> Result<Propagation, String> {
             "b3multi" => propagation.b3_multi = true,
             "baggage" | "none" | "" => {}
             _ => {
-                return Err(format!(
-                    "OTEL_PROPAGATORS can name `tracecontext`, `baggage`, `b3` and `b3multi`, not `{word}`"
-                ));
+                let all = "`tracecontext`, `baggage`, `b3` and `b3multi`";
+                otlp::ignored(&format!("OTEL_PROPAGATORS can name {all}, not `{word}`"));
+                continue;
             }
         }
+        known = true;
     }
-    Ok(propagation)
+    if known { propagation } else { Propagation::W3C }
 }
 
 #[cfg(test)]
@@ -163,17 +167,31 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_understood_is_said() {
+    fn unknown_words_are_passed_over_and_addresses_are_not() {
+        let settings = |variable| resolved(Some(&Traces::default()), &[variable]).unwrap().unwrap();
+        let usual = resolved(Some(&Traces::default()), &[]).unwrap().unwrap();
         for variable in [
-            (ENDPOINT, "collector"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
-            ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+            ("OTEL_TRACES_SAMPLER", "xray"),
             ("OTEL_PROPAGATORS", "xray"),
             ("OTEL_BSP_SCHEDULE_DELAY", "soon"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "0"),
         ] {
-            let error = resolved(Some(&Traces::default()), &[variable]).unwrap_err();
-            assert!(error.contains(variable.0), "{error}");
+            let settings = settings(variable);
+            assert_eq!(
+                (settings.policy.sampling, settings.policy.propagation, settings.delay),
+                (usual.policy.sampling, usual.policy.propagation, usual.delay),
+                "{variable:?}"
+            );
+            assert_eq!(
+                (settings.target.protocol, settings.target.timeout),
+                (usual.target.protocol, usual.target.timeout)
+            );
         }
+        let some = settings(("OTEL_PROPAGATORS", "xray,b3")).policy.propagation;
+        assert_eq!(some, Propagation { w3c: false, b3: true, b3_multi: false });
+        let error = resolved(Some(&Traces::default()), &[(ENDPOINT, "collector")]).unwrap_err();
+        assert!(error.contains(ENDPOINT), "{error}");
         let error = resolved(Some(&Traces::default()), &[("OTEL_EXPORTER_OTLP_HEADERS", "a b=secret")]).unwrap_err();
         assert!(!error.contains("secret"), "{error}");
     }

@@ -53,7 +53,7 @@ impl Push {
         let target = Target::resolve(Signal::Metrics, collector, variables)?;
         let interval = match interval {
             Some(interval) => interval,
-            None => variables.millis("OTEL_METRIC_EXPORT_INTERVAL", INTERVAL)?,
+            None => variables.millis("OTEL_METRIC_EXPORT_INTERVAL", INTERVAL),
         };
         Ok(Some(Push {
             delivery: Delivery::new(Signal::Metrics, target, secure),
