@@ -357,6 +357,12 @@ fn files_are_looked_into() {
         assert!(said.errors.contains(reason) && said.errors.contains(&format!("<stdin>:{at}")), "{}", said.errors);
         assert_eq!(check_text(&text).code, 0, "`--no-files` looks into none");
     }
+    let relative = said(
+        config("one.crt", "one.key", "good-token").replace(&format!("{}/one.crt", folder.display()), "tls/one.crt"),
+    );
+    let full = std::env::current_dir().unwrap().join("tls/one.crt");
+    let expected = format!("the file `tls/one.crt` does not exist (it would be {})", full.display());
+    assert!(relative.errors.contains(&expected), "{}", relative.errors);
     // One file at several keys: what is wrong is wrong at one of them.
     let authority = config("one.crt", "one.key", "good-token")
         .replace(" } }", &format!(",\n  client_ca_file: {}/one.key }} }}", folder.display()));

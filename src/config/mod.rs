@@ -223,7 +223,11 @@ pub fn examine(document: Document<'_>, environment: &dyn Environment, options: &
             let (model, files) = validate::validate(&raw, tree, options.metrics, &mut findings);
             for file in &files {
                 if options.file_exists.is_some_and(|exists| !exists(&file.path)) {
-                    let reason = format!("{} {} does not exist", file.what, text::quote(tree.written(file.node)));
+                    // As it is written: what variables hold is not shown.
+                    let written = tree.written(file.node);
+                    let full = std::path::absolute(written).ok().filter(|_| file.path.is_relative());
+                    let full = full.map(|full| format!(" (it would be {})", full.display())).unwrap_or_default();
+                    let reason = format!("{} {} does not exist{full}", file.what, text::quote(written));
                     findings.push(
                         Finding::error("missing-file", file.node, reason).hint("`--no-files` does not look for it"),
                     );
