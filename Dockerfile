@@ -1,4 +1,5 @@
-# Ends with one static binary and nothing else: no shell, no libc, no package to patch.
+# Ends with one static binary and nothing else: no shell and no packages. glibc is in the binary, so what is mended in it
+# comes with a new build.
 #
 #   docker build -t outrigger .
 #   docker run --rm -p 15006:15006 -v "$PWD/outrigger.yaml:/etc/outrigger.yaml:ro" outrigger run /etc/outrigger.yaml
