@@ -54,7 +54,7 @@ impl Settings {
                     None => AgentAddress::Http { host: DEFAULT.0.to_owned(), port: DEFAULT.1 },
                 };
                 // Even where the address says http: the token is not for everybody on the way.
-                vec![if is_true("CONSUL_HTTP_SSL", &variable)? { secured(address) } else { address }]
+                vec![if is_true("CONSUL_HTTP_SSL", variable)? { secured(address) } else { address }]
             }
         };
         let token_file = consul.token_file.clone();
