@@ -16,7 +16,7 @@ use super::upgrade;
 use super::worker::Worker;
 use crate::body::{Body, Downstream, Tunnel};
 use crate::config::model::UpstreamProtocol;
-use crate::error::{Error, Source};
+use crate::error::{Error, Reason, Source};
 use crate::identity::Offer;
 use crate::runtime::timer::earlier;
 use crate::snapshot::{Target, Upstream};
@@ -117,6 +117,12 @@ pub(super) async fn send(
     }
     checkpoints.queued = Some(queued);
     checkpoints.connect = Some(connected);
+    // With TLS 1.3, that the endpoint does not like our certificate comes to light only after the handshake.
+    let tell = |failure: &Failure| {
+        if failure.error.reason == Reason::TlsError {
+            pools.tell(&upstream.state, endpoint, &failure.error);
+        }
+    };
     let connection = match found {
         Negotiated::Http1(Checkout { connection, .. }) => connection,
         Negotiated::Http2(Checkout { connection, .. }) => {
@@ -125,7 +131,7 @@ pub(super) async fn send(
             pass_deadline_on(plan, head);
             let began = began + queued + connected;
             let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began, uploading: Duration::ZERO };
-            let answer = Box::pin(connection.exchange(&mut attempt, guard)).await;
+            let answer = Box::pin(connection.exchange(&mut attempt, guard)).await.inspect_err(tell);
             checkpoints.uploading = attempt.uploading;
             return answer;
         }
@@ -145,7 +151,7 @@ pub(super) async fn send(
     pass_deadline_on(plan, head);
     let began = began + queued + connected;
     let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began, uploading: Duration::ZERO };
-    let answer = pin!(connection.exchange(&mut attempt, guard, pools)).await?;
+    let answer = pin!(connection.exchange(&mut attempt, guard, pools)).await.inspect_err(tell)?;
     checkpoints.uploading = attempt.uploading;
     match answer {
         Answer::Response(response, answered) => {

@@ -14,8 +14,9 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
-use super::Deadlines;
 use super::http1::{Attempt, FOUND_DEAD, Failure};
+use super::tls::{Refusable, Refused};
+use super::{Deadlines, tls};
 use crate::body::{Body, Patience};
 use crate::error::{Error, Reason, Source};
 use crate::http1;
@@ -50,11 +51,14 @@ pub(crate) struct Http2Connection {
     used: Cell<bool>,
     /// Under TLS.
     secure: bool,
+    /// The endpoint did not like our certificate, which with TLS 1.3 comes to light only after the handshake.
+    refused: Refused,
     _permit: Permit,
 }
 
 impl Http2Connection {
     pub(crate) async fn handshake(stream: Stream, permit: Permit, secure: bool) -> Result<Self, Error> {
+        let (stream, refused) = Refusable::new(stream);
         let failed = |error: hyper::Error| Error::upstream(Reason::ConnectFailure).unsent().because(error);
         let (send, connection) = Builder::new(LocalExec)
             .timer(TokioTimer::new())
@@ -90,6 +94,7 @@ impl Http2Connection {
             idle_since: Cell::new(now),
             used: Cell::new(false),
             secure,
+            refused,
             _permit: permit,
         })
     }
@@ -143,6 +148,9 @@ impl Http2Connection {
         let outcome = std::future::poll_fn(|cx| {
             if let Poll::Ready(outcome) = sending.as_mut().poll(cx) {
                 return Poll::Ready(outcome.map_err(|mut error| {
+                    if let Some(alert) = self.refused.get() {
+                        return Failure { error: tls::refused_by(alert), stale: false, body_intact: false };
+                    }
                     let unsent = error.take_message().is_some();
                     let failed = classify(error.error(), unsent);
                     // A stream that was reset was seen by somebody, be it to say that it is too busy; a connection that

@@ -319,13 +319,15 @@ impl Pools {
         let stream = self.connect(&endpoint.address, wanted.until).await?;
         let Some(tls) = wanted.tls else { return Ok(Secured { stream, http2: offer == Offer::Http2 }) };
         let secured = tls::secure(stream, tls, offer, &endpoint.address, wanted.until).await;
-        if let Err(error) = &secured
-            && self.log.admit()
-        {
+        secured.inspect_err(|error| self.tell(upstream, endpoint, error))
+    }
+
+    /// Says in the log why TLS with an endpoint did not come about.
+    pub(crate) fn tell(&self, upstream: &UpstreamState, endpoint: &EndpointState, error: &Error) {
+        if self.log.admit() {
             let (upstream, endpoint) = (&*upstream.name, &*endpoint.label);
             tracing::warn!(upstream, endpoint, %error, "TLS handshake with an endpoint failed");
         }
-        secured
     }
 
     async fn add_http2(

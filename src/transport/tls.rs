@@ -1,6 +1,13 @@
 //! The handshake with an endpoint, before any HTTP.
 
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
 use rustls::{AlertDescription, CertificateError, Error as TlsError, InvalidMessage, OtherError};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
@@ -101,13 +108,72 @@ fn ends_handshake(alert: AlertDescription) -> bool {
     )
 }
 
+/// A stream that remembers why it was refused: who reads it through HTTP/2 hears only that it has ended.
+pub(super) struct Refusable {
+    stream: Stream,
+    refused: Refused,
+}
+
+/// What a [`Refusable`] remembers.
+pub(super) type Refused = Rc<Cell<Option<AlertDescription>>>;
+
+impl Refusable {
+    pub(super) fn new(stream: Stream) -> (Self, Refused) {
+        let refused = Refused::default();
+        (Refusable { stream, refused: refused.clone() }, refused)
+    }
+}
+
+impl AsyncRead for Refusable {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if let Poll::Ready(Err(error)) = &read {
+            this.refused.set(alert(error));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Refusable {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
 /// What a failure to read is: `tls_error` where the endpoint does not like our certificate, which with TLS 1.3 comes to
 /// light only here. It has then not looked at the request.
-pub(super) fn refusal(error: &std::io::Error) -> Option<Error> {
+pub(super) fn refusal(error: &io::Error) -> Option<Error> {
+    alert(error).map(refused_by)
+}
+
+pub(super) fn refused_by(alert: AlertDescription) -> Error {
+    Error::upstream(Reason::TlsError).unsent().because(in_words(TlsError::AlertReceived(alert)))
+}
+
+fn alert(error: &io::Error) -> Option<AlertDescription> {
     match error.get_ref()?.downcast_ref::<TlsError>()? {
-        TlsError::AlertReceived(alert) if ends_handshake(*alert) => {
-            Some(Error::upstream(Reason::TlsError).unsent().because(TlsError::AlertReceived(*alert)))
-        }
+        TlsError::AlertReceived(alert) if ends_handshake(*alert) => Some(*alert),
         _ => None,
     }
 }

@@ -191,11 +191,18 @@ fn endpoints_that_do_not_like_our_certificate_say_so() {
     for protocol in ["http1", "http2", "auto"] {
         for own in [Some(&stranger), Some(&expired)] {
             let caller = Caller { port, protocol, trusted: &servers, own, keys: ", server_name: app.test" };
-            assert_eq!(reason(&get(&caller.start(), "/")), "tls_error", "{protocol}");
+            let mut caller = caller.start();
+            assert_eq!(reason(&get(&caller, "/")), "tls_error", "{protocol}");
+            eventually("a line of it", || caller.process().stderr().contains("TLS handshake with an endpoint failed"));
         }
+        let caller = Caller { port, protocol, trusted: &servers, own: None, keys: ", server_name: app.test" };
+        let mut caller = caller.start();
+        let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
+        let response = once(caller.address("outbound"), post);
+        assert_eq!((response.status, reason(&response).as_str()), (503, "tls_error"), "{protocol}, without one");
+        let asks = "the endpoint asks for a certificate; `tls.cert_file` and `tls.key_file` show one";
+        eventually("a line that says what is missing", || caller.process().stderr().contains(asks));
     }
-    let caller = Caller { port, protocol: "http1", trusted: &servers, own: None, keys: ", server_name: app.test" };
-    assert_eq!(reason(&get(&caller.start(), "/")), "tls_error", "without a certificate");
     let good = clients.issue(&["spiffe://mesh/ns/a/sa/web"]);
     for (protocol, spoken) in [("http1", "h1.1"), ("http2", "h2"), ("auto", "h2")] {
         let caller = Caller { port, protocol, trusted: &servers, own: Some(&good), keys: ", server_name: app.test" };
