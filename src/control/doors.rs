@@ -6,8 +6,10 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use socket2::Socket;
+use tokio::time::Instant;
 
 use crate::config::model::{BindAddress, Direction, Listener};
 use crate::listener::entrance::Entrance;
@@ -18,12 +20,17 @@ use crate::snapshot::Snapshot;
 use crate::succession::{Inheritance, Offer, key_of_listener};
 use crate::upstream::limit::Limit;
 
+/// For this long after a door was closed, its address may still be taken: ten last calls of 100 ms, and a bit.
+const CLOSED_WITHIN: Duration = Duration::from_millis(1_200);
+
 /// The doors, open ones in the order of the configuration's listeners.
 #[derive(Debug, Default)]
 pub(crate) struct Doors {
     open: Vec<OpenDoor>,
     /// Closed ones that have connections.
     leaving: Vec<(Direction, Arc<Entrance>)>,
+    /// Addresses of those that were closed a moment ago: workers still take in who was at the door.
+    closing: Vec<(BindAddress, Instant)>,
     /// Sockets that need not be bound.
     inheritance: Inheritance,
 }
@@ -166,17 +173,31 @@ impl Doors {
                 }
             }
         }
+        self.closing.retain(|(_, since)| since.elapsed() < CLOSED_WITHIN);
         self.leaving.retain(|(_, entrance)| entrance.connections.used() > 0 && entrance.phase() < Phase::Forced);
         for door in before {
             if passed_on.contains(&door.bound) {
                 door.entrance.pass_on();
             } else {
                 door.remove_file();
+                self.closing.push((door.written, Instant::now()));
             }
             self.leaving.push((door.direction, door.entrance.clone()));
             turned.closed.push(door.entrance);
         }
         turned
+    }
+
+    /// True where an address of these is only taken because it was closed a moment ago.
+    pub(crate) fn is_closing_for(&self, listeners: &[Listener]) -> bool {
+        let closing = self.closing.iter().filter(|(_, since)| since.elapsed() < CLOSED_WITHIN);
+        closing.map(|(address, _)| address).any(|closing| {
+            let waits = |listener: &Listener| {
+                let is_open = self.open.iter().any(|door| door.is_of(listener));
+                !is_open && (listener.address == *closing || same_port(&listener.address, closing))
+            };
+            listeners.iter().any(waits)
+        })
     }
 
     pub(crate) fn open(&self) -> &[OpenDoor] {

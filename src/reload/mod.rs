@@ -277,7 +277,7 @@ impl Reload {
         if wish.dry_run {
             let (accepted, before) = (accepted?, self.state.borrow().in_force.clone());
             let diff = compare_beside(before, accepted.clone()).await?;
-            let (tried, warnings) = (self.stage.try_on(&accepted.config), accepted.warnings.clone());
+            let (tried, warnings) = (self.stage.try_on(&accepted.config).await, accepted.warnings.clone());
             swap::drop_beside([accepted]);
             return tried.map(|()| Adopted { generation, content_of: None, diff, warnings });
         }

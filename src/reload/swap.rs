@@ -1,6 +1,7 @@
 //! A configuration takes the place of another: bind, compile, publish, then see off what is gone.
 
 use std::cell::{Cell, RefCell};
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +11,12 @@ use tokio::sync::{mpsc, watch};
 use super::Refusal;
 use super::removed::Removed;
 use crate::config::model::{Config, LogLevel};
+use crate::control::doors::Plan;
 use crate::control::{Command, Control, KEEP_IDLE};
 use crate::discovery::{self, Discovery};
 use crate::identity::FileError;
 use crate::listener::entrance::Entrance;
+use crate::listener::socket::BindError;
 use crate::registration;
 use crate::runtime::address::BoundAddress;
 use crate::runtime::drain::Phase;
@@ -26,6 +29,8 @@ use crate::upstream::registry::{Found, Registry};
 
 /// How often generations that no worker uses any more are let go.
 const LET_GO_EVERY: Duration = Duration::from_millis(250);
+/// Between two attempts to bind an address that is free in a moment.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What generations share, and the one in force.
 pub(crate) struct Stage {
@@ -85,18 +90,32 @@ impl Stage {
     }
 
     /// Binds what a swap would bind, and lets go of it again.
-    pub(crate) fn try_on(&self, config: &Config) -> Result<(), Refusal> {
-        self.parts.control.doors().plan(&config.listeners, self.parts.control.workers.len(), self.parts.reuse_port)?;
+    pub(crate) async fn try_on(&self, config: &Config) -> Result<(), Refusal> {
+        self.plan(config).await?;
         Ok(())
+    }
+
+    /// Binds. An address that one of our own doors has only just left is waited for.
+    async fn plan(&self, config: &Config) -> Result<Plan, BindError> {
+        loop {
+            let (planned, is_closing) = {
+                let doors = self.parts.control.doors();
+                let workers = self.parts.control.workers.len();
+                let planned = doors.plan(&config.listeners, workers, self.parts.reuse_port);
+                (planned, doors.is_closing_for(&config.listeners))
+            };
+            match planned {
+                Err(error) if is_closing && error.error.kind() == ErrorKind::AddrInUse => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                planned => return planned,
+            }
+        }
     }
 
     /// Puts `config` in force instead of `before`. On an error, nothing has changed.
     pub(crate) async fn swap(&self, before: &Arc<Config>, config: &Arc<Config>) -> Result<(), Refusal> {
-        let plan = self.parts.control.doors().plan(
-            &config.listeners,
-            self.parts.control.workers.len(),
-            self.parts.reuse_port,
-        )?;
+        let plan = self.plan(config).await?;
         discovery::check(config).map_err(Refusal::Consul)?;
         registration::Wanted::new(config, |_| None).map_err(Refusal::Consul)?;
         let logs_elsewhere = before.telemetry.access_log != config.telemetry.access_log;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{bound, eventually_bound, start, swap, text};
+use super::{admin, bound, eventually_bound, put, start, swap, text};
 use crate::support::{Client, Upstream, eventually};
 
 /// A free port, as far as one can tell.
@@ -49,6 +49,27 @@ fn a_listener_moves_to_another_address_and_nobody_is_turned_away() {
     assert_eq!(Client::connect(new).get("/").status, 200);
     assert_eq!(kept.get("/").status, 200);
     eventually("the old address to be free", || Client::try_connect(old).is_err());
+}
+
+#[test]
+fn a_listener_can_be_moved_back_at_once() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    let [one, two] = [free(), free()];
+    let at = |address| text(&proxy).replace("127.0.0.1:0\n    routes", &format!("{address}\n    routes"));
+    for _ in 0..3 {
+        for (from, to) in [(one, two), (two, one)] {
+            assert_eq!(put(&proxy, "", &at(from)).status, 200);
+            let kept = Client::connect(from);
+            let answer = put(&proxy, "", &at(to));
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let answer = put(&proxy, "?dry_run=true", &at(from));
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            assert_eq!(Client::connect(to).get("/").status, 200);
+            drop(kept);
+        }
+    }
+    assert_eq!(admin(&proxy, "DELETE /config/override", "", "").status, 200);
 }
 
 #[test]
