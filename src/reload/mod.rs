@@ -52,6 +52,7 @@ use document::{Accepted, Reading, Trust, Wording};
 use guard::Guard;
 use history::{Earlier, Generation, History};
 pub(crate) use outcome::{Adopted, Refusal};
+use last_good::LastGood;
 use override_::{Kind, Override};
 use swap::Stage;
 
@@ -63,7 +64,7 @@ pub(crate) struct Reload {
     source: String,
     /// Who wrote what the source holds.
     trust: Trust,
-    last_good: Option<PathBuf>,
+    last_good: Option<LastGood>,
     state: RefCell<State>,
     guard: Guard,
     /// One swap at a time.
@@ -190,7 +191,7 @@ impl Reload {
             reading,
             source,
             trust,
-            last_good,
+            last_good: last_good.map(LastGood::start),
             state: RefCell::new(state),
             guard: Guard::default(),
             turn: tokio::sync::Mutex::new(()),
@@ -458,25 +459,8 @@ impl Reload {
     }
 
     fn keep_last_good(&self) {
-        if let Some(path) = &self.last_good {
-            let text = self.state.borrow().truth.text.clone();
-            last_good::keep(path.clone(), text);
-        }
-    }
-
-    pub(crate) fn shown(&self) -> Shown {
-        let state = self.state.borrow();
-        let override_ = state.over.as_ref().map(|over| ShownOverride { by: over.by(), left: over.left() });
-        let waits = state.over.as_ref().is_some_and(|over| over.keeps_waiting(state.truth.hash));
-        Shown {
-            generation: self.stage.generation(),
-            in_force: state.in_force.clone(),
-            pending: waits.then(|| state.truth.hash.to_string()),
-            override_,
-            failure: state.failure.clone(),
-            generations_alive: self.stage.generations_alive(),
-            probation_left: self.guard.left(),
-            gone_back: state.gone_back.clone(),
+        if let Some(last_good) = &self.last_good {
+            last_good.keep(self.state.borrow().truth.text.clone());
         }
     }
 
