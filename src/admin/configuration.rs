@@ -31,8 +31,10 @@ struct InForce<'r, E> {
     r#override: Option<Override>,
     /// The hash of what the source holds, where it waits for the override's end.
     pending: Option<String>,
-    /// Why what was wanted last is not in force.
+    /// Why what the source holds is not in force, or what somebody wanted last.
     refused: Option<Refused>,
+    /// Keys that are read only when the proxy starts, and are written otherwise than they were then.
+    held: Vec<String>,
     generations_alive: usize,
     /// Until it is no longer on probation; `null` where it is not.
     probation_seconds_left: Option<f64>,
@@ -62,7 +64,7 @@ pub(super) fn show(reload: &Reload, request: &Request<Incoming>) -> Answer {
     let mut answer = if wants_json(request) {
         let over =
             shown.override_.map(|over| Override { by: over.by, seconds_left: over.left.map(|left| left.as_secs()) });
-        let refused = shown.failure.map(|failure| Refused {
+        let refused = shown.failure.or(shown.refusal).map(|failure| Refused {
             source: failure.source,
             time: time(failure.at),
             error: failure.error,
@@ -74,6 +76,7 @@ pub(super) fn show(reload: &Reload, request: &Request<Incoming>) -> Answer {
             r#override: over,
             pending: shown.pending,
             refused,
+            held: shown.held,
             generations_alive: shown.generations_alive,
             probation_seconds_left: shown.probation_left.map(|left| left.as_secs_f64()),
             gone_back: shown.gone_back,

@@ -29,7 +29,7 @@ impl Reload {
                     return;
                 }
                 let outcome = reload.take_truth(bytes.clone(), hash).await;
-                reload.note(&reload.source, &outcome);
+                reload.note_source(&outcome);
                 if !outcome.is_err_and(|refusal| refusal.may_pass()) {
                     return;
                 }

@@ -15,6 +15,7 @@
 //! | `history` | the last generations |
 //! | `guard` | how what was put in force last does, and when to go back by itself |
 //! | `probation` | when that is: the rules alone |
+//! | `shown` | what people see of all this |
 //! | `source` | where the truth is: a file, a key in Consul, or nothing that changes |
 //! | `kv` | how that key is read and followed |
 //! | `last_good` | the file that the last accepted one is kept in |
@@ -31,6 +32,7 @@ mod outcome;
 mod override_;
 mod probation;
 mod removed;
+mod shown;
 pub(crate) mod source;
 pub(crate) mod swap;
 
@@ -43,16 +45,15 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{MutexGuard, mpsc};
 
 use crate::config::ContentHash;
-use crate::config::diff::{Diff, diff};
+use crate::config::diff::{Diff, diff, held, process_alone};
 use crate::runtime::drain::Phase;
 use crate::telemetry::clock;
-use crate::telemetry::metrics::ConfigFacts;
 use crate::upstream::registry::Found;
 use document::{Accepted, Reading, Trust, Wording};
 use guard::Guard;
 use history::{Earlier, Generation, History};
-pub(crate) use outcome::{Adopted, Refusal};
 use last_good::LastGood;
+pub(crate) use outcome::{Adopted, Refusal};
 use override_::{Kind, Override};
 use swap::Stage;
 
@@ -66,6 +67,8 @@ pub(crate) struct Reload {
     trust: Trust,
     last_good: Option<LastGood>,
     state: RefCell<State>,
+    /// What of the process it began with, in its long form.
+    started_with: Arc<str>,
     guard: Guard,
     /// One swap at a time.
     turn: tokio::sync::Mutex<()>,
@@ -85,9 +88,13 @@ struct State {
     /// Of what the source holds, accepted or not; `None` where it cannot be read.
     seen: Option<ContentHash>,
     over: Option<Override>,
-    /// Why what the source, or somebody, last wanted is not in force.
+    /// Why what the source holds is not in force. Nobody but the source mends that.
     failure: Option<Failure>,
+    /// Why what somebody last wanted is not in force, as long as nothing else has been put there since.
+    refusal: Option<Failure>,
     history: History,
+    /// What is written otherwise than it was at the start, and is read only then.
+    held: Vec<String>,
     /// Why the proxy went back by itself, where nothing was put in force since.
     gone_back: Option<String>,
     accepted: u64,
@@ -112,30 +119,6 @@ pub(crate) struct Wish {
     pub(crate) lasts: Option<Duration>,
     /// Only where this generation is in force.
     pub(crate) instead_of: Option<u64>,
-}
-
-/// What is in force, as people see it.
-#[derive(Debug, Clone)]
-pub(crate) struct Shown {
-    pub(crate) generation: u64,
-    pub(crate) in_force: Arc<Accepted>,
-    pub(crate) override_: Option<ShownOverride>,
-    /// The hash of what the source holds, where it waits for the override's end.
-    pub(crate) pending: Option<String>,
-    pub(crate) failure: Option<Failure>,
-    pub(crate) generations_alive: usize,
-    /// Until what is in force is no longer watched.
-    pub(crate) probation_left: Option<Duration>,
-    /// Why the proxy went back by itself, as long as it has done nothing since.
-    pub(crate) gone_back: Option<String>,
-}
-
-/// What lies over the source, as people see it.
-#[derive(Debug, Clone)]
-pub(crate) struct ShownOverride {
-    pub(crate) by: String,
-    /// Until it ends by itself.
-    pub(crate) left: Option<Duration>,
 }
 
 /// What a proxy begins with.
@@ -171,6 +154,7 @@ impl Reload {
                 (refused, Some(failure), Some(format!("last-good {path}")))
             }
         };
+        let started_with = process_alone(&accepted.effective).into();
         let mut history = History::default();
         let origin = stand_in.clone().unwrap_or_else(|| source.clone());
         history.add(Generation::first(stage.generation(), origin, accepted.wording.clone()));
@@ -182,7 +166,9 @@ impl Reload {
             over: None,
             refused: u64::from(failure.is_some()),
             failure,
+            refusal: None,
             history,
+            held: Vec::new(),
             gone_back: None,
             accepted: 1,
         };
@@ -193,6 +179,7 @@ impl Reload {
             trust,
             last_good: last_good.map(LastGood::start),
             state: RefCell::new(state),
+            started_with,
             guard: Guard::default(),
             turn: tokio::sync::Mutex::new(()),
             held: Cell::new(false),
@@ -215,7 +202,7 @@ impl Reload {
         self.state.borrow_mut().seen = Some(hash);
         self.said.set(self.said.get() + 1);
         let outcome = self.take_truth(bytes.clone(), hash).await;
-        self.note(&self.source, &outcome);
+        self.note_source(&outcome);
         if outcome.as_ref().is_err_and(Refusal::may_pass) {
             self.try_again(bytes, hash);
         }
@@ -228,7 +215,7 @@ impl Reload {
             return; // And has been said.
         }
         self.said.set(self.said.get() + 1);
-        self.note(&self.source, &Err(Refusal::Unreadable(error.to_owned())));
+        self.note_source(&Err(Refusal::Unreadable(error.to_owned())));
     }
 
     async fn take_truth(&self, bytes: Vec<u8>, hash: ContentHash) -> Result<Adopted, Refusal> {
@@ -247,7 +234,7 @@ impl Reload {
         if adopted.generation == before {
             // Whoever has put it right, or insists, waits for a word.
             let (generation, source) = (before, &self.source);
-            if self.state.borrow().failure.as_ref().is_some_and(|failure| failure.source == *source) {
+            if self.state.borrow().failure.is_some() {
                 tracing::info!(generation, source, "the source is well again, and holds what is in force");
             } else {
                 tracing::info!(generation, source, "the source holds what is in force already");
@@ -286,13 +273,13 @@ impl Reload {
             Ok(accepted) => self.adopt(accepted, "PUT /config".to_owned(), true).await,
             Err(refusal) => Err(refusal),
         };
-        self.note("PUT /config", &outcome);
+        self.note_somebody("PUT /config", &outcome);
         let adopted = outcome?;
         let over = {
             let state = self.state.borrow();
             // One after another: what the source has said since the first still waits.
             let held = state.over.as_ref().and_then(Override::laid_over).unwrap_or(state.truth.hash);
-            Override::new(self.number(), Kind::Put { held }, wish.lasts)
+            Override::new(self.number(), Kind::Put { held, by: "PUT /config".to_owned() }, wish.lasts)
         };
         self.lay(over);
         Ok(adopted)
@@ -311,7 +298,7 @@ impl Reload {
         let truth = self.state.borrow().truth.clone();
         let source = self.source();
         let outcome = self.adopt_again(truth, source.clone(), watched).await;
-        self.note(&source, &outcome);
+        self.note_somebody(&source, &outcome);
         if outcome.is_ok() {
             self.state.borrow_mut().over = None;
         }
@@ -353,14 +340,24 @@ impl Reload {
             self.state.borrow_mut().history.reject(left);
             return Ok(Adopted { content_of: Some(number), ..adopted });
         }
-        let rejected = self.state.borrow().truth.hash;
+        let (rejected, waited) = {
+            let state = self.state.borrow();
+            let over = state.over.as_ref().filter(|over| over.keeps_waiting(state.truth.hash));
+            (state.truth.hash, over.and_then(Override::laid_over))
+        };
         let origin = format!("{by} from generation {left}");
         let outcome = self.adopt_again(wording, origin.clone(), false).await;
-        self.note(&origin, &outcome);
+        self.note_somebody(&origin, &outcome);
         let adopted = outcome?;
         // Not before: what could not be left stays in force, and is somebody's to go back to.
         self.state.borrow_mut().history.reject(left);
-        self.lay(Override::new(self.number(), Kind::Rollback { rejected, by: by.to_owned() }, None));
+        let by = by.to_owned();
+        let kind = match waited {
+            // What the source has said meanwhile was not gone back from: it still waits for its turn.
+            Some(held) => Kind::Put { held, by },
+            None => Kind::Rollback { rejected, by },
+        };
+        self.lay(Override::new(self.number(), kind, None));
         Ok(Adopted { content_of: Some(number), ..adopted })
     }
 
@@ -385,6 +382,11 @@ impl Reload {
         }
         // Before the swap: from then on until it is written down, nobody may be able to give up waiting.
         let diff = compare_beside(before.clone(), accepted.clone()).await?;
+        let held = if diff.needs_restart().is_empty() {
+            self.state.borrow().held.clone()
+        } else {
+            held(&self.started_with, &accepted.effective)
+        };
         let watch = match accepted.config.probation.filter(|_| watched) {
             Some(policy) => Some(self.guard.prepare(policy, &self.stage).await),
             None => None,
@@ -395,6 +397,7 @@ impl Reload {
         let entry = Generation::new(generation, origin.clone(), &diff, accepted.wording.clone());
         let mut state = self.state.borrow_mut();
         state.in_force = accepted;
+        state.held = held;
         state.history.add(entry);
         state.gone_back = None;
         if cut_short {
@@ -441,19 +444,30 @@ impl Reload {
         self.overrides.get()
     }
 
-    /// Remembers how an attempt went.
-    fn note(&self, source: &str, outcome: &Result<Adopted, Refusal>) {
+    /// Remembers how what the source holds went.
+    fn note_source(&self, outcome: &Result<Adopted, Refusal>) {
+        let failure = self.note(&self.source, outcome);
+        self.state.borrow_mut().failure = failure;
+    }
+
+    /// Remembers how what somebody wanted went. It says nothing of the source.
+    fn note_somebody(&self, what: &str, outcome: &Result<Adopted, Refusal>) {
+        let failure = self.note(what, outcome);
+        self.state.borrow_mut().refusal = failure;
+    }
+
+    fn note(&self, source: &str, outcome: &Result<Adopted, Refusal>) -> Option<Failure> {
         let mut state = self.state.borrow_mut();
         match outcome {
             Ok(_) => {
                 state.accepted += 1;
-                state.failure = None;
+                state.refusal = None;
+                None
             }
             Err(refusal) => {
                 tracing::error!(source, error = %refusal, "the configuration was refused; what was in force still is");
                 state.refused += 1;
-                let error = refusal.to_string();
-                state.failure = Some(Failure { source: source.to_owned(), at: clock::now(), error });
+                Some(Failure { source: source.to_owned(), at: clock::now(), error: refusal.to_string() })
             }
         }
     }
@@ -462,10 +476,6 @@ impl Reload {
         if let Some(last_good) = &self.last_good {
             last_good.keep(self.state.borrow().truth.text.clone());
         }
-    }
-
-    pub(crate) fn history(&self) -> Vec<Generation> {
-        self.state.borrow().history.newest_first().cloned().collect()
     }
 
     /// Holds up swaps for as long as the guard lives, for a process that is about to take this one's place.
@@ -480,12 +490,6 @@ impl Reload {
         if self.held.get() { Err(Refusal::TakingOver) } else { Ok(self.turn.lock().await) }
     }
 
-    /// Where the truth comes from, for people: the source or, as long as that holds nothing that is right, what stands in
-    /// for it.
-    pub(crate) fn source(&self) -> String {
-        self.state.borrow().stand_in.clone().unwrap_or_else(|| self.source.clone())
-    }
-
     /// Follows the sources of services that are called for the first time, for as long as the proxy runs.
     pub(crate) async fn follow_found(&self, found: mpsc::UnboundedReceiver<Found>) {
         self.stage.follow_found(found).await;
@@ -494,44 +498,6 @@ impl Reload {
     /// Lets go of what is used no more, for as long as the proxy runs.
     pub(crate) async fn tidy(&self) {
         self.stage.tidy().await;
-    }
-
-    /// What is not as it should be, and does not make the proxy unready.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        let shown = self.shown();
-        let mut warnings = Vec::new();
-        if let Some(failure) = &shown.failure {
-            let first = failure.error.lines().next().unwrap_or_default();
-            warnings.push(format!("the configuration of {} was refused: {first}", failure.source));
-        }
-        if let Some(stand_in) = &self.state.borrow().stand_in {
-            warnings.push(format!("{stand_in} stands in for {}", self.source));
-        }
-        warnings.extend(shown.gone_back);
-        if let Some(override_) = &shown.override_ {
-            warnings.push(format!("an override is in force ({})", override_.by));
-        }
-        if shown.pending.is_some() {
-            warnings.push(format!("{} has changed and waits for the override's end", self.source));
-        }
-        warnings
-    }
-
-    pub(crate) fn facts(&self) -> ConfigFacts {
-        let shown = self.shown();
-        let state = self.state.borrow();
-        let hash = shown.in_force.hash().to_string();
-        ConfigFacts {
-            source: state.stand_in.clone().unwrap_or_else(|| self.source.clone()),
-            hash: state.truth.hash.to_string(),
-            overridden: if shown.override_.is_some() { hash } else { String::new() },
-            generation: shown.generation,
-            last_reload_successful: state.failure.is_none(),
-            generations_alive: shown.generations_alive as u64,
-            accepted: state.accepted,
-            refused: state.refused,
-            probations: self.guard.counts(),
-        }
     }
 }
 

@@ -16,8 +16,9 @@ pub(super) struct Override {
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// Somebody put it there by hand, over what the source held then.
-    Put { held: ContentHash },
+    /// Somebody put it there by hand, over what the source held then; or went back from what had been put there, while
+    /// something else of the source was waiting already.
+    Put { held: ContentHash, by: String },
     /// The source's content of this hash was gone back from.
     Rollback { rejected: ContentHash, by: String },
 }
@@ -51,8 +52,8 @@ impl Override {
 
     /// What the source held when it was laid over that by hand.
     pub(super) fn laid_over(&self) -> Option<ContentHash> {
-        match self.kind {
-            Kind::Put { held } => Some(held),
+        match &self.kind {
+            Kind::Put { held, .. } => Some(*held),
             Kind::Rollback { .. } => None,
         }
     }
@@ -64,7 +65,7 @@ impl Override {
 
     pub(super) fn by(&self) -> String {
         match &self.kind {
-            Kind::Put { .. } => "PUT /config".to_owned(),
+            Kind::Put { by, .. } => by.clone(),
             Kind::Rollback { rejected, by } => format!("{by}, until the source is no longer {rejected}"),
         }
     }

@@ -123,6 +123,26 @@ pub fn diff(old: &str, new: &str) -> Diff {
     diff
 }
 
+/// Of a long form, what neither a listener nor an upstream has of its own: all that [`held`] asks for.
+pub(crate) fn process_alone(effective: &str) -> String {
+    let mut own = true;
+    let lines = effective.lines().filter(|line| {
+        if !line.starts_with([' ', '-']) {
+            own = line.split(':').next().is_some_and(is_of_process);
+        }
+        own
+    });
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// Keys that are written otherwise than they were when the process started, and hold only from its next start on.
+pub(crate) fn held(started_with: &str, now: &str) -> Vec<String> {
+    let process = |text| of_process(Written::document(text));
+    let mut diff = Diff::default();
+    diff.compare(Part::Process, "", process(started_with), process(now));
+    diff.needs_restart()
+}
+
 impl Diff {
     /// True where nothing changes.
     pub fn is_empty(&self) -> bool {
@@ -203,8 +223,11 @@ impl Diff {
 
 /// What neither a listener nor an upstream has of its own.
 fn of_process(document: Written<'_>) -> Vec<Entry<'_>> {
-    let own = |key: &str| !matches!(key, "version" | "defaults" | "listeners" | "upstreams");
-    document.entries().filter(|(key, _)| own(key)).collect()
+    document.entries().filter(|(key, _)| is_of_process(key)).collect()
+}
+
+fn is_of_process(key: &str) -> bool {
+    !matches!(key, "version" | "defaults" | "listeners" | "upstreams")
 }
 
 fn section<'t>(document: Written<'t>, key: &str) -> Vec<Entry<'t>> {
@@ -335,6 +358,10 @@ upstreams:
             ]
         );
         assert_eq!(diff.needs_restart(), ["workers"]);
+        let process = process_alone(&effective(BASE));
+        assert!(!process.contains("10.0.0.1") && process.contains("workers: auto"), "{process}");
+        assert_eq!(held(&process, &effective(&format!("{new}workers: 3\n"))), ["workers"]);
+        assert!(held(&process, &effective(&new)).is_empty());
     }
 
     #[test]

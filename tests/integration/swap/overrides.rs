@@ -61,6 +61,60 @@ fn an_override_stands_until_it_is_taken_away_and_what_the_source_says_waits() {
 }
 
 #[test]
+fn that_the_source_is_broken_is_told_until_the_source_is_mended() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    let good = text(&proxy);
+    let told = || proxy.admin_get("/readyz").text().contains("was refused");
+    let successful = || proxy.metric("outrigger_config_last_reload_successful", &[]);
+    save(&proxy, "listeners: {}\n");
+    eventually("the mistake", || told() && successful() == 0.0);
+    // What others do well says nothing of it.
+    let other = good.replace("listeners:", "defaults: { timeouts: { response: 7s } }\nlisteners:");
+    assert_eq!(put(&proxy, "", &other).status, 200);
+    assert!(told() && successful() == 0.0 && config(&proxy)["refused"].is_object());
+    assert_eq!(admin(&proxy, "DELETE /config/override", "", "").status, 200);
+    assert!(told() && successful() == 0.0 && config(&proxy)["refused"].is_object());
+    save(&proxy, &good);
+    eventually("it is mended", || !told() && successful() == 1.0 && config(&proxy)["refused"].is_null());
+}
+
+#[test]
+fn what_waits_still_waits_after_an_override_was_gone_back_from() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    assert_eq!(put(&proxy, "", &with_timeout(&proxy, "7s")).status, 200);
+    save(&proxy, &with_timeout(&proxy, "9s"));
+    eventually("the pending change", || config(&proxy)["pending"].is_string());
+    assert_eq!(admin(&proxy, "POST /config/rollback", "", "").status, 200);
+    assert!(in_force(&proxy, "15s"), "what was before");
+    let config = config(&proxy);
+    assert_eq!((&config["override"]["by"], config["pending"].is_string()), (&"rollback".into(), true), "{config}");
+    assert_eq!(admin(&proxy, "DELETE /config/override", "", "").status, 200);
+    assert!(in_force(&proxy, "9s"), "its turn has come");
+}
+
+#[test]
+fn what_a_start_alone_reads_is_told_as_long_as_it_is_otherwise() {
+    let upstream = Upstream::ok();
+    let proxy = start(&upstream);
+    let first = text(&proxy);
+    assert_eq!(config(&proxy)["held"], serde_json::json!([]));
+    swap(&proxy, &first.replace("workers: 2", "workers: 3"));
+    assert_eq!(config(&proxy)["held"], serde_json::json!(["workers"]));
+    let told = |proxy: &Proxy| {
+        proxy.admin_get("/readyz").text().contains("workers: what is written holds from the next start")
+    };
+    assert!(told(&proxy), "{}", proxy.admin_get("/readyz").text());
+    // Also after a swap that concerns something else.
+    swap(&proxy, &with_timeout(&proxy, "7s"));
+    assert!(told(&proxy));
+    swap(&proxy, &first);
+    assert!(!told(&proxy));
+    assert_eq!(config(&proxy)["held"], serde_json::json!([]));
+}
+
+#[test]
 fn an_override_can_end_by_itself() {
     let upstream = Upstream::ok();
     let proxy = start(&upstream);
