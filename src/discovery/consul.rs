@@ -274,7 +274,8 @@ mod tests {
             let (_state, endpoints) = Registry::new(mpsc::unbounded_channel().0).upstream(&upstream);
             let source = ConsulSource::service(Consul::default(), "web".to_owned());
             let settings = Settings::new(&source.agents, |_| None).unwrap();
-            let (service, sink) = (Service { source, client: Client::new(settings) }, Sink::new(&endpoints, true));
+            let (service, sink) =
+                (Service { source, client: Client::new(settings) }, Sink::new(&endpoints, true, true));
             let views = RefCell::new(Views::new(2));
             views.borrow_mut().each = vec![View::Known(vec![endpoint(1)]), View::Known(Vec::new())];
             service.publish(&views, &sink);

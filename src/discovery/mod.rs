@@ -53,7 +53,7 @@ impl Discovery {
         if !endpoints.begin_following() {
             return;
         }
-        let sink = Sink::new(endpoints, is_written);
+        let sink = Sink::new(endpoints, is_written, matches!(source, EndpointSource::Consul(_)));
         match source {
             // Written in the file: the registry has published them.
             EndpointSource::Static(_) => {}

@@ -2,8 +2,9 @@
 //!
 //! "There is nobody" may be true, and may be what a registry says that has just lost its memory: services register
 //! again one after the other. So the endpoints known last are kept for a while, and for longer where the registry had
-//! to be found again: then, too, beside the first that registers again, which could not do the work of all. A failure
-//! says nothing about endpoints, and stops the clock.
+//! to be found again. Where services register at the registry itself, they are then kept also beside the first that has
+//! registered again, which could not do the work of all; not where it is told by somebody who knows all of them at once,
+//! as nameservers are. A failure says nothing about endpoints, and stops the clock.
 
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ const RESET_IS_RECENT: Duration = Duration::from_secs(60);
 /// Decides about empty answers of one source.
 #[derive(Debug)]
 pub(super) struct Patience {
+    /// Services register at the registry themselves.
+    registers: bool,
     failing: bool,
     /// When the registry was last found again, or found to have lost its memory.
     reset: Option<Instant>,
@@ -39,8 +42,8 @@ pub(super) enum Verdict {
 }
 
 impl Patience {
-    pub(super) fn new() -> Self {
-        Patience { failing: false, reset: None, until: None, lost: None }
+    pub(super) fn new(registers: bool) -> Self {
+        Patience { registers, failing: false, reset: None, until: None, lost: None }
     }
 
     pub(super) fn failed(&mut self) {
@@ -78,7 +81,7 @@ impl Patience {
 
     /// Once more before the time is over makes it no longer: what has left for good is not kept for ever.
     fn lose(&mut self, now: Instant, until: Instant) {
-        if self.lost.is_none_or(|lost| lost <= now) {
+        if self.registers && self.lost.is_none_or(|lost| lost <= now) {
             self.lost = Some(until);
         }
     }
@@ -98,7 +101,7 @@ mod tests {
     #[test]
     fn an_empty_answer_is_taken_after_a_while() {
         let start = Instant::now();
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(true);
         assert_eq!(patience.answered(ON_EMPTY, true, false, start), Verdict::Take, "there is nothing to keep");
         assert_eq!(patience.answered(ON_EMPTY, false, false, start), Verdict::Take);
         assert_eq!(patience.answered(ON_EMPTY, true, true, start), Verdict::KeepUntil(start + KEEP));
@@ -113,7 +116,7 @@ mod tests {
     #[test]
     fn who_was_lost_and_found_is_not_believed_so_soon() {
         let start = Instant::now();
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(true);
         patience.failed();
         assert_eq!(patience.answered(ON_EMPTY, true, true, start), Verdict::KeepUntil(start + KEEP_AFTER_RESET));
         let one_of_many = patience.answered(ON_EMPTY, false, true, start);
@@ -131,7 +134,7 @@ mod tests {
     #[test]
     fn who_is_not_named_again_is_kept_for_a_while_and_not_for_ever() {
         let start = Instant::now();
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(true);
         patience.failed();
         assert_eq!(patience.answered(ON_EMPTY, false, true, start), Verdict::Take, "who was lost and found knows all");
         patience.reset(start);
@@ -148,9 +151,18 @@ mod tests {
     }
 
     #[test]
+    fn who_is_told_all_at_once_names_all_at_once() {
+        let start = Instant::now();
+        let mut patience = Patience::new(false);
+        patience.failed();
+        assert_eq!(patience.answered(ON_EMPTY, true, true, start), Verdict::KeepUntil(start + KEEP_AFTER_RESET));
+        assert_eq!(patience.answered(ON_EMPTY, false, true, start), Verdict::Take);
+    }
+
+    #[test]
     fn failures_stop_the_clock() {
         let start = Instant::now();
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(true);
         patience.answered(ON_EMPTY, true, true, start);
         patience.failed();
         let later = start + seconds(3_600);
@@ -160,13 +172,13 @@ mod tests {
     #[test]
     fn longer_wishes_hold_and_drop_is_drop() {
         let start = Instant::now();
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(true);
         patience.reset(start);
         assert_eq!(
             patience.answered(OnEmpty::Keep(seconds(3_600)), true, true, start),
             Verdict::KeepUntil(start + seconds(3_600))
         );
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(true);
         patience.failed();
         assert_eq!(patience.answered(OnEmpty::Drop, true, true, start), Verdict::Take);
     }

@@ -38,10 +38,11 @@ struct Dropping {
 }
 
 impl Sink {
-    pub(super) fn new(endpoints: &Arc<Endpoints>, is_written: bool) -> Self {
+    /// `registers`: services register themselves where the source asks.
+    pub(super) fn new(endpoints: &Arc<Endpoints>, is_written: bool, registers: bool) -> Self {
         Sink {
             endpoints: Arc::downgrade(endpoints),
-            patience: RefCell::new(Patience::new()),
+            patience: RefCell::new(Patience::new(registers)),
             unnamed: RefCell::default(),
             dropping: RefCell::new(None),
             complaints: RefCell::default(),
