@@ -365,7 +365,7 @@ fn files_are_looked_into() {
     assert!(relative.errors.contains(&expected), "{}", relative.errors);
     // One file at several keys: what is wrong is wrong at one of them.
     let authority = config("one.crt", "one.key", "good-token")
-        .replace(" } }", &format!(",\n  client_ca_file: {}/one.key }} }}", folder.display()));
+        .replace(" } } }", &format!(",\n  client_ca_file: {}/one.key }} }} }}", folder.display()));
     let consul =
         format!("consul: {{ token_file: {0}/token }}\n{1}", folder.display(), config("one.crt", "one.key", "token"));
     for (text, key) in [(authority, "listeners.in.tls.client_ca_file"), (consul, "admin.token_file")] {
