@@ -71,8 +71,12 @@ impl Reload {
         let shown = self.shown();
         let mut warnings = Vec::new();
         for failure in shown.failure.iter().chain(&shown.refusal) {
-            let first = failure.error.lines().next().unwrap_or_default();
-            warnings.push(format!("the configuration of {} was refused: {first}", failure.source));
+            let mut lines = failure.error.lines().map(str::trim);
+            let first = lines.next().unwrap_or_default();
+            // Of a mistake in a text, where it is.
+            let place = lines.next().and_then(|line| line.strip_prefix("--> "));
+            let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
+            warnings.push(format!("the configuration of {} was refused: {first}{place}", failure.source));
         }
         if let Some(stand_in) = &self.state.borrow().stand_in {
             warnings.push(format!("{stand_in} stands in for {}", self.source));

@@ -39,7 +39,9 @@ fn what_is_saved_is_in_force_and_what_is_wrong_changes_nothing() {
     assert_eq!((word(&proxy).as_str(), generation(&proxy)), ("one", 2));
     let ready = proxy.admin_get("/readyz");
     assert_eq!(ready.status, 200, "a refused configuration makes nobody unready");
-    assert!(ready.text().contains("was refused"), "{}", ready.text());
+    let line = 1 + good.lines().position(|line| line.contains("body: one")).unwrap();
+    let place = format!(".yaml:{line}:");
+    assert!(ready.text().contains("was refused") && ready.text().contains(&place), "{place}: {}", ready.text());
     let refused = config(&proxy)["refused"]["error"].as_str().unwrap().to_owned();
     assert!(refused.contains("unknown key `bodi`") && refused.contains("^^^^"), "{refused}");
     assert_eq!(proxy.metric("outrigger_config_reloads_total", &[("result", "refused")]), 1.0);
