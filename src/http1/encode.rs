@@ -227,7 +227,8 @@ mod tests {
 
     #[test]
     fn names_go_out_as_they_came_in() {
-        let text = "GET / HTTP/1.1\r\nHOST: a\r\nX-request-ID: 1\r\netag: 2\r\nTight:3\r\nX-Gone: 4\r\nX-Space: 6 \r\nX-No-CR: 7\n\r\n";
+        let text =
+            "GET / HTTP/1.1\r\nHOST: a\r\nX-request-ID: 1\r\netag: 2\r\nTight:3\r\nX-Gone: 4\r\nX-Space: 6 \r\n\r\n";
         let head = crate::http1::parse_request(&mut bytes::BytesMut::from(text), &mut 0, 8192).unwrap().unwrap();
         let mut headers = head.request.headers().clone();
         headers.insert("x-gone", "5".parse().unwrap());
@@ -238,17 +239,17 @@ mod tests {
         lines.sort_unstable();
         assert_eq!(
             lines,
-            [
-                "",
-                "GET / HTTP/1.1",
-                "HOST: a",
-                "X-No-CR: 7",
-                "X-Space: 6",
-                "X-request-ID: 1",
-                "etag: 2",
-                "tight: 3",
-                "x-gone: 5"
-            ]
+            ["", "GET / HTTP/1.1", "HOST: a", "X-Space: 6", "X-request-ID: 1", "etag: 2", "tight: 3", "x-gone: 5"]
         );
+    }
+
+    #[test]
+    fn lines_that_end_without_cr_get_one() {
+        let text = "HTTP/1.1 200 OK\nX-No-CR: 7\n\n";
+        let head = crate::http1::parse_response(&mut bytes::BytesMut::from(text), &mut 0, 8192, &Method::GET);
+        let response = head.unwrap().unwrap().response;
+        let mut out = Vec::new();
+        encode_response(&response, response.body().raw_head(), Framing::None, None, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), "HTTP/1.1 200 OK\r\nX-No-CR: 7\r\n\r\n");
     }
 }

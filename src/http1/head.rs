@@ -82,6 +82,9 @@ pub(crate) fn parse_request(
     let mut slots = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut []);
     check_parsed(parsed.parse_with_uninit_headers(&head, &mut slots), &head)?;
+    if has_bare_line_end(parsed.headers, &head) {
+        return Err(malformed("a line that does not end with CRLF"));
+    }
     let version = version_of(parsed.version);
     let method =
         Method::from_bytes(parsed.method.unwrap_or_default().as_bytes()).map_err(|_| malformed("invalid method"))?;
@@ -174,7 +177,7 @@ fn take_head(buffer: &mut BytesMut, scanned: &mut usize, max_bytes: usize) -> Re
     }
 }
 
-/// Where the first empty line ends. RFC 9112, section 2.2 lets a line end without its CR.
+/// Where the first empty line ends, also where a line ends without its CR.
 fn empty_line_end(bytes: &[u8]) -> Option<usize> {
     static WITH_CR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n\r\n"));
     static WITHOUT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n\n"));
@@ -191,6 +194,16 @@ fn check_parsed(parsed: httparse::Result<usize>, head: &Bytes) -> Result<(), Hea
         Err(httparse::Error::TooManyHeaders) => Err(HeadError::TooLarge),
         Err(error) => Err(malformed(describe(error))),
     }
+}
+
+/// Where one proxy sees the end of a line, another sees a part of a value, and a field hides in between. RFC 9112, section
+/// 2.2 lets a server take a line that ends without its CR, but asks nobody to.
+fn has_bare_line_end(fields: &[httparse::Header<'_>], head: &Bytes) -> bool {
+    let follows_bare = |field: &httparse::Header<'_>| {
+        let start = (field.name.as_ptr() as usize).checked_sub(head.as_ptr() as usize);
+        start.and_then(|start| head.get(..start)).is_none_or(|before| !before.ends_with(b"\r\n"))
+    };
+    !head.ends_with(b"\r\n\r\n") || fields.iter().any(follows_bare)
 }
 
 fn version_of(minor: Option<u8>) -> Version {
@@ -474,6 +487,9 @@ mod tests {
             "Transfer-Encoding : chunked\r\n",
             "X: a\r\n folded\r\n",
             "X: a\rb\r\n",
+            "X: a\nContent-Length: 3\r\n",
+            "X: a\n",
+            "X:\n",
             "Host: other\r\n",
             "X\0: a\r\n",
         ] {
@@ -491,6 +507,10 @@ mod tests {
             "CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
             "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "GET / HTTP/1.1\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\n",
+            "GET / HTTP/1.0\n\n",
         ] {
             assert!(matches!(request(text), Err(HeadError::Malformed(_))), "{text:?}");
         }
