@@ -18,7 +18,7 @@ use crate::body::{Body, Downstream};
 use crate::config::model::ListenerLimits;
 use crate::error::{Cause, Error, Reason};
 use crate::http1::{self, BodyDecoder, BodyLength, BodySender, Decoded, Framing, HeadError, SendError};
-use crate::proxy::{hop_by_hop, tunnel};
+use crate::proxy::{decisions, hop_by_hop, tunnel};
 use crate::runtime::drain::{Phase, Ticket};
 use crate::runtime::stream::{Outgoing, Stream, make_room};
 use crate::runtime::timer::{Timer, after};
@@ -500,7 +500,10 @@ impl Downstream for Shared {
             *interim.headers_mut() = response.headers().clone();
             *interim.extensions_mut() = response.extensions().clone();
             hop_by_hop::strip(interim.headers_mut());
-            http1::encode_response(&interim, &[], Framing::None, None, self.interim.borrow_mut().buffer());
+            // What proxies tell each other stands in final responses.
+            decisions::drop_own_fields(interim.headers_mut());
+            let raw_head = response.body().raw_head();
+            http1::encode_response(&interim, raw_head, Framing::None, None, self.interim.borrow_mut().buffer());
         }
     }
 

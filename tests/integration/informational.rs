@@ -109,6 +109,23 @@ fn early_hints_reach_the_client() {
 }
 
 #[test]
+fn early_hints_are_fields_like_those_of_any_response() {
+    let upstream = Upstream::answering(
+        "HTTP/1.1 103 Early Hints\r\nLINK: </a>\r\nX-Outrigger-Reason: theirs\r\nKeep-Alive: 5\r\n\r\n\
+         HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    );
+    let proxy = Proxy::start(
+        "listeners: { inbound: { address: 127.0.0.1:0, edge: true, upstream: \"@app\" } }\n",
+        &[("@app", &upstream.address())],
+    );
+    let mut client = proxy.client();
+    client.send(get("/"));
+    let hint = client.response();
+    assert_eq!((hint.status, hint.head.names()), (103, vec!["LINK"]), "{}", hint.head);
+    assert_eq!(client.response().status, 200);
+}
+
+#[test]
 fn an_http_1_0_client_gets_no_informational_response() {
     let upstream = Upstream::answering(
         "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
