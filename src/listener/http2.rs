@@ -86,6 +86,10 @@ pub(super) async fn serve(stream: Stream, early: BytesMut, session: Rc<Session>,
             _ => {}
         }
         let activity = lanes.activity();
+        if activity.is_flood() {
+            tracing::debug!("a client of HTTP/2 resets most of its streams before they are answered");
+            return Poll::Ready(());
+        }
         if activity.streams.get() == 0 {
             let since = activity.idle_since.get();
             if !leaving {
@@ -105,7 +109,7 @@ pub(super) async fn serve(stream: Stream, early: BytesMut, session: Rc<Session>,
 async fn answer(session: &Rc<Session>, mut request: Request<Incoming>, lane: Rc<Lane>) -> Response<Answer> {
     let wants_tunnel = request.method() == Method::CONNECT;
     let upgrade = wants_tunnel.then(|| hyper::upgrade::on(&mut request));
-    let incoming = Rc::new(Counted { received: Instant::now(), bytes: Cell::new(0) });
+    let incoming = Rc::new(Counted { received: lane.opened, bytes: Cell::new(0) });
     let limits = session.limits();
     let max = limits.body_bytes;
     let announced = request.body().size_hint().lower();

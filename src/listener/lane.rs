@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -19,11 +20,28 @@ use crate::body::{Body, Patience};
 use crate::error::{Cause, Error, Reason};
 use crate::runtime::timer::Timer;
 
+/// A stream that its client resets so soon, and before it has been answered, was opened to cost something (CVE-2023-44487).
+/// This and the next are Envoy's numbers.
+const SOON: Duration = Duration::from_secs(1);
+/// So many of those, if they are more than half of all, end the connection.
+const MOST_LEFT_SOON: u64 = 500;
+
 /// How many streams of a connection are open, and since when there is none.
 #[derive(Debug)]
 pub(super) struct Activity {
     pub(super) streams: Cell<usize>,
     pub(super) idle_since: Cell<Instant>,
+    /// All that there have been.
+    opened: Cell<u64>,
+    /// Those of them that the client has soon left without an answer.
+    left_soon: Cell<u64>,
+}
+
+impl Activity {
+    /// True where the client opens streams only to leave them.
+    pub(super) fn is_flood(&self) -> bool {
+        self.left_soon.get() > MOST_LEFT_SOON && 2 * self.left_soon.get() > self.opened.get()
+    }
 }
 
 /// Makes the lanes of one connection, and spawns the tasks beside them.
@@ -40,6 +58,8 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct Lane {
     activity: Rc<Activity>,
+    pub(super) opened: Instant,
+    answered: Cell<bool>,
     patience: Cell<Patience>,
     /// hyper has a piece of the body that it has not passed on.
     waits: Cell<bool>,
@@ -50,7 +70,12 @@ pub(super) struct Lane {
 
 impl Lanes {
     pub(super) fn new() -> Self {
-        let activity = Activity { streams: Cell::new(0), idle_since: Cell::new(Instant::now()) };
+        let activity = Activity {
+            streams: Cell::new(0),
+            idle_since: Cell::new(Instant::now()),
+            opened: Cell::new(0),
+            left_soon: Cell::new(0),
+        };
         Lanes(Rc::new(Shared { activity: Rc::new(activity), newest: Cell::new(None) }))
     }
 
@@ -62,8 +87,11 @@ impl Lanes {
     pub(super) fn open(&self) -> Rc<Lane> {
         let activity = self.0.activity.clone();
         activity.streams.set(activity.streams.get() + 1);
+        activity.opened.set(activity.opened.get() + 1);
         let lane = Rc::new(Lane {
             activity,
+            opened: Instant::now(),
+            answered: Cell::default(),
             patience: Cell::default(),
             waits: Cell::default(),
             since: Cell::default(),
@@ -100,8 +128,12 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
+        let now = Instant::now();
         self.activity.streams.set(self.activity.streams.get() - 1);
-        self.activity.idle_since.set(Instant::now());
+        self.activity.idle_since.set(now);
+        if !self.answered.get() && now - self.opened < SOON {
+            self.activity.left_soon.set(self.activity.left_soon.get() + 1);
+        }
     }
 }
 
@@ -136,6 +168,7 @@ pub(super) struct Answer {
 impl Answer {
     pub(super) fn new(body: Body, lane: Rc<Lane>, patience: Patience) -> Self {
         lane.patience.set(patience);
+        lane.answered.set(true);
         Answer { body, lane }
     }
 }

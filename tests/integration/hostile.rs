@@ -332,3 +332,42 @@ fn a_crowd_that_connects_and_leaves_costs_nothing() {
     eventually("the sockets to be closed", || proxy.process().open_files() <= before + 2);
     assert_eq!(proxy.client().get("/").status, 200);
 }
+
+#[test]
+fn an_http_2_client_that_opens_streams_only_to_reset_them_is_left() {
+    let proxy = Proxy::start(
+        "listeners:
+  inbound:
+    address: 127.0.0.1:0
+    routes: [{ match: { path: /slow }, fault: { delay: 1m }, respond: {} }, { respond: {} }]
+",
+        &[],
+    );
+    // How many streams the client can open; of each `of`, one is waited for.
+    let streams = |of: u32| {
+        let mut client = FrameClient::connect(proxy.address("inbound"));
+        for nth in 0..1200 {
+            let stream = 2 * nth + 1;
+            if nth % of == 0 {
+                get_on(&mut client, stream, "/");
+                if client.outcome(stream) != Outcome::Status(200) {
+                    return nth;
+                }
+                continue;
+            }
+            get_on(&mut client, stream, "/slow");
+            // The proxy has taken it by the time it answers this.
+            client.send(frames::PING, 0, 0, &[0; 8]);
+            while let Some(frame) = client.frame() {
+                if frame.kind == frames::PING {
+                    break;
+                }
+            }
+            client.send(frames::RST_STREAM, 0, stream, &frames::CANCEL.to_be_bytes());
+        }
+        1200
+    };
+    assert_eq!(streams(2), 1200, "half of them");
+    let most = streams(100);
+    assert!((500..700).contains(&most), "{most} streams");
+}
