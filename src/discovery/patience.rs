@@ -27,7 +27,7 @@ pub(super) struct Patience {
     reset: Option<Instant>,
     /// Until when the endpoints known last are kept, while answers are empty.
     until: Option<Instant>,
-    /// Where the registry has evidently lost its memory: until when those are kept that it has not named again.
+    /// Where the registry has evidently lost its memory: until when those are kept that have to be named again since.
     lost: Option<Instant>,
 }
 
@@ -37,8 +37,8 @@ pub(super) enum Verdict {
     Take,
     /// Keep what is known, and take the empty answer at this time unless another one has come.
     KeepUntil(Instant),
-    /// Take it, and keep beside it until this time what has not been named since the registry lost its memory.
-    TakeAndKeepUntil(Instant),
+    /// Take it, and keep beside it what has not been named since the registry lost its memory.
+    TakeAndKeep,
 }
 
 impl Patience {
@@ -54,7 +54,12 @@ impl Patience {
     /// The registry is another one, or has lost its memory.
     pub(super) fn reset(&mut self, now: Instant) {
         self.reset = Some(now);
-        self.lose(now, now + KEEP_AFTER_RESET);
+        self.lose(now + KEEP_AFTER_RESET);
+    }
+
+    /// Until when those are kept that have to be named again from now on.
+    pub(super) fn lost(&self) -> Option<Instant> {
+        self.lost
     }
 
     /// `nobody`: the answer has no endpoint; `anybody_known`: there is something to keep.
@@ -65,8 +70,8 @@ impl Patience {
         let OnEmpty::Keep(keep) = on_empty else { return Verdict::Take };
         if !nobody || !anybody_known {
             self.until = None;
-            let lost = self.lost.filter(|lost| now < *lost && anybody_known);
-            return lost.map_or(Verdict::Take, Verdict::TakeAndKeepUntil);
+            self.lost = self.lost.filter(|lost| now < *lost);
+            return if self.lost.is_some() && anybody_known { Verdict::TakeAndKeep } else { Verdict::Take };
         }
         let recent = self.reset.is_some_and(|reset| now < reset + RESET_IS_RECENT);
         let until = *self.until.get_or_insert(now + if recent { keep.max(KEEP_AFTER_RESET) } else { keep });
@@ -74,14 +79,13 @@ impl Patience {
             return Verdict::Take;
         }
         if recent {
-            self.lose(now, until);
+            self.lose(until);
         }
         Verdict::KeepUntil(until)
     }
 
-    /// Once more before the time is over makes it no longer: what has left for good is not kept for ever.
-    fn lose(&mut self, now: Instant, until: Instant) {
-        if self.registers && self.lost.is_none_or(|lost| lost <= now) {
+    fn lose(&mut self, until: Instant) {
+        if self.registers {
             self.lost = Some(until);
         }
     }
@@ -120,7 +124,7 @@ mod tests {
         patience.failed();
         assert_eq!(patience.answered(ON_EMPTY, true, true, start), Verdict::KeepUntil(start + KEEP_AFTER_RESET));
         let one_of_many = patience.answered(ON_EMPTY, false, true, start);
-        assert_eq!(one_of_many, Verdict::TakeAndKeepUntil(start + KEEP_AFTER_RESET));
+        assert_eq!(one_of_many, Verdict::TakeAndKeep);
         let soon = start + seconds(59);
         assert_eq!(patience.answered(ON_EMPTY, true, true, soon), Verdict::KeepUntil(soon + KEEP_AFTER_RESET));
         patience.answered(ON_EMPTY, false, true, soon);
@@ -132,19 +136,15 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_named_again_is_kept_for_a_while_and_not_for_ever() {
+    fn who_is_not_named_again_is_kept_for_a_while() {
         let start = Instant::now();
         let mut patience = Patience::new(true);
         patience.failed();
         assert_eq!(patience.answered(ON_EMPTY, false, true, start), Verdict::Take, "who was lost and found knows all");
         patience.reset(start);
         let end = start + KEEP_AFTER_RESET;
-        for minute in 0..5 {
-            let now = start + seconds(60 * minute);
-            patience.reset(now);
-            assert_eq!(patience.answered(ON_EMPTY, false, true, now), Verdict::TakeAndKeepUntil(end));
-            patience.failed();
-        }
+        assert_eq!(patience.lost(), Some(end));
+        assert_eq!(patience.answered(ON_EMPTY, false, true, end - seconds(1)), Verdict::TakeAndKeep);
         assert_eq!(patience.answered(OnEmpty::Drop, false, true, start), Verdict::Take);
         assert_eq!(patience.answered(ON_EMPTY, false, false, start), Verdict::Take, "there is nothing to keep");
         assert_eq!(patience.answered(ON_EMPTY, false, true, end), Verdict::Take);

@@ -1,7 +1,7 @@
 //! Where a source's answers go: into the upstream's endpoints, after what an empty answer is worth has been decided.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
@@ -18,8 +18,9 @@ use crate::upstream::endpoints::{Discovered, Endpoints, Member};
 pub(crate) struct Sink {
     endpoints: Weak<Endpoints>,
     patience: RefCell<Patience>,
-    /// Those that have not been named since the registry lost its memory.
-    unnamed: RefCell<HashSet<EndpointAddress>>,
+    /// Those that have not been named since the registry lost its memory, and until when they are kept: that it loses it
+    /// once more makes it no longer.
+    unnamed: RefCell<HashMap<EndpointAddress, Instant>>,
     /// Takes an answer as it is when the time to keep the endpoints known last is over.
     dropping: RefCell<Option<Dropping>>,
     /// Of look-ups that fail.
@@ -116,7 +117,7 @@ impl Sink {
                 }
                 endpoints.keep(now, until, known);
             }
-            Verdict::TakeAndKeepUntil(until) if self.misses_any(&discovered) => {
+            Verdict::TakeAndKeep if let Some(until) = self.misses_until(&discovered, now) => {
                 let others = self.others(&endpoints);
                 let (named, kept) = (discovered.len(), others.len());
                 if self.keep_otherwise(false) {
@@ -134,7 +135,7 @@ impl Sink {
                 endpoints.publish(discovered.into_iter().chain(others).collect(), now);
                 endpoints.keep(now, until, kept);
             }
-            Verdict::Take | Verdict::TakeAndKeepUntil(_) => {
+            Verdict::Take | Verdict::TakeAndKeep => {
                 self.keep_no_longer();
                 self.unnamed.borrow_mut().clear();
                 let named = discovered.len();
@@ -198,24 +199,33 @@ impl Sink {
     /// Whoever is known now has to be named again.
     fn forget(&self) {
         let Some(endpoints) = self.endpoints.upgrade() else { return };
+        let Some(until) = self.patience.borrow().lost() else { return };
+        let mut before = self.unnamed.borrow_mut();
         let known = endpoints.load();
-        *self.unnamed.borrow_mut() = known.members.iter().map(|member| member.state.address.clone()).collect();
+        let known = known.members.iter().map(|member| {
+            let address = member.state.address.clone();
+            let until = before.get(&address).copied().unwrap_or(until);
+            (address, until)
+        });
+        let unnamed = known.collect();
+        *before = unnamed;
     }
 
-    /// True where some still have to be named again after this answer.
-    fn misses_any(&self, discovered: &[Discovered]) -> bool {
+    /// Until when somebody is kept who still has to be named again after this answer.
+    fn misses_until(&self, discovered: &[Discovered], now: Instant) -> Option<Instant> {
         let mut unnamed = self.unnamed.borrow_mut();
+        unnamed.retain(|_, until| now < *until);
         for named in discovered {
             unnamed.remove(&named.address);
         }
-        !unnamed.is_empty()
+        unnamed.values().max().copied()
     }
 
     /// Those that have not been named again, as they were.
     fn others(&self, endpoints: &Endpoints) -> Vec<Discovered> {
         let unnamed = self.unnamed.borrow();
         let known = endpoints.load();
-        let others = known.members.iter().filter(|member| unnamed.contains(&member.state.address));
+        let others = known.members.iter().filter(|member| unnamed.contains_key(&member.state.address));
         others.map(Member::discovered).collect()
     }
 
@@ -256,5 +266,96 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         self.keep_no_longer();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::config::model::OnEmpty;
+    use crate::config::{Document, LoadOptions, load};
+    use crate::upstream::registry::Registry;
+
+    fn endpoints() -> Arc<Endpoints> {
+        let text = "listeners: { in: { address: 127.0.0.1:1, upstream: \"consul://web\" } }";
+        let document = Document { name: "test", bytes: text.as_bytes() };
+        let loaded = load(document, &|_: &str| None, &LoadOptions::default()).unwrap();
+        let mut upstream = { loaded }.config.upstreams.remove(0);
+        upstream.on_empty = OnEmpty::Keep(Duration::from_secs(30));
+        Registry::new(mpsc::unbounded_channel().0).upstream(&upstream).1
+    }
+
+    fn named(ports: &BTreeSet<u16>) -> Vec<Discovered> {
+        let address = |port: &u16| EndpointAddress::Tcp(([127, 0, 0, 1], *port).into());
+        let endpoint = |port| Discovered { address: address(port), weight: 1, priority: 0, zone: None, protocol: None };
+        ports.iter().map(endpoint).collect()
+    }
+
+    fn known(endpoints: &Endpoints) -> BTreeSet<u16> {
+        let port = |member: &Member| match &member.state.address {
+            EndpointAddress::Tcp(address) => address.port(),
+            EndpointAddress::Unix(_) => 0,
+        };
+        endpoints.load().members.iter().map(port).collect()
+    }
+
+    #[derive(Debug, Clone)]
+    enum Event {
+        Answer(BTreeSet<u16>),
+        Failure,
+        Reset,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            4 => prop::collection::btree_set(1_u16..6, 0..4).prop_map(Event::Answer),
+            1 => Just(Event::Failure),
+            1 => Just(Event::Reset),
+        ]
+    }
+
+    proptest! {
+        /// Whatever a registry says and forgets: who is named is there, nobody is there who never was named, and what
+        /// has left for good is gone in the end, though the registry is lost again and again.
+        #[test]
+        fn what_has_left_for_good_is_not_kept_for_ever(
+            events in prop::collection::vec((event(), 0_u64..90), 1..40),
+            last in prop::collection::btree_set(1_u16..6, 1..4),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+            tokio::task::LocalSet::new().block_on(&runtime, async {
+                let endpoints = endpoints();
+                let sink = Sink::new(&endpoints, true, true);
+                let mut ever = BTreeSet::new();
+                for (event, pause) in events {
+                    match event {
+                        Event::Answer(ports) => {
+                            sink.publish(named(&ports));
+                            prop_assert!(known(&endpoints).is_superset(&ports));
+                            ever.extend(ports);
+                        }
+                        Event::Failure => sink.failed("no answer"),
+                        Event::Reset => sink.reset(),
+                    }
+                    prop_assert!(known(&endpoints).is_subset(&ever));
+                    tokio::time::sleep(Duration::from_secs(pause)).await;
+                }
+                // From here on, the registry names these and is lost once a minute.
+                for _ in 0..11 {
+                    sink.reset();
+                    sink.publish(named(&last));
+                    prop_assert!(known(&endpoints).is_superset(&last));
+                    tokio::time::sleep(Duration::from_secs(60)).await;
+                }
+                prop_assert_eq!(known(&endpoints), last);
+                Ok(())
+            })?;
+        }
     }
 }
