@@ -12,6 +12,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::http1::{Attempt, FOUND_DEAD, Failure};
@@ -53,11 +54,18 @@ pub(crate) struct Http2Connection {
     secure: bool,
     /// The endpoint did not like our certificate, which with TLS 1.3 comes to light only after the handshake.
     refused: Refused,
+    room: Rc<Notify>,
     _permit: Permit,
 }
 
 impl Http2Connection {
-    pub(crate) async fn handshake(stream: Stream, permit: Permit, secure: bool) -> Result<Self, Error> {
+    /// `room`: who is told when a stream has ended.
+    pub(crate) async fn handshake(
+        stream: Stream,
+        permit: Permit,
+        secure: bool,
+        room: Rc<Notify>,
+    ) -> Result<Self, Error> {
         let (stream, refused) = Refusable::new(stream);
         let failed = |error: hyper::Error| Error::upstream(Reason::ConnectFailure).unsent().because(error);
         let (send, connection) = Builder::new(LocalExec)
@@ -95,6 +103,7 @@ impl Http2Connection {
             used: Cell::new(false),
             secure,
             refused,
+            room,
             _permit: permit,
         })
     }
@@ -207,6 +216,7 @@ impl Drop for StreamCount {
     fn drop(&mut self) {
         self.0.streams.set(self.0.streams.get() - 1);
         self.0.idle_since.set(Instant::now());
+        self.0.room.notify_waiters();
     }
 }
 

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::http1::{Care, Http1Connection};
@@ -68,6 +68,8 @@ struct EndpointPool {
     idle_bound: Option<Duration>,
     waiters: VecDeque<oneshot::Sender<Box<Http1Connection>>>,
     http2: Vec<Rc<Http2Connection>>,
+    /// Told when a stream of one of them has ended.
+    room: Rc<Notify>,
     /// Held while an HTTP/2 connection is made, so that a hundred first requests make one.
     connecting: Rc<tokio::sync::Mutex<()>>,
 }
@@ -222,10 +224,11 @@ impl Pools {
             }
             let permit = match upstream.connections.try_acquire() {
                 Some(permit) => permit,
-                None => match self.wait(upstream, endpoint, wanted).await? {
+                None => match self.wait_for_either(upstream, endpoint, wanted).await? {
+                    Either::Room(connection) => return Ok(Checkout::after(began, connection)),
                     // An HTTP/1 connection of this endpoint gives its place.
-                    Waited::Connection(connection) => connection.into_stream().1,
-                    Waited::Permit(permit) => permit,
+                    Either::Waited(Waited::Connection(connection)) => connection.into_stream().1,
+                    Either::Waited(Waited::Permit(permit)) => permit,
                 },
             };
             let queued = began.elapsed();
@@ -270,11 +273,14 @@ impl Pools {
             let turn = (!one_each).then_some(turn);
             let permit = match upstream.connections.try_acquire() {
                 Some(permit) => permit,
-                None => match self.wait(upstream, endpoint, wanted).await? {
-                    Waited::Connection(connection) => {
+                None => match self.wait_for_either(upstream, endpoint, wanted).await? {
+                    Either::Room(connection) => {
+                        return Ok(Negotiated::Http2(Checkout::after(began, connection)));
+                    }
+                    Either::Waited(Waited::Connection(connection)) => {
                         return Ok(Negotiated::Http1(Checkout::after(began, connection)));
                     }
-                    Waited::Permit(permit) => permit,
+                    Either::Waited(Waited::Permit(permit)) => permit,
                 },
             };
             let queued = began.elapsed();
@@ -338,7 +344,8 @@ impl Pools {
         stream: Stream,
         permit: Permit,
     ) -> Result<Rc<Http2Connection>, Error> {
-        let connection = Rc::new(Http2Connection::handshake(stream, permit, wanted.tls.is_some()).await?);
+        let room = self.with(upstream, endpoint, wanted, |pool| pool.room.clone());
+        let connection = Rc::new(Http2Connection::handshake(stream, permit, wanted.tls.is_some(), room).await?);
         self.with(upstream, endpoint, wanted, |pool| pool.http2.push(connection.clone()));
         Ok(connection)
     }
@@ -493,6 +500,31 @@ impl Pools {
         }
     }
 
+    /// At the upstream's bound, where a stream is enough: whichever comes first, the end of one on a connection that is
+    /// there or what [`Pools::wait`] waits for.
+    async fn wait_for_either(
+        &self,
+        upstream: &Arc<UpstreamState>,
+        endpoint: &Arc<EndpointState>,
+        wanted: Wanted<'_>,
+    ) -> Result<Either, Error> {
+        let room = self.with(upstream, endpoint, wanted, |pool| pool.room.clone());
+        let stream = async {
+            loop {
+                room.notified().await;
+                if let Some(connection) = self.pick_http2(upstream, endpoint, wanted) {
+                    return connection;
+                }
+            }
+        };
+        tokio::select! {
+            // First, or what it has just been given would be dropped.
+            biased;
+            waited = self.wait(upstream, endpoint, wanted) => Ok(Either::Waited(waited?)),
+            connection = stream => Ok(Either::Room(connection)),
+        }
+    }
+
     fn with<T>(
         &self,
         upstream: &Arc<UpstreamState>,
@@ -510,6 +542,7 @@ impl Pools {
             idle_bound: None,
             waiters: VecDeque::new(),
             http2: Vec::new(),
+            room: Rc::default(),
             connecting: Rc::default(),
         });
         use_pool(pool)
@@ -544,6 +577,12 @@ async fn within<T>(until: Option<Instant>, making: impl Future<Output = Result<T
 enum Waited {
     Connection(Box<Http1Connection>),
     Permit(Permit),
+}
+
+enum Either {
+    /// This connection takes another stream.
+    Room(Rc<Http2Connection>),
+    Waited(Waited),
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -1,5 +1,7 @@
 //! How many connections and requests an upstream gets, who waits, and who is refused at once.
 
+use std::sync::Arc;
+
 use crate::support::client::get;
 use crate::support::h2::H2Upstream;
 use crate::support::upstream::OK;
@@ -191,4 +193,41 @@ upstreams:
         }
     }
     assert!(upstream.connection_count() > 1, "one worker had all clients");
+}
+
+#[tokio::test]
+async fn who_waits_for_room_on_an_http_2_connection_gets_it_at_once() {
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let opened = gate.clone();
+    let mut one = h2::server::Builder::new();
+    one.max_concurrent_streams(1);
+    let upstream = H2Upstream::streams_with(one, move |stream| {
+        let (opened, holds) = (opened.clone(), stream.body.is_end_stream());
+        async move {
+            if !holds {
+                opened.notified().await;
+            }
+            stream.ok("ok").await;
+        }
+    });
+    let proxy = Proxy::start(
+        "
+workers: 1
+listeners:
+  inbound: { address: 127.0.0.1:0, upstream: app }
+upstreams:
+  app: { static: [\"@app\"], protocol: http2, limits: { connections: 1 } }
+",
+        &[("@app", &upstream.address())],
+    );
+    // The first one brings the word of how many streams may be open.
+    let (mut first, mut second) = (proxy.client(), proxy.client());
+    assert_eq!(first.get("/").status, 200);
+    first.send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 4\r\n\r\nheld");
+    upstream.head(1);
+    second.send(get("/waits"));
+    assert!(second.silent_for(std::time::Duration::from_millis(100)));
+    gate.notify_one();
+    assert_eq!((first.response().status, second.response().status), (200, 200));
+    assert_eq!(upstream.connection_count(), 1);
 }
