@@ -39,6 +39,8 @@ const PIPELINE_MAX: usize = 16 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 /// And at most this much.
 const LINGER_BYTES: usize = 1024 * 1024;
+/// How long it may take to see that a client has gone whose last bytes nobody reads.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How a connection goes on.
 pub(super) enum Outcome {
@@ -70,6 +72,11 @@ struct Input {
 }
 
 impl Input {
+    /// True where what comes next is no part of this request, and is taken to see whether the client is there.
+    fn reads_ahead(&self) -> bool {
+        self.decoder.is_done() && self.read.len() < PIPELINE_MAX
+    }
+
     /// True where the request has been read to its end. `skip`: nobody wants the rest, so what has come of it is passed
     /// over, that the connection may go on.
     fn is_read(&mut self, skip: bool) -> bool {
@@ -329,11 +336,12 @@ async fn exchange(
         session.refuse_request(Error::downstream(Reason::BodyTooLarge), &mut request)
     } else {
         let mut answering = pin!(session.call(&mut request));
+        let mut look = None;
         let driven = poll_fn(|cx| {
             if let Poll::Ready(response) = answering.as_mut().poll(cx) {
                 return Poll::Ready(Some(response));
             }
-            if poll_client(shared, cx).is_ready() {
+            if poll_client(shared, cx).is_ready() || poll_reset(shared, cx, timer, &mut look).is_ready() {
                 return Poll::Ready(None);
             }
             match ticket.watch(cx.waker()) {
@@ -363,7 +371,7 @@ fn poll_client(shared: &Shared, cx: &mut Context<'_>) -> Poll<()> {
     }
     let input = &mut *shared.input.borrow_mut();
     // While a body is on its way, its end shows whether the client is there.
-    while input.decoder.is_done() && input.read.len() < PIPELINE_MAX {
+    while input.reads_ahead() {
         if input.read.capacity() == input.read.len() {
             input.read.reserve(READ_SMALL);
         }
@@ -373,6 +381,21 @@ fn poll_client(shared: &Shared, cx: &mut Context<'_>) -> Poll<()> {
         }
     }
     Poll::Pending
+}
+
+/// Ready when the client has reset its connection behind bytes that nobody reads just now: reading would not tell.
+fn poll_reset(shared: &Shared, cx: &mut Context<'_>, timer: &mut Timer, look: &mut Option<Instant>) -> Poll<()> {
+    if shared.input.borrow().reads_ahead() {
+        return Poll::Pending;
+    }
+    loop {
+        let due = *look.get_or_insert_with(|| Instant::now() + LOOK_EVERY);
+        ready!(timer.poll(cx, Some(due)));
+        if shared.stream.borrow().is_reset() {
+            return Poll::Ready(());
+        }
+        *look = None;
+    }
 }
 
 /// Sends the response.

@@ -73,6 +73,17 @@ impl Stream {
         }
     }
 
+    /// True where the other side has reset the connection, whatever it has sent before. One system call.
+    pub(crate) fn is_reset(&self) -> bool {
+        let error = match self {
+            Stream::Tcp(tcp) => tcp.take_error(),
+            Stream::Unix(unix) => unix.take_error(),
+            Stream::Tls(tls) => return tls.socket().is_reset(),
+            Stream::Replayed(_, inner) => return inner.is_reset(),
+        };
+        !matches!(error, Ok(None))
+    }
+
     /// The next byte of the socket, which stays there, as soon as there is one; `None` at its end.
     pub(crate) fn poll_peek(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
         loop {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::h2::H2Upstream;
 use crate::support::upstream::{OK, Served};
 use crate::support::wait::eventually;
-use crate::support::{Client, Proxy, Upstream};
+use crate::support::{Client, Gate, Proxy, Upstream};
 
 /// Answers each request that has come whole.
 fn well() -> Upstream {
@@ -80,6 +80,29 @@ fn silent_clients_of_an_http_2_endpoint() {
     let proxy = proxy(&endpoints, &format!(", protocol: http2, timeouts: {{ idle: 300ms }}, {BREAKER}"));
     fall_silent(&proxy, 504, "idle_timeout");
     nobody_is_blamed(&proxy);
+}
+
+/// Its request ends with it, although nothing that could be read says so.
+#[test]
+fn a_client_that_resets_while_nobody_reads_its_body() {
+    let over = Gate::new();
+    let until = over.clone();
+    let deaf = Upstream::scripted(move |served| {
+        if served.head().is_some() {
+            until.wait("the end of the test");
+        }
+    });
+    let proxy = proxy(&[deaf.address().to_string()], "");
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n");
+    client.socket().set_nonblocking(true).unwrap();
+    while client.try_send([b'x'; 65_536]).is_ok() {}
+    let in_flight = [("listener", "inbound")];
+    proxy.metric_reaches("outrigger_requests_in_flight", &in_flight, 1.0);
+    client.reset();
+    eventually("its request to end", || proxy.metric("outrigger_requests_in_flight", &in_flight) == 0.0);
+    over.open();
+    assert_eq!(proxy.log_line("/")["reason"], "client_cancelled");
 }
 
 /// An endpoint that takes the request and says nothing is at fault, also where the client is slow.
