@@ -118,7 +118,7 @@ impl Reason {
                 "connect_not_allowed",
                 405,
                 12,
-                "CONNECT works only on a loopback outbound listener, to a host that a route names",
+                "CONNECT works only for the app beside this proxy (loopback or captured), to a host that a route names",
             ),
             Reason::LoopDetected => ("loop_detected", 508, 12, "the request would come back to this proxy"),
             Reason::Denied => ("denied", 403, 7, "the caller is not one of those that may come this way"),

@@ -205,10 +205,9 @@ fn fit(options: &mut Options, config: &Config) -> Result<(), String> {
     } else {
         None
     };
-    let port = |direction| {
-        let captured = captured(direction).filter(|_| options.mode == Mode::Transparent);
-        captured.into_iter().chain(of(direction)).find_map(|listener| port_of(&listener.address))
-    };
+    options.captured_ports = [Direction::Inbound, Direction::Outbound]
+        .map(|direction| captured(direction).and_then(|listener| port_of(&listener.address)));
+    let port = |direction| of(direction).find_map(|listener| port_of(&listener.address));
     let (inbound, outbound) = (port(Direction::Inbound), port(Direction::Outbound));
     options.inbound_port = inbound.unwrap_or(options.inbound_port);
     options.outbound_port = outbound.unwrap_or(options.outbound_port);

@@ -160,7 +160,7 @@ impl Explaining<'_> {
         let refused = if connect && !decisions::takes_connect(self.snapshot, listener, route, local, captured.is_some())
         {
             Some(
-                "connect_not_allowed: CONNECT is for loopback listeners with `direction: outbound` and routes with a host",
+                "connect_not_allowed: CONNECT is for loopback or captured connections, `direction: outbound` and routes with a host",
             )
         } else if route.is_none() {
             Some("no_route: no route matches")

@@ -134,10 +134,13 @@ async fn watch(
         let result = {
             let Ok(_permit) = at_once.acquire().await else { return };
             let asked = tokio::time::timeout(check.timeout, question.ask(&address)).await;
-            asked.unwrap_or_else(|_| Err(format!("no answer within {:?}", check.timeout)))
+            asked.unwrap_or_else(|_| Some(Err(format!("no answer within {:?}", check.timeout))))
         };
-        streak.check(result.is_ok(), check.up, check.down);
-        upstream.checked(&endpoint, streak.is_up(), result.err(), Instant::now().into());
+        // What could not be asked says nothing.
+        if let Some(result) = result {
+            streak.check(result.is_ok(), check.up, check.down);
+            upstream.checked(&endpoint, streak.is_up(), result.err(), Instant::now().into());
+        }
         drop((upstream, endpoint));
         let pause = check.every.mul_f64(1.0 + JITTER * (2.0 * fastrand::f64() - 1.0));
         tokio::time::sleep_until(began + pause).await;

@@ -36,23 +36,29 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// Asks. Whoever calls bounds the time.
-    pub(super) async fn ask(&self, address: &EndpointAddress) -> Result<(), Reason> {
+    /// Asks. Whoever calls bounds the time. `None` where this process has no descriptor left to ask with.
+    pub(super) async fn ask(&self, address: &EndpointAddress) -> Option<Result<(), Reason>> {
         let mut address = address.clone();
         if let (EndpointAddress::Tcp(address), Some(port)) = (&mut address, self.check.port) {
             address.set_port(port);
         }
-        let stream = connect(&address, &self.own, None).await.map_err(|error| error.to_string())?;
-        let authority = match &address {
+        let stream = match connect(&address, &self.own, None).await {
+            Ok(stream) => stream,
+            Err(error) if error.reason == crate::error::Reason::Overflow => return None,
+            Err(error) => return Some(Err(error.to_string())),
+        };
+        Some(self.put(stream, &address).await)
+    }
+
+    async fn put(&self, stream: Stream, address: &EndpointAddress) -> Result<(), Reason> {
+        let authority = match address {
             EndpointAddress::Tcp(address) => address.to_string(),
             EndpointAddress::Unix(_) => "localhost".to_owned(),
         };
         match &self.check.probe {
             Probe::Tcp => Ok(()),
-            Probe::Http(target) => http(self.secured(stream, Offer::Http1, &address).await?, target, &authority).await,
-            Probe::Grpc(service) => {
-                grpc(self.secured(stream, Offer::Http2, &address).await?, service, &authority).await
-            }
+            Probe::Http(target) => http(self.secured(stream, Offer::Http1, address).await?, target, &authority).await,
+            Probe::Grpc(service) => grpc(self.secured(stream, Offer::Http2, address).await?, service, &authority).await,
         }
     }
 

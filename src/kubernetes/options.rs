@@ -49,6 +49,8 @@ pub struct Options {
     pub inbound_port: u16,
     /// Where its outbound listener is.
     pub outbound_port: u16,
+    /// Where its transparent listeners are, inbound and outbound, if they are elsewhere.
+    pub captured_ports: [Option<u16>; 2],
     /// Where metrics and probes are served.
     pub metrics_port: u16,
     /// Ports of the pod that are not captured.
@@ -81,6 +83,7 @@ impl Default for Options {
             lacks: None,
             inbound_port: 15006,
             outbound_port: 15001,
+            captured_ports: [None; 2],
             metrics_port: 9902,
             exclude_inbound_ports: Vec::new(),
             exclude_outbound_ports: Vec::new(),
@@ -111,6 +114,11 @@ impl Options {
                 Some(name) if key != INJECTED => options.set(key, name, value)?,
                 _ => {}
             }
+        }
+        if options.mode == Mode::Transparent {
+            let [inbound, outbound] = options.captured_ports;
+            options.inbound_port = inbound.unwrap_or(options.inbound_port);
+            options.outbound_port = outbound.unwrap_or(options.outbound_port);
         }
         for (what, request, limit) in [
             ("cpu", &options.cpu_request, &options.cpu_limit),

@@ -60,6 +60,7 @@ pub(super) async fn forward(
 
     // Attempts.
     let now = Instant::now();
+    record.sent_on = Some(now);
     let copy = order.mirror.and_then(|mirror| Copy::of(mirror, request, order.hop));
     let retrying = begin_retrying(record, order.target, upstream, request, now);
     let keep = bytes_to_keep(&retrying, order.target, upstream, record.grpc);
@@ -364,7 +365,9 @@ struct Racer {
 /// An attempt that loses a race by how it ended is judged as it ends, be the other out for as long as it likes.
 fn judge_lost(record: &Record, upstream: &Upstream, loser: &EndpointState, lost: &Lost, took: Duration) {
     if let Outcome::Failed(reason) = lost.outcome {
-        loser.count_failure();
+        if lost.outcome.class().is_failure() == Some(true) {
+            loser.count_failure();
+        }
         count_failure(record, upstream, reason);
     }
     if lost.stale {

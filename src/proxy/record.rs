@@ -90,6 +90,8 @@ pub(crate) struct Record {
     /// Making one.
     pub(crate) connect: Option<Duration>,
     pub(crate) first_byte: Option<Instant>,
+    /// When it was first sent to an endpoint.
+    pub(super) sent_on: Option<Instant>,
     /// How long the client took for the last attempt's request, which is not the endpoint's time.
     uploading: Duration,
     /// Through a tunnel; those of a body are the connection's to count.
@@ -159,6 +161,7 @@ impl Record {
             queued: None,
             connect: None,
             first_byte: None,
+            sent_on: None,
             uploading: Duration::ZERO,
             bytes_in: 0,
             bytes_out: 0,
@@ -273,7 +276,13 @@ impl Record {
             Some(cause) => {
                 cold_path();
                 let failed = Outcome::Failed(cause.reason);
-                if cause.source != Source::Downstream && failed.class() != Class::Nothing {
+                // One that has begun to answer may be silent for as long as it likes; gRPC's answer is its status.
+                let is_failure = match failed.class() {
+                    Class::Reset => true,
+                    Class::Nothing => false,
+                    _ => self.grpc,
+                };
+                if is_failure && cause.source != Source::Downstream {
                     if let Some(endpoint) = &self.endpoint {
                         endpoint.count_failure();
                     }
@@ -319,6 +328,10 @@ impl Record {
             // A pass that is gone without a word counts for nothing.
             Err(cause) if cause.source == Source::Downstream => self.pass = None,
             Err(cause) => self.tell_breaker(Outcome::Failed(cause.reason), now),
+            // Probes are waited for, and a stream may outlast that: with gRPC too, that there is an answer is enough.
+            Ok(response) if self.unjudged.is_some() && self.pass.as_ref().is_some_and(Pass::is_probe) => {
+                self.tell_breaker(Outcome::answered(response.status().as_u16()), now);
+            }
             Ok(_) if self.unjudged.is_some() => {}
             Ok(response) => {
                 let grpc = if self.grpc { grpc_status(response.headers()) } else { None };
@@ -379,8 +392,8 @@ impl Record {
     fn tell_breaker(&mut self, outcome: Outcome, now: Instant) {
         let pass = self.pass.take();
         let (Some(pass), Some(upstream)) = (pass, self.upstream()) else { return };
-        let took = self.first_byte.unwrap_or(now).saturating_duration_since(self.received);
-        let took = took.saturating_sub(self.uploading);
+        let since = self.sent_on.unwrap_or(self.received);
+        let took = self.first_byte.unwrap_or(now).saturating_duration_since(since).saturating_sub(self.uploading);
         upstream.judge().request_ended(pass, self.endpoint.as_deref(), outcome.class(), took, now.into());
     }
 

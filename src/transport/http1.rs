@@ -357,8 +357,6 @@ fn earlier_duration(a: Option<Duration>, b: Option<Duration>) -> Option<Duration
     }
 }
 
-/// A request's body with a known length keeps it; without a body nothing is said, except where a method that usually
-/// has one would make the endpoint wonder (RFC 9110, section 8.6).
 /// The request's target (RFC 9112, section 3.2): the path, or where a proxy is asked all of it.
 fn target(uri: &Uri) -> Cow<'_, str> {
     if uri.authority().is_some() {
@@ -368,6 +366,8 @@ fn target(uri: &Uri) -> Cow<'_, str> {
     uri.path_and_query().map_or("/", |target| target.as_str()).into()
 }
 
+/// A request's body with a known length keeps it; without a body nothing is said, except where a method that usually
+/// has one would make the endpoint wonder (RFC 9110, section 8.6).
 fn request_framing(method: &Method, body: &Body) -> Framing {
     match body.size_hint().exact() {
         Some(0) if *method == Method::POST || *method == Method::PUT || *method == Method::PATCH => Framing::Length(0),

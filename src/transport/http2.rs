@@ -50,6 +50,8 @@ pub(crate) struct Http2Connection {
     opened: Instant,
     idle_since: Cell<Instant>,
     used: Cell<bool>,
+    /// Something has come back on it.
+    answered: Cell<bool>,
     /// Under TLS.
     secure: bool,
     /// The endpoint did not like our certificate, which with TLS 1.3 comes to light only after the handshake.
@@ -101,6 +103,7 @@ impl Http2Connection {
             opened: now,
             idle_since: Cell::new(now),
             used: Cell::new(false),
+            answered: Cell::new(false),
             secure,
             refused,
             room,
@@ -157,7 +160,8 @@ impl Http2Connection {
         let outcome = std::future::poll_fn(|cx| {
             if let Poll::Ready(outcome) = sending.as_mut().poll(cx) {
                 return Poll::Ready(outcome.map_err(|mut error| {
-                    if let Some(alert) = self.refused.get() {
+                    // Later, an alert says nothing of what the endpoint has done with the request.
+                    if let Some(alert) = self.refused.get().filter(|_| !self.answered.get()) {
                         return Failure { error: tls::refused_by(alert), stale: false, body_intact: false };
                     }
                     let unsent = error.take_message().is_some();
@@ -183,6 +187,7 @@ impl Http2Connection {
         .await;
         match outcome {
             Ok(response) => {
+                self.answered.set(true);
                 attempt.note_upload(upload.finished.get());
                 Ok(from_http2(response, request_side, stream, guard, deadlines))
             }

@@ -80,7 +80,6 @@ async fn http_2_is_named() {
     assert_eq!((&line["protocol"], &line["host"]), (&"h2".into(), &"app.test".into()), "{line}");
 }
 
-// Whatever a client writes, a line stays one line of JSON.
 #[test]
 fn a_line_shows_who_asked_and_the_headers_that_were_asked_for() {
     let upstream = Upstream::ok();
@@ -108,6 +107,7 @@ upstreams:
     assert_eq!(proxy.log_line("/gone"), expected);
 }
 
+// Whatever a client writes, a line stays one line of JSON.
 #[test]
 fn nothing_a_client_sends_breaks_a_line() {
     let upstream = Upstream::ok();

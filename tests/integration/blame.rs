@@ -1,5 +1,7 @@
 //! Whose fault it is: endpoints and breakers answer for what endpoints did, and for nothing that clients do.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::support::h2::H2Upstream;
@@ -120,6 +122,73 @@ fn a_silent_endpoint() {
     assert_eq!(proxy.metric("outrigger_endpoint_ejections_total", &labels), 1.0);
 }
 
+/// Begins a chunked answer and goes on once the gate opens.
+fn streaming(over: &Gate) -> impl Fn(&mut Served) + Send + Sync + 'static {
+    let until = over.clone();
+    move |served| {
+        served.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
+        until.wait("the end of the test");
+    }
+}
+
+#[test]
+fn an_endpoint_that_has_nothing_more_to_say_just_now() {
+    let over = Gate::new();
+    let endpoints = [(); 2].map(|()| {
+        let stream = streaming(&over);
+        Upstream::scripted(move |served| {
+            if served.request().is_some() {
+                stream(served);
+            }
+        })
+    });
+    let addresses = endpoints.each_ref().map(|endpoint| endpoint.address().to_string());
+    let proxy = proxy(&addresses, &format!(", timeouts: {{ idle: 300ms }}, {BREAKER}"));
+    let mut clients: Vec<Client> = (0..12).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send("GET /quiet HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    for client in &mut clients {
+        client.until("first");
+        while !client.some().is_empty() {}
+    }
+    over.open();
+    assert_eq!(proxy.log_line("/quiet")["reason"], "idle_timeout");
+    for endpoint in 0..2 {
+        let shown: serde_json::Value = serde_json::from_str(&proxy.admin_get("/upstreams").text()).unwrap();
+        assert_eq!(shown["upstreams"][0]["endpoints"][endpoint]["state"], "ready");
+    }
+    assert_eq!(proxy.metric("outrigger_circuit_breaker_opened_total", &[("upstream", "app")]), 0.0);
+}
+
+/// Probes that are answered close the breaker, however long their answers stream.
+#[test]
+fn a_breaker_whose_probes_are_streams() {
+    let over = Gate::new();
+    let (well, stream) = (Arc::new(AtomicBool::new(false)), streaming(&over));
+    let is_well = well.clone();
+    let endpoint = Upstream::scripted(move |served| {
+        if served.request().is_some() && is_well.load(Ordering::SeqCst) {
+            stream(served);
+        }
+    });
+    let keys = ", ejection: none, circuit_breaker: { min_requests: 3, open_for: 500ms, probes: 2 }";
+    let proxy = proxy(&[endpoint.address().to_string()], keys);
+    let state = |state| proxy.metric("outrigger_circuit_breaker_state", &[("upstream", "app"), ("state", state)]);
+    eventually("it to open", || proxy.client().get("/").status == 503 && state("open") == 1.0);
+    well.store(true, Ordering::SeqCst);
+    let mut streams = Vec::new();
+    eventually("it to close", || {
+        let mut client = proxy.client();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let head = client.head().unwrap();
+        streams.push(head.start.contains(" 200 ").then_some(client));
+        state("closed") == 1.0
+    });
+    assert!(streams.iter().flatten().count() >= 2);
+    over.open();
+}
+
 #[test]
 fn an_endpoint_that_breaks_its_answers_off() {
     let breaking = Upstream::scripted(|served| {
@@ -147,14 +216,14 @@ fn an_endpoint_that_breaks_its_answers_off() {
 #[test]
 fn a_client_that_sends_slowly_makes_no_slow_endpoint() {
     let one = well();
-    let keys = ", circuit_breaker: { min_requests: 2, slow: 200ms, slow_ratio: 0.5 }";
+    let keys = ", circuit_breaker: { min_requests: 2, slow: 2s, slow_ratio: 0.5 }";
     let proxy = proxy(&[one.address().to_string()], keys);
     let mut clients: Vec<Client> = (0..6).map(|_| proxy.client()).collect();
     for client in &mut clients {
         client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
     }
     // How slow they are.
-    std::thread::sleep(Duration::from_millis(400));
+    std::thread::sleep(Duration::from_millis(2_300));
     for client in &mut clients {
         client.send("defghij");
         assert_eq!(client.response().status, 200);

@@ -55,7 +55,8 @@ fn a_listener_moves_to_another_address_and_nobody_is_turned_away() {
 fn a_listener_can_be_moved_back_at_once() {
     let upstream = Upstream::ok();
     let proxy = start(&upstream);
-    let [one, two] = [free(), free()];
+    // Addresses that no other test's connections begin at.
+    let [one, two] = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.77:0").unwrap().local_addr().unwrap());
     let at = |address| text(&proxy).replace("127.0.0.1:0\n    routes", &format!("{address}\n    routes"));
     for _ in 0..3 {
         for (from, to) in [(one, two), (two, one)] {
