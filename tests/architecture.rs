@@ -109,7 +109,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What feeds the request's way.
     ("discovery", &["config", "consul", "dns", "runtime", "upstream"]),
     // health → identity, transport: a check goes the way that requests go, TLS included.
-    ("health", &["config", "identity", "runtime", "snapshot", "transport", "upstream"]),
+    ("health", &["config", "error", "identity", "runtime", "snapshot", "transport", "upstream"]),
     // registration → control: it follows the phases, and a proxy whose workers are stuck says nothing.
     ("registration", &["config", "consul", "control", "runtime"]),
     // control → listener: a connection that one worker hands to another is a command.
