@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use arc_swap::ArcSwap;
 use tokio::net::{TcpStream, UnixStream};
@@ -87,10 +88,7 @@ pub(crate) async fn connect(
             }
             EndpointAddress::Unix(path) => {
                 let unix = UnixStream::connect(path).await.map_err(connect_failure)?;
-                // Nor does it matter by which links or detours the path leads there.
-                let reached = unix.peer_addr().ok();
-                let reached = reached.as_ref().and_then(|address| address.as_pathname()).unwrap_or(path);
-                if own.0.load().unix.contains(reached) {
+                if leads_to_one_of(&own.0.load().unix, path) {
                     return Err(Error::local(Reason::LoopDetected));
                 }
                 Ok(Stream::Unix(unix))
@@ -103,6 +101,14 @@ pub(crate) async fn connect(
             .await
             .unwrap_or_else(|_| Err(Error::upstream(Reason::ConnectTimeout).unsent())),
     }
+}
+
+/// True where the path leads to one of these sockets, by whatever links and detours. Names do not tell: the kernel knows a
+/// peer by the path that it was bound to, which may be one of another container.
+fn leads_to_one_of(own: &HashSet<PathBuf>, path: &Path) -> bool {
+    let file = |path: &Path| path.metadata().map(|file| (file.dev(), file.ino())).ok();
+    let by_file = || file(path).is_some_and(|reached| own.iter().any(|own| file(own) == Some(reached)));
+    !own.is_empty() && (own.contains(path) || by_file())
 }
 
 /// IPv4 also where it is written as IPv6.
