@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::deadline;
 use super::hop_by_hop::HopByHop;
+use super::original;
 use super::upgrade;
 use super::worker::Worker;
 use crate::body::{Body, Downstream, Tunnel};
@@ -148,6 +149,10 @@ pub(super) async fn send(
     }
     let restored = upgrade::prepare_http1(head, hop);
     prepare_http1(head);
+    if upstream.is_original {
+        cold_path();
+        original::keep_form(head, raw_head);
+    }
     pass_deadline_on(plan, head);
     let began = began + queued + connected;
     let mut attempt = Attempt { head, raw_head, body, downstream, deadlines, began, uploading: Duration::ZERO };

@@ -313,10 +313,6 @@ impl Connection {
             Decision::Send(target) => {
                 let destination = &Destination::of(record, &generation, target, request)?;
                 self.prepare(record, route, request, &client)?;
-                if self.original.is_some() && generation.upstream(destination).is_original {
-                    cold_path();
-                    original::keep_form(request);
-                }
                 let order = Order {
                     target,
                     destination,

@@ -50,8 +50,9 @@ impl Original {
 
 /// Where the client was going to is what it calls: one that says the whole address calls a proxy, which has to be told as
 /// much (RFC 9112, section 3.2.2).
-pub(super) fn keep_form(request: &mut Request<Body>) {
-    let raw_head = request.body().raw_head();
+///
+/// `raw_head` is the request's, as it came.
+pub(super) fn keep_form(request: &mut Request<Body>, raw_head: &[u8]) {
     let target = raw_head.splitn(2, |&byte| byte == b' ').nth(1).unwrap_or_default();
     let scheme = target.split(|&byte| byte == b':').next().and_then(|scheme| Scheme::try_from(scheme).ok());
     let host = request.headers().get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
