@@ -4,6 +4,7 @@
 //! woken through the waker that they left once, when they began.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::task::Waker;
 
@@ -27,8 +28,10 @@ pub(crate) enum Phase {
 #[derive(Debug, Default)]
 pub(crate) struct LocalDrain {
     phase: Cell<Phase>,
-    wakers: RefCell<Vec<Option<Waker>>>,
-    free: RefCell<Vec<usize>>,
+    /// By a number that counts up. A tree, and not a table: it shrinks as connections leave, and each of its nodes is small.
+    /// What a table was after thousands of connections stays in one piece, and keeps megabytes around it from the kernel.
+    wakers: RefCell<BTreeMap<u64, Waker>>,
+    joined: Cell<u64>,
 }
 
 impl LocalDrain {
@@ -52,7 +55,7 @@ impl LocalDrain {
 
     /// Wakes every connection, for something else than the next phase.
     pub(crate) fn wake(&self) {
-        for waker in self.wakers.borrow().iter().flatten() {
+        for waker in self.wakers.borrow().values() {
             waker.wake_by_ref();
         }
     }
@@ -67,24 +70,16 @@ impl LocalDrain {
 #[derive(Debug)]
 pub(crate) struct Ticket {
     drain: Rc<LocalDrain>,
-    place: Option<usize>,
+    place: Option<u64>,
 }
 
 impl Ticket {
     /// The phase now; `waker` (the task's, the same for its whole life) will hear of the next.
     pub(crate) fn watch(&mut self, waker: &Waker) -> Phase {
         if self.place.is_none() {
-            let mut wakers = self.drain.wakers.borrow_mut();
-            let place = match self.drain.free.borrow_mut().pop() {
-                Some(place) => {
-                    wakers[place] = Some(waker.clone());
-                    place
-                }
-                None => {
-                    wakers.push(Some(waker.clone()));
-                    wakers.len() - 1
-                }
-            };
+            let place = self.drain.joined.get();
+            self.drain.joined.set(place + 1);
+            self.drain.wakers.borrow_mut().insert(place, waker.clone());
             self.place = Some(place);
         }
         self.drain.phase()
@@ -98,8 +93,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(place) = self.place {
-            self.drain.wakers.borrow_mut()[place] = None;
-            self.drain.free.borrow_mut().push(place);
+            self.drain.wakers.borrow_mut().remove(&place);
         }
     }
 }
@@ -109,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phases_only_move_on_and_places_are_reused() {
+    fn phases_only_move_on_and_who_left_leaves_no_place() {
         let drain = LocalDrain::at(Phase::Serving);
         let mut first = drain.join();
         assert_eq!(first.watch(Waker::noop()), Phase::Serving);
