@@ -4,8 +4,8 @@
     cargo build --release && python3 benches/end_to_end/cost.py telemetry       # or: resilience
     python3 benches/end_to_end/cost.py telemetry --instructions
 
-Times are of the worker's thread, taken in turns of a second; each round's differences are kept, and their median is shown
-with its 95 % interval. Instructions are those of user mode as valgrind counts them: exact where time is noise, and blind
+Times are of the worker's thread, taken in turns of a tenth of a second, for what a machine does besides changes more slowly
+than that; each round's differences are kept, and their median is shown with its 95 % interval. Instructions are those of user mode as valgrind counts them: exact where time is noise, and blind
 to caches and to the kernel. Needs nginx, wrk and, for instructions, valgrind. Three minutes, or one with instructions.
 Requests are always counted: what metrics cost, `cargo bench --bench telemetry` says (`metrics/all_of_a_request`).
 """
@@ -14,6 +14,7 @@ import argparse
 import os
 import random
 import re
+import signal
 import statistics
 import subprocess
 import time
@@ -95,10 +96,15 @@ def main():
         for proxy in proxies:
             proxy.start(bench, options)
             load(bench, proxy.url, 2, options.connections)
-        for _ in range(options.rounds):
-            # In another order each time, so that what the machine does besides hits all alike.
-            for proxy in random.sample(proxies, len(proxies)):
-                proxy.measure(bench, options)
+            proxy.attach_load(bench, options)
+        try:
+            for _ in range(options.rounds):
+                # In another order each time, so that what the machine does besides hits all alike.
+                for proxy in random.sample(proxies, len(proxies)):
+                    proxy.measure(options)
+        finally:
+            for proxy in proxies:
+                proxy.load.send_signal(signal.SIGCONT)
         report(proxies, options)
 
 
@@ -134,12 +140,30 @@ class Proxy:
                 # Exports are made beside the requests, as on a machine with a second core.
                 os.sched_setaffinity(int(task.name), {options.other_core})
 
-    def measure(self, bench, options):
+    def attach_load(self, bench, options):
+        """A load without end that stands still but for this proxy's turns."""
+        words = [need("wrk"), "-t1", f"-c{options.connections}", "-d3600s", "--timeout", "3600s", self.url]
+        self.load = bench.spawn(words)
+        # Its connections are made and its first requests answered.
+        time.sleep(0.2)
+        self.load.send_signal(signal.SIGSTOP)
+
+    def measure(self, options):
+        # What is asked of the admin side costs the worker something too, and stands outside of the times.
+        asked = self.requests()
         before = seconds(self.workers), seconds(self.others)
-        requests, _ = load(bench, self.url, options.seconds, options.connections)
+        self.load.send_signal(signal.SIGCONT)
+        time.sleep(options.turn)
+        self.load.send_signal(signal.SIGSTOP)
+        # One request a connection may still be under way.
+        time.sleep(0.005)
         after = seconds(self.workers), seconds(self.others)
-        self.worker_micros.append((after[0] - before[0]) / requests * 1e6)
-        self.other_micros.append((after[1] - before[1]) / requests * 1e6)
+        requests = self.requests() - asked
+        if requests:
+            self.worker_micros.append((after[0] - before[0]) / requests * 1e6)
+            self.other_micros.append((after[1] - before[1]) / requests * 1e6)
+        else:
+            exit(f"{self.name}: no request in a turn of {options.turn} s")
 
     def instructions(self, bench, options):
         """Of a request: on the worker, and on all other threads together."""
@@ -152,7 +176,7 @@ class Proxy:
         # Pools are filled and tables grown before anything is counted.
         load(bench, self.url, 2, 8)
         self.count("on")
-        requests, _ = load(bench, self.url, options.seconds * 8, 8)
+        requests, _ = load(bench, self.url, options.seconds, 8)
         self.count("off")
         end(self.process)
         counts = {"worker": 0.0, "others": 0.0}
@@ -169,12 +193,18 @@ class Proxy:
         wait_for(self.url, self.process)
         time.sleep(0.2)
 
-    def lost(self):
-        """The share of the spans that no collector got."""
+    def total(self, name):
+        """The sum of a counter's series."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=5) as answer:
             lines = [line.split() for line in answer.read().decode().splitlines() if not line.startswith("#")]
-        total = lambda name: sum(float(value) for series, value in lines if series.startswith(name))
-        exported, dropped = total("outrigger_trace_spans_exported"), total("outrigger_trace_spans_dropped")
+        return sum(float(value) for series, value in lines if series.startswith(name))
+
+    def requests(self):
+        return self.total("outrigger_requests_total")
+
+    def lost(self):
+        """The share of the spans that no collector got."""
+        exported, dropped = self.total("outrigger_trace_spans_exported"), self.total("outrigger_trace_spans_dropped")
         return dropped / (exported + dropped) if exported + dropped else 0.0
 
 
@@ -197,7 +227,7 @@ def over(proxy, other):
 
 
 def report(proxies, options):
-    print(f"\n1 KiB answers, {options.connections} connections, {options.rounds} rounds of {options.seconds} s, CPU µs per request\n")
+    print(f"\n1 KiB answers, {options.connections} connections, {options.rounds} rounds of {options.turn} s, CPU µs per request\n")
     print("| configured | worker | more than the row above | more than nothing | other threads | spans lost |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     first, before = proxies[0], None
@@ -211,7 +241,7 @@ def report(proxies, options):
 
 
 def report_instructions(counted, options):
-    print(f"\n1 KiB answers, 8 connections, {options.seconds * 8} s under valgrind, instructions per request in user mode\n")
+    print(f"\n1 KiB answers, 8 connections, {options.seconds} s under valgrind, instructions per request in user mode\n")
     print("| configured | worker | more than the row above | more than nothing | other threads |")
     print("| --- | ---: | ---: | ---: | ---: |")
     first, before = counted[0][1][0], None
@@ -227,8 +257,9 @@ def arguments():
     parser.add_argument("feature", choices=KINDS)
     parser.add_argument("--instructions", action="store_true", help="counted by valgrind, instead of CPU time")
     parser.add_argument("--outrigger", help="the program; default target/release/outrigger")
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--seconds", type=int, default=1, help="of one measurement")
+    parser.add_argument("--rounds", type=int, default=400)
+    parser.add_argument("--turn", type=float, default=0.1, help="seconds of load, of each proxy in each round")
+    parser.add_argument("--seconds", type=int, default=8, help="of load, where instructions are counted")
     parser.add_argument("--connections", type=int, default=32, help="fewer than adaptive concurrency begins with")
     parser.add_argument("--core", type=int, default=cores[-1], help="of load, workers and endpoints")
     parser.add_argument("--other-core", type=int, default=cores[0], help="of everything else")
