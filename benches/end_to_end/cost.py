@@ -19,10 +19,9 @@ import statistics
 import subprocess
 import time
 import urllib.request
-from pathlib import Path
 
 from compare import load
-from proxies import ROOT, Bench, end, free_port, need, wait_for
+from proxies import ROOT, Bench, end, free_port, need, set_apart, wait_for
 
 CONFIG = """
 workers: 1
@@ -125,7 +124,6 @@ class Proxy:
         program = options.outrigger or ROOT / "target/release/outrigger"
         self.words = [program, "run", bench.write(f"outrigger-{port}.yaml", text)]
         self.url = f"http://127.0.0.1:{port}/"
-        self.workers, self.others = [], []
         self.worker_micros, self.other_micros = [], []
 
     def start(self, bench, options, wrapper=()):
@@ -133,12 +131,8 @@ class Proxy:
         environment = {**os.environ, "OTEL_BSP_MAX_QUEUE_SIZE": "1048576", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "8192"}
         self.process = bench.spawn([*wrapper, *self.words], env=environment)
         wait_for(self.url, self.process)
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            is_worker = (task / "comm").read_text().startswith("worker-")
-            (self.workers if is_worker else self.others).append(task)
-            if not is_worker:
-                # Exports are made beside the requests, as on a machine with a second core.
-                os.sched_setaffinity(int(task.name), {options.other_core})
+        # Exports are made beside the requests, as on a machine with a second core.
+        self.workers, self.others = set_apart(self.process.pid, options.other_core)
 
     def attach_load(self, bench, options):
         """A load without end that stands still but for this proxy's turns."""

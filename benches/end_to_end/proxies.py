@@ -265,6 +265,17 @@ def family(pid):
     return found
 
 
+def set_apart(pid, core):
+    """Puts all threads but the workers on a core of their own, and gives the tasks of the workers and of the others."""
+    workers, others = [], []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        is_worker = (task / "comm").read_text().startswith("worker-")
+        (workers if is_worker else others).append(task)
+        if not is_worker:
+            os.sched_setaffinity(int(task.name), {core})
+    return workers, others
+
+
 def need(program):
     path = shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin")
     if not path:

@@ -5,10 +5,13 @@
 
 The load is 2,000 requests a second whatever becomes of them (h2load), so that a pause shows as what clients would feel.
 Rounds without swaps, with one every 20 ms, with 10,000 routes, and with these swapped one after the other are
-interleaved; what is put is made before. Needs nginx and h2load from Debian (nginx-light, nghttp2-client).
+interleaved; what is put is made before. Load, endpoints and workers share one core, and what makes swaps is on another:
+what requests notice then is the swap, and not that a machine has too few cores. With --cores all, everything is everywhere.
+Needs nginx and h2load from Debian (nginx-light, nghttp2-client).
 """
 
 import argparse
+import os
 import random
 import re
 import socket
@@ -17,7 +20,7 @@ import subprocess
 import threading
 import time
 
-from proxies import ROOT, Bench, free_port, memory_kib, need, wait_for
+from proxies import ROOT, Bench, free_port, memory_kib, need, set_apart, wait_for
 
 CONFIG = """
 workers: {workers}
@@ -110,7 +113,8 @@ def load(bench, url, seconds, rate, connections):
     words = [need("h2load"), "--h1", "-c", connections, "-t", 1, "-D", seconds, "--rps", rate // connections,
              f"--log-file={log}", url]
     # fmt: on
-    subprocess.run([str(word) for word in words], check=True, capture_output=True, timeout=seconds + 30)
+    if bench.spawn(words).wait(seconds + 30):
+        exit("h2load has failed")
     times = []
     for line in log.read_text().splitlines():
         _, status, micros = line.split()
@@ -127,18 +131,21 @@ def p99(times):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--rate", type=int, default=2_000, help="requests a second; default %(default)s")
     parser.add_argument("--connections", type=int, default=20)
     parser.add_argument("--every", type=float, default=20, help="milliseconds from swap to swap; default %(default)s")
     parser.add_argument("--routes", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--cores", choices=("two", "all"), default="two", help="one for requests and one for swaps, or any")
     parser.add_argument("--outrigger", default=ROOT / "target/release/outrigger")
     options = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
+    apart = options.cores == "two" and len(cores) > 1
     jobs = ("few routes", "few routes, swaps", "many routes", "many routes, swaps")
     found, swaps = {job: [] for job in jobs}, {job: [] for job in jobs}
-    with Bench() as bench:
+    with Bench(core=cores[-1] if apart else None) as bench:
         port, admin = free_port(), free_port()
         few, many = (
             [text(bench, port, admin, routes, turn, options.workers) for turn in (1, 2)] for routes in (10, options.routes)
@@ -147,6 +154,9 @@ def main():
         few, many = ([request(configuration) for configuration in texts] for texts in (few, many))
         url = f"http://127.0.0.1:{port}/"
         wait_for(url, process)
+        if apart:
+            os.sched_setaffinity(0, {cores[0]})
+            set_apart(process.pid, cores[0])
         measure = lambda: load(bench, url, options.seconds, options.rate, options.connections)  # noqa: E731
         measure()
         door = Admin(admin)
@@ -161,7 +171,8 @@ def main():
                 if swapper:
                     swaps[job] += swapper.finish()
         print(f"{options.rate} requests a second on {options.connections} connections, {options.workers} workers, "
-              f"medians of {options.rounds} rounds of {options.seconds} s; {options.routes} routes are many\n")
+              f"medians of {options.rounds} rounds of {options.seconds} s; {options.routes} routes are many; "
+              f"{'swaps on a core of their own' if apart else 'everything on any core'}\n")
         print("| work | p99 ms | spread | swaps | a swap takes ms (median, p99) |\n| --- | ---: | ---: | ---: | ---: |")
         for job in jobs:
             middle = statistics.median(found[job])
