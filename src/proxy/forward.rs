@@ -168,7 +168,7 @@ async fn attempts(
         };
         let (mut endpoint, mut began) = (endpoint, began);
         let mut number = record.attempts - 1;
-        let mut beaten = None;
+        let (mut beaten, mut judged) = (None, false);
         if let Some(hedged) = hedged {
             cold_path();
             retrying.hedged();
@@ -183,7 +183,7 @@ async fn attempts(
                 std::mem::swap(&mut number, &mut other_number);
                 record.endpoint = Some(endpoint.clone());
             }
-            beaten = Some(other.endpoint.id);
+            (beaten, judged) = (Some(other.endpoint.id), hedged.kept);
             tell_of_loser(record, upstream.scheme(), sending.head, &other, other_number, hedged.lost);
         }
         let took = checkpoints.answered.unwrap_or_else(Instant::now).saturating_duration_since(began);
@@ -191,7 +191,7 @@ async fn attempts(
         let ended = match &outcome {
             Ok(response) => {
                 record.first_byte = Some(began + took);
-                record.attempt_answered(response, took, began + took);
+                record.attempt_answered(response, took, began + took, judged);
                 record.span(&AttemptEnd {
                     id: checkpoints.span_id,
                     number,

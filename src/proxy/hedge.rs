@@ -1,4 +1,5 @@
-//! A second attempt while the first is still out: whoever answers well first, answers, and the other is cancelled.
+//! A second attempt while the first is still out: whoever answers well first (4xx is an answer), answers, and the other is
+//! cancelled. Where none does, bad news go before none.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,11 +9,10 @@ use http::{Request, Response};
 use tokio::time::Instant;
 
 use super::attempt::{self, Checkpoints, Plan};
-use super::forward::may_be_retried;
 use super::record::grpc_status;
 use crate::body::Body;
 use crate::config::model::Hedge;
-use crate::outcome::Outcome;
+use crate::outcome::{Class, Outcome};
 use crate::transport::{Deadlines, Failure};
 use crate::upstream::quantile::Latencies;
 use crate::upstream::state::EndpointState;
@@ -40,14 +40,31 @@ pub(super) struct Hedged {
     pub(super) won: bool,
     /// How the one that lost ended; `None` where it was still out, and was cancelled.
     pub(super) lost: Option<Lost>,
+    /// The outcome was the first to end, and has been judged: bad news that the other one did not better.
+    pub(super) kept: bool,
 }
 
-/// The attempt that ended first, and was no answer.
+/// The attempt that ended and was not the answer: the first to end where it was bad news, the later one where there was
+/// nothing better than these.
 pub(super) struct Lost {
     pub(super) outcome: Outcome,
     pub(super) at: Instant,
     /// An idle connection had died, which says nothing of who answers the next one.
     pub(super) stale: bool,
+}
+
+impl Lost {
+    /// It has just ended so.
+    fn of(outcome: &Result<Box<Response<Body>>, Failure>) -> Self {
+        let stale = outcome.as_ref().is_err_and(|failure| failure.stale);
+        let outcome = match outcome {
+            Ok(response) => {
+                Outcome::Answered { status: response.status().as_u16(), grpc: grpc_status(response.headers()) }
+            }
+            Err(failure) => Outcome::Failed(failure.error.reason),
+        };
+        Lost { outcome, at: Instant::now(), stale }
+    }
 }
 
 /// How long the first attempt is given; `None` where nothing is known yet of how long answers take.
@@ -58,14 +75,14 @@ pub(super) fn after(hedge: Hedge, latencies: &Latencies) -> Option<Duration> {
     }
 }
 
-/// `launch` picks the second attempt's endpoint and pays for it, once it is due. `judge` hears of the one that ends first,
-/// where that is no answer, with how long it took.
+/// `launch` picks the second attempt's endpoint and pays for it, once it is due. `judge` hears of each that ends and is no
+/// good answer, with how long it took.
 pub(super) async fn race(
     plan: &Plan<'_>,
     first: impl Future<Output = Result<Box<Response<Body>>, Failure>>,
     second: Box<Second>,
     launch: impl FnOnce() -> Option<Arc<EndpointState>>,
-    judge: impl FnOnce(&EndpointState, &Lost, Duration),
+    judge: impl Fn(&EndpointState, &Lost, Duration),
 ) -> Raced {
     let Second { after, mut head, mut body } = *second;
     let mut first = pin!(first);
@@ -79,35 +96,34 @@ pub(super) async fn race(
     let per_try = plan.target.timeouts.timeouts.per_try.map(|bound| began + bound);
     let deadlines = &Deadlines { per_try, ..*plan.deadlines };
     let plan = Plan { endpoint: &endpoint, began, deadlines, ..*plan };
-    let mut checkpoints = Checkpoints::default();
+    let (mut checkpoints, mut kept) = (Checkpoints::default(), false);
     let (outcome, won, lost) = {
         let mut other = pin!(attempt::send(&plan, &mut head, &mut body, &mut checkpoints));
-        let good = |outcome: &Result<Box<Response<Body>>, Failure>| {
-            outcome.as_ref().is_ok_and(|response| !may_be_retried(response, plan.grpc))
-        };
         let (outcome, won) = tokio::select! {
             biased;
             outcome = &mut first => (outcome, false),
             outcome = &mut other => (outcome, true),
         };
-        if good(&outcome) {
+        let ended = Lost::of(&outcome);
+        if ended.outcome.class() == Class::Success {
             (outcome, won, None)
         } else {
-            let stale = outcome.as_ref().is_err_and(|failure| failure.stale);
-            let lost = Lost { outcome: ended(&outcome), at: Instant::now(), stale };
-            drop(outcome);
-            let (loser, since) = if won { (&endpoint, began) } else { (of_first, first_began) };
-            judge(loser, &lost, lost.at - since);
-            let lost = Some(lost);
-            if won { (first.await, false, lost) } else { (other.await, true, lost) }
+            let judge = |second: bool, lost: &Lost| {
+                let (loser, since) = if second { (&endpoint, began) } else { (of_first, first_began) };
+                judge(loser, lost, lost.at - since);
+            };
+            judge(won, &ended);
+            let later = if won { first.await } else { other.await };
+            if outcome.is_ok() && later.is_err() {
+                // Bad news are better than none.
+                let lost = Lost::of(&later);
+                judge(!won, &lost);
+                kept = true;
+                (outcome, won, Some(lost))
+            } else {
+                (later, !won, Some(ended))
+            }
         }
     };
-    Raced { outcome, second: Some(Hedged { endpoint, began, checkpoints, won, lost }) }
-}
-
-fn ended(outcome: &Result<Box<Response<Body>>, Failure>) -> Outcome {
-    match outcome {
-        Ok(response) => Outcome::Answered { status: response.status().as_u16(), grpc: grpc_status(response.headers()) },
-        Err(failure) => Outcome::Failed(failure.error.reason),
-    }
+    Raced { outcome, second: Some(Hedged { endpoint, began, checkpoints, won, lost, kept }) }
 }

@@ -252,8 +252,8 @@ impl Record {
         self.uploading = checkpoints.uploading;
     }
 
-    /// An attempt's response has begun, `took` after the attempt did.
-    pub(crate) fn attempt_answered(&mut self, response: &Response<Body>, took: Duration, now: Instant) {
+    /// An attempt's response has begun, `took` after the attempt did; `judged` where a race has done that already.
+    pub(crate) fn attempt_answered(&mut self, response: &Response<Body>, took: Duration, now: Instant, judged: bool) {
         for admitted in &self.admitted {
             admitted.answered(now, now - self.received);
         }
@@ -263,7 +263,7 @@ impl Record {
         if streams && grpc.is_none() && !may_be_retried(response, self.grpc) {
             self.code = response.status();
             self.unjudged = Some(took);
-        } else {
+        } else if !judged {
             self.judge(Outcome::Answered { status: response.status().as_u16(), grpc }, took, now);
         }
     }

@@ -364,6 +364,50 @@ fn a_hedge_that_fails_first_is_judged_and_the_first_attempt_answers() {
     assert!(lost >= 1.0 && failed >= lost, "{lost} lost, {failed} failed");
 }
 
+/// One endpoint says `answer` after a hedge has begun, the other nothing at all; what clients get that begin at either.
+fn against_one_that_hangs(answer: &'static str, response: &str) -> (Vec<u16>, Proxy) {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let silent = Upstream::scripted(move |served| {
+        while served.request().is_some() {
+            held.wait("the test to end");
+        }
+    });
+    let late = Upstream::scripted(move |served| {
+        while served.request().is_some() {
+            std::thread::sleep(Duration::from_millis(150));
+            if served.try_send(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    let more = format!(", ejection: none, timeouts: {{ response: {response} }}");
+    let proxy = before(&[&late, &silent], "max: 1, when: [connect_failure], hedge: 50ms", &more);
+    let statuses = (0..2).map(|_| once(proxy.address("inbound"), get("/")).status).collect();
+    gate.open();
+    (statuses, proxy)
+}
+
+#[test]
+fn a_hedge_that_hangs_does_not_hold_up_a_4xx() {
+    let (statuses, proxy) = against_one_that_hangs("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "8s");
+    assert_eq!(statuses, [404, 404]);
+    // Nobody was waited for: neither was given up for being late.
+    let late = [("outcome", "response_timeout")];
+    assert_eq!(proxy.metric("outrigger_attempt_duration_seconds_count", &late), 0.0);
+}
+
+#[test]
+fn where_a_hedge_brings_nothing_the_bad_answer_goes_to_the_client() {
+    let (statuses, proxy) =
+        against_one_that_hangs("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", "1s");
+    assert_eq!(statuses, [500, 500]);
+    for outcome in ["5xx", "response_timeout"] {
+        let ended = proxy.metric("outrigger_attempt_duration_seconds_count", &[("outcome", outcome)]);
+        assert_eq!(ended, 2.0, "{outcome}");
+    }
+}
+
 #[test]
 fn a_retry_after_a_race_goes_to_neither_of_those_who_lost_it() {
     let late = Upstream::scripted(|served| {
