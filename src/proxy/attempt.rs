@@ -59,8 +59,16 @@ pub(super) struct Checkpoints {
     pub(super) answered: Option<Instant>,
     /// From the request's first byte to its last.
     pub(super) uploading: Duration,
-    /// What the endpoint got as its parent in the trace.
+    /// What the endpoint gets as its parent in the trace.
     pub(super) span_id: [u8; 16],
+}
+
+impl Checkpoints {
+    /// Before an attempt.
+    pub(super) fn begin(worker: &Worker, trace: &TraceContext) -> Self {
+        let span_id = if trace.takes_part() { worker.ids.borrow_mut().span_id() } else { [0; 16] };
+        Checkpoints { span_id, ..Checkpoints::default() }
+    }
 }
 
 /// Sends the request, which is `head` with `body`, and waits for the response's headers.
@@ -72,9 +80,6 @@ pub(super) async fn send(
 ) -> Result<Box<Response<Body>>, Failure> {
     let &Plan { worker, upstream, endpoint, hop, downstream, deadlines, began, raw_head, .. } = plan;
     let pools = &worker.pools;
-    if plan.trace.takes_part() {
-        checkpoints.span_id = worker.ids.borrow_mut().span_id();
-    }
     plan.trace.send(head.headers_mut(), &checkpoints.span_id);
     let connect = head.method() == Method::CONNECT && !upgrade::is_extended_connect(head);
     // Where the client was going to is a proxy that takes its CONNECT; elsewhere the tunnel begins here.

@@ -19,7 +19,7 @@ use super::forwarded::Client;
 use super::hedge::{self, Lost, Second};
 use super::hop_by_hop::HopByHop;
 use super::mirror::{self, Copy};
-use super::record::{Record, grpc_status};
+use super::record::{Record, UnderWay, grpc_status};
 use super::replay::{Replay, without_body};
 use super::retry::{BodyLeft, Ended, Retrying, Verdict};
 use super::spans::AttemptEnd;
@@ -120,9 +120,11 @@ async fn attempts(
         };
         record.endpoint = Some(endpoint.clone());
         record.attempts += 1;
-        let second = second_attempt(&retrying, target, upstream, sending, record.grpc);
+        let second = second_attempt(&retrying, target, upstream, sending.head, record.grpc);
         let mut body = sending.body.body();
         sending.deadlines.per_try = target.timeouts.timeouts.per_try.map(|bound| began + bound);
+        let mut checkpoints = Checkpoints::begin(&worker, &record.trace);
+        record.under_way = Some(UnderWay { began, span_id: checkpoints.span_id });
         let plan = Plan {
             worker: &worker,
             target,
@@ -139,7 +141,6 @@ async fn attempts(
             careful: !retrying.may_repeat() || !sending.body.can_repeat(),
             raw_head: &sending.raw_head,
         };
-        let mut checkpoints = Checkpoints::default();
         let (outcome, hedged) = {
             let first = pin!(attempt::send(&plan, sending.head, &mut body, &mut checkpoints));
             match second {
@@ -153,10 +154,11 @@ async fn attempts(
                         failed.push(endpoint.id);
                         let wish = Wish { key: None, failed: &failed, now: now.into() };
                         let picked = generation.pick_endpoint(destination, wish).ok()?;
+                        let body = sending.body.complete()?;
                         let place = upstream.state.retries.try_acquire()?;
                         upstream.state.budget.withdraw(now)?;
                         permit = Some(place);
-                        Some(picked)
+                        Some((picked, body))
                     };
                     let judge =
                         |loser: &EndpointState, lost: &Lost, took| judge_lost(record, upstream, loser, lost, took);
@@ -166,6 +168,7 @@ async fn attempts(
                 }
             }
         };
+        record.under_way = None;
         let (mut endpoint, mut began) = (endpoint, began);
         let mut number = record.attempts - 1;
         let (mut beaten, mut judged) = (None, false);
@@ -268,6 +271,8 @@ async fn attempts(
             }
             Verdict::Again(pause) => {
                 drop(outcome);
+                // Whoever leaves from here on has had no answer.
+                record.first_byte = None;
                 if !pause.is_zero() {
                     tokio::time::sleep(pause).await;
                 }
@@ -311,20 +316,19 @@ fn bytes_to_keep(retrying: &Retrying<'_>, target: &Target, upstream: &Upstream, 
     wanted.then_some(target.retries.body_bytes)
 }
 
-/// What a hedge would send, where there may be one: the whole body has to be there already.
+/// What a hedge would send, where there may be one.
 fn second_attempt(
     retrying: &Retrying<'_>,
     target: &Target,
     upstream: &Upstream,
-    sending: &Sending<'_>,
+    request: &Request<Body>,
     grpc: bool,
 ) -> Option<Box<Second>> {
     let hedge = target.retries.hedge.filter(|_| retrying.may_hedge())?;
     let after = hedge::after(hedge, &upstream.state.latencies)?;
-    let body = sending.body.complete()?;
-    let mut head = without_body(sending.head);
+    let mut head = without_body(request);
     retrying.announce_next(head.headers_mut(), grpc);
-    Some(Box::new(Second { after, head, body }))
+    Some(Box::new(Second { after, head }))
 }
 
 /// Where the upstream's source has said nothing yet, its first answer may be a moment away.

@@ -21,7 +21,6 @@ use crate::upstream::state::EndpointState;
 pub(super) struct Second {
     pub(super) after: Duration,
     pub(super) head: Request<Body>,
-    pub(super) body: Body,
 }
 
 /// How the race went.
@@ -75,28 +74,28 @@ pub(super) fn after(hedge: Hedge, latencies: &Latencies) -> Option<Duration> {
     }
 }
 
-/// `launch` picks the second attempt's endpoint and pays for it, once it is due. `judge` hears of each that ends and is no
+/// `launch` picks the second attempt's endpoint, takes the body, of which all has to be there, and pays for it, once it is due. `judge` hears of each that ends and is no
 /// good answer, with how long it took.
 pub(super) async fn race(
     plan: &Plan<'_>,
     first: impl Future<Output = Result<Box<Response<Body>>, Failure>>,
     second: Box<Second>,
-    launch: impl FnOnce() -> Option<Arc<EndpointState>>,
+    launch: impl FnOnce() -> Option<(Arc<EndpointState>, Body)>,
     judge: impl Fn(&EndpointState, &Lost, Duration),
 ) -> Raced {
-    let Second { after, mut head, mut body } = *second;
+    let Second { after, mut head } = *second;
     let mut first = pin!(first);
     tokio::select! {
         biased;
         outcome = &mut first => return Raced { outcome, second: None },
         () = tokio::time::sleep(after) => {}
     }
-    let Some(endpoint) = launch() else { return Raced { outcome: first.await, second: None } };
+    let Some((endpoint, mut body)) = launch() else { return Raced { outcome: first.await, second: None } };
     let (of_first, first_began, began) = (plan.endpoint, plan.began, Instant::now());
     let per_try = plan.target.timeouts.timeouts.per_try.map(|bound| began + bound);
     let deadlines = &Deadlines { per_try, ..*plan.deadlines };
     let plan = Plan { endpoint: &endpoint, began, deadlines, ..*plan };
-    let (mut checkpoints, mut kept) = (Checkpoints::default(), false);
+    let (mut checkpoints, mut kept) = (Checkpoints::begin(plan.worker, plan.trace), false);
     let (outcome, won, lost) = {
         let mut other = pin!(attempt::send(&plan, &mut head, &mut body, &mut checkpoints));
         let (outcome, won) = tokio::select! {

@@ -87,7 +87,7 @@ impl Copy {
                 careful: false,
                 raw_head: &raw_head,
             };
-            let mut checkpoints = Checkpoints::default();
+            let mut checkpoints = Checkpoints::begin(&worker, &trace);
             let outcome = attempt::send(&plan, &mut head, &mut body, &mut checkpoints).await;
             let judged = match &outcome {
                 Ok(response) => Outcome::answered(response.status().as_u16()),

@@ -94,6 +94,8 @@ pub(crate) struct Record {
     pub(super) sent_on: Option<Instant>,
     /// How long the client took for the last attempt's request, which is not the endpoint's time.
     uploading: Duration,
+    /// An attempt that is waited for.
+    pub(super) under_way: Option<UnderWay>,
     /// Through a tunnel; those of a body are the connection's to count.
     bytes_in: u64,
     bytes_out: u64,
@@ -109,6 +111,13 @@ pub(crate) struct Record {
     /// That of its circuit breaker.
     pub(crate) pass: Option<Pass>,
     _in_flight: (RequestInFlight, Held),
+}
+
+/// An attempt of which nothing is known yet.
+pub(super) struct UnderWay {
+    pub(super) began: Instant,
+    /// What its endpoint got as its parent.
+    pub(super) span_id: [u8; 16],
 }
 
 impl Record {
@@ -163,6 +172,7 @@ impl Record {
             first_byte: None,
             sent_on: None,
             uploading: Duration::ZERO,
+            under_way: None,
             bytes_in: 0,
             bytes_out: 0,
             ended: false,
@@ -415,6 +425,7 @@ impl Record {
             if self.first_byte.is_none() {
                 self.code = cause.reason.status();
             }
+            self.give_up_attempt(cause.reason, now);
         }
         if let Some(took) = self.unjudged.take() {
             self.judge_at_its_end(outcome.err(), took, now);

@@ -364,6 +364,37 @@ fn a_hedge_that_fails_first_is_judged_and_the_first_attempt_answers() {
     assert!(lost >= 1.0 && failed >= lost, "{lost} lost, {failed} failed");
 }
 
+#[test]
+fn a_client_that_leaves_before_a_retry_has_had_no_answer() {
+    let later = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n";
+    let (one, other) = (Upstream::answering(later), Upstream::answering(later));
+    let proxy = before(&[&one, &other], "max: 1, when: [gateway_error]", ", timeouts: { request: 60s }");
+    let mut client = proxy.client();
+    client.send(get("/left"));
+    proxy.metric_reaches("outrigger_attempt_duration_seconds_count", &[("outcome", "gateway_error")], 1.0);
+    client.reset();
+    let line = proxy.log_line("/left");
+    assert_eq!((&line["code"], &line["reason"]), (&499.into(), &"client_cancelled".into()), "{line}");
+}
+
+#[test]
+fn a_body_that_has_come_as_a_whole_goes_out_with_a_hedge() {
+    let (slow, live) = (Upstream::scripted(|served| drop((served.request(), served.rest()))), Upstream::ok());
+    let proxy = before(&[&slow, &live], "max: 1, hedge: 100ms", ", timeouts: { response: 8s }");
+    let put = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n";
+    // Of two in a row one begins at the endpoint that says nothing.
+    for _ in 0..2 {
+        let mut client = proxy.client();
+        client.send(put);
+        // The body is no part of the packet that brings the head.
+        proxy.metric_reaches("outrigger_upstream_requests_in_flight", &[("upstream", "app")], 1.0);
+        client.send("body");
+        assert_eq!(client.response().status, 200);
+    }
+    let hedged = live.requests().into_iter().find(|request| request.head.get("x-outrigger-attempt") == Some("2"));
+    assert_eq!(hedged.map(|request| request.body.data), Some(b"body".to_vec()));
+}
+
 /// One endpoint says `answer` after a hedge has begun, the other nothing at all; what clients get that begin at either.
 fn against_one_that_hangs(answer: &'static str, response: &str) -> (Vec<u16>, Proxy) {
     let gate = Gate::new();

@@ -282,6 +282,33 @@ fn each_attempt_is_a_span() {
 }
 
 #[test]
+fn an_attempt_that_its_client_gives_up_is_a_span() {
+    let receiver = Receiver::start(&["http"]);
+    let upstream = Upstream::scripted(|served| {
+        served.request();
+        served.rest();
+    });
+    let traces = format!("otlp: \"http://127.0.0.1:{}\", protocol: http, sample: 0", receiver.port);
+    let proxy = exporting(&upstream.address().to_string(), &traces).start();
+    // Sampled by its caller, and only for how it ends.
+    for (path, sampled) in [("/sampled", sampled()), ("/not", String::new())] {
+        let mut client = Client::connect(proxy.address("inbound"));
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: app.test\r\n{sampled}\r\n"));
+        let nth = usize::from(path == "/not");
+        let traceparent = upstream.request(nth).head.get("traceparent").unwrap().to_owned();
+        client.reset();
+        let id = text(&proxy.log_line(path)["trace_id"]).to_owned();
+        let spans = receiver.trace(&id, 2);
+        assert!(traceparent.contains(text(&spans[1]["span_id"])), "{traceparent} {spans:#?}");
+        assert_eq!(spans[1]["parent_span_id"], spans[0]["span_id"]);
+        assert_eq!(spans[1]["attributes"]["error.type"], "client_cancelled");
+        assert_eq!(spans[0]["attributes"]["http.response.status_code"], 499);
+    }
+    let given_up = [("upstream", "app"), ("outcome", "client_cancelled")];
+    assert_eq!(proxy.metric("outrigger_attempt_duration_seconds_count", &given_up), 2.0);
+}
+
+#[test]
 fn the_environment_is_enough() {
     let receiver = Receiver::start(&["http"]);
     let upstream = Upstream::ok();

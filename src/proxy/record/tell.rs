@@ -1,7 +1,8 @@
 //! What is told of a request that has ended: to the access log, to those who tap, to the collector of traces.
 
-use http::HeaderValue;
+use http::header::HOST;
 use http::uri::PathAndQuery;
+use http::{HeaderValue, Request};
 
 use super::*;
 use crate::proxy::retry::Refused;
@@ -10,6 +11,31 @@ use crate::telemetry::tap::Tapped;
 use crate::telemetry::traces::RequestSpan;
 
 impl Record {
+    /// Nobody waits any longer for the attempt that is under way. That says nothing of its endpoint; but it was asked, and
+    /// that is seen.
+    pub(super) fn give_up_attempt(&mut self, reason: Reason, now: Instant) {
+        let (Some(UnderWay { began, span_id }), Some(endpoint)) = (self.under_way.take(), self.endpoint.clone()) else {
+            return;
+        };
+        let outcome = Outcome::Failed(reason);
+        self.count_attempt(outcome, now - began);
+        // The head that went out is gone with the attempt: what the client asked for stands for it.
+        let mut head = Request::new(Body::empty());
+        *head.uri_mut() = self.uri.clone();
+        head.headers_mut().extend(self.host.clone().map(|host| (HOST, host)));
+        self.span(&AttemptEnd {
+            id: span_id,
+            number: self.attempts.saturating_sub(1),
+            endpoint: &endpoint,
+            scheme: self.upstream().map_or("http", Upstream::scheme),
+            head: &head,
+            began,
+            ended: now,
+            outcome,
+            version: None,
+        });
+    }
+
     pub(super) fn show(&self, peek: Peek, total: Duration, bytes_in: u64, grpc_code: Option<u8>) {
         let listener = self.listener();
         let [request_body, response_body] = peek.bodies();
