@@ -1,6 +1,9 @@
 //! A line a request, with what happened to it.
 
+use std::os::unix::fs::symlink;
+
 use crate::support::client::once;
+use crate::support::files::Directory;
 use crate::support::h2::{self, H2Client};
 use crate::support::{Proxy, Upstream, eventually};
 
@@ -177,16 +180,25 @@ fn no_line_is_lost_at_the_end() {
 /// A disk that is full, and not a slow one.
 #[test]
 fn lines_that_cannot_be_written_are_said_to_be_so() {
-    let upstream = Upstream::ok();
+    let (upstream, directory) = (Upstream::ok(), Directory::new());
     let config = "
-telemetry: { access_log: { path: /dev/full, only: all } }
+telemetry: { access_log: { path: \"@log\", only: all } }
 listeners: { inbound: { address: 127.0.0.1:0, upstream: \"@app\" } }
 ";
-    let mut proxy = Proxy::start(config, &[("@app", &upstream.address())]);
+    let path = directory.join("access.log");
+    symlink("/dev/full", &path).unwrap();
+    let mut proxy = Proxy::start(config, &[("@app", &upstream.address()), ("@log", &path.display())]);
     assert_eq!(proxy.client().get("/").status, 200);
     eventually("a warning", || proxy.admin_get("/readyz").text().contains("lines dropped"));
     assert!(proxy.admin_get("/readyz").text().contains("too slow, or refuses them"));
     let log = proxy.process().stderr();
     let line = log.lines().find(|line| line.contains("the access log cannot be written")).unwrap();
-    assert!(line.contains("/dev/full") && line.contains("No space left") && !line.contains("LogFile"), "{line}");
+    assert!(line.contains("access.log") && line.contains("No space left") && !line.contains("LogFile"), "{line}");
+    // Another cause is told at once, too.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    eventually("the other cause", || {
+        assert_eq!(proxy.client().get("/").status, 200);
+        proxy.process().stderr().contains("Is a directory")
+    });
 }

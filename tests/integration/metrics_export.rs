@@ -1,6 +1,9 @@
 //! Metrics at a collector that is not ours.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -9,7 +12,11 @@ use socket2::{Domain, Socket, Type};
 use crate::receiver::Receiver;
 use crate::support::client::once;
 use crate::support::proxy::Setup;
+use crate::support::wait::within;
 use crate::support::{Proxy, Upstream, eventually};
+
+/// Far above what the tries of one export take where nobody is there: 10.5 s.
+const TRIES: Duration = Duration::from_secs(40);
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
@@ -118,7 +125,8 @@ fn the_last_exports_do_not_wait_for_each_other() {
     assert!(between.rem_euclid(86_400.0) < 0.5 || (-between).rem_euclid(86_400.0) < 0.5, "{between} s: {log}");
 }
 
-/// A collector that is not there costs a line a minute, and nothing else; that it is back is worth another.
+/// A collector that is not there costs a line a minute, and nothing else; that it is back is worth another, and so is
+/// that it refuses by now.
 #[test]
 fn nobody_waits_for_a_collector_that_is_gone() {
     // Bound, so that nobody else takes the port, and not listening, so that connecting is refused.
@@ -129,12 +137,23 @@ fn nobody_waits_for_a_collector_that_is_gone() {
     let upstream = Upstream::ok();
     let mut proxy = exporting(address.port(), &upstream, "protocol: http, interval: 50ms").start();
     ask(&proxy);
-    eventually("a line about it", || proxy.process().stderr().contains("metrics cannot be exported"));
+    let tells = |proxy: &mut Proxy, words: [&str; 2]| {
+        let mut told = || proxy.process().stderr().lines().any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(within(TRIES, || told().then_some(())).is_some(), "nothing was said of {words:?}");
+    };
+    tells(&mut proxy, ["metrics cannot be exported", "no connection"]);
     ask(&proxy);
-    let _back = Upstream::at(address, |served| {
-        while served.request().is_some() {
-            served.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let refuses = Arc::new(AtomicBool::new(true));
+    let _back = Upstream::at(address, {
+        let refuses = refuses.clone();
+        move |served| {
+            while served.request().is_some() {
+                let status = if refuses.load(Ordering::SeqCst) { "403 Forbidden" } else { "200 OK" };
+                served.send(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
+            }
         }
     });
-    eventually("a line about that", || proxy.process().stderr().contains("metrics are exported again"));
+    tells(&mut proxy, ["metrics cannot be exported", "it answered 403 Forbidden"]);
+    refuses.store(false, Ordering::SeqCst);
+    tells(&mut proxy, ["metrics are exported again", ""]);
 }

@@ -12,9 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use super::queue::Queue;
-
-/// A target that stays broken is mentioned this often.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+use crate::runtime::complaints::Complaints;
 
 /// How often a file's path is looked at, for who has moved it.
 const LOOK_AT_PATH_EVERY: Duration = Duration::from_secs(1);
@@ -93,7 +91,7 @@ impl Target {
 
 /// Writes until the queue is closed and empty.
 pub(super) fn run(queue: &Queue, target: Target) {
-    let mut writer = Writer { target, queue, is_mid_line: false, complained: None };
+    let mut writer = Writer { target, queue, is_mid_line: false, complaints: Complaints::default() };
     let mut buffer = Vec::new();
     while let Some(lines) = queue.pop(buffer) {
         writer.write(&lines);
@@ -107,7 +105,7 @@ struct Writer<'a> {
     queue: &'a Queue,
     /// The last thing written was cut by an error.
     is_mid_line: bool,
-    complained: Option<Instant>,
+    complaints: Complaints,
 }
 
 impl Writer<'_> {
@@ -157,8 +155,8 @@ impl Writer<'_> {
     }
 
     fn complain(&mut self, error: &dyn std::fmt::Display) {
-        if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
-            self.complained = Some(Instant::now());
+        // Tokio's clock is the system's outside its runtimes, as here.
+        if self.complaints.is_news(&error.to_string(), tokio::time::Instant::now()) {
             tracing::warn!(path = %self.target, %error, "the access log cannot be written; lines are dropped");
         }
     }
@@ -252,8 +250,12 @@ mod tests {
         let path = std::env::temp_dir().join(format!("outrigger-rotated-{}", std::process::id()));
         let old = path.with_extension("1");
         let queue = Queue::default();
-        let mut writer =
-            Writer { target: Target::file(&path).unwrap(), queue: &queue, is_mid_line: false, complained: None };
+        let mut writer = Writer {
+            target: Target::file(&path).unwrap(),
+            queue: &queue,
+            is_mid_line: false,
+            complaints: Complaints::default(),
+        };
         writer.write(b"before\n");
         std::fs::rename(&path, &old).unwrap();
         let Target::File(log) = &mut writer.target else { panic!() };
@@ -269,7 +271,7 @@ mod tests {
     fn a_line_that_was_cut_is_ended_before_the_next() {
         let (target, mut theirs) = stream();
         let queue = Queue::default();
-        let mut writer = Writer { target, queue: &queue, is_mid_line: true, complained: None };
+        let mut writer = Writer { target, queue: &queue, is_mid_line: true, complaints: Complaints::default() };
         writer.write(b"next\n");
         drop(writer);
         let mut text = String::new();

@@ -7,28 +7,33 @@ use tokio::time::Instant;
 
 use super::client::{Client, Failure, Secure};
 use super::{Signal, Target};
+use crate::runtime::complaints::Complaints;
 
 /// Tries of one export. The waits between them are 1, 2 and 4 s, each up to half as long again.
 const TRIES: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// A collector may ask for more patience than that, up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// A collector that stays away is mentioned this often.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// Delivers exports, one after the other.
 #[derive(Debug)]
 pub(in crate::telemetry) struct Delivery {
     signal: Signal,
     client: Client,
-    complained: Option<Instant>,
+    /// Not ended by an export that arrives: collectors that take every second one would fill the log.
+    complaints: Complaints,
     /// Something was said of it since it took everything.
     ailing: bool,
 }
 
 impl Delivery {
     pub(in crate::telemetry) fn new(signal: Signal, target: Target, secure: Secure) -> Self {
-        Delivery { signal, client: Client::new(signal, target, secure), complained: None, ailing: false }
+        Delivery {
+            signal,
+            client: Client::new(signal, target, secure),
+            complaints: Complaints::default(),
+            ailing: false,
+        }
     }
 
     /// Delivers a message with this many items, and tells how many of them arrived.
@@ -37,7 +42,7 @@ impl Delivery {
             Ok(refused) => {
                 let refused = refused.min(items);
                 if refused > 0 {
-                    self.complain(&format!("it refused {refused} of {items}"));
+                    self.complain("it refused some", &format!("it refused {refused} of {items}"));
                 } else if std::mem::take(&mut self.ailing) {
                     let (collector, items) = (self.client.name(), self.signal.items());
                     tracing::info!(collector, "{items} are exported again");
@@ -45,7 +50,7 @@ impl Delivery {
                 items - refused
             }
             Err(failure) => {
-                self.complain(&failure.detail);
+                self.complain(&failure.detail, &failure.detail);
                 0
             }
         }
@@ -67,9 +72,9 @@ impl Delivery {
         self.client.send(message).await
     }
 
-    fn complain(&mut self, detail: &str) {
-        if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
-            (self.complained, self.ailing) = (Some(Instant::now()), true);
+    fn complain(&mut self, cause: &str, detail: &str) {
+        if self.complaints.is_news(cause, Instant::now()) {
+            self.ailing = true;
             let (collector, items) = (self.client.name(), self.signal.items());
             tracing::warn!(collector, detail, "{items} cannot be exported and are dropped");
         }
