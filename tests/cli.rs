@@ -376,6 +376,14 @@ fn a_token_that_is_none_ends_the_start() {
 }
 
 #[test]
+fn a_command_takes_no_large_file_for_a_token() {
+    let folder = Folder::new();
+    let said = say(&["drain", "--admin", "127.0.0.1:1", "--token-file", &folder.file("log", &"x".repeat(5_000))]);
+    assert_eq!(said.code, 1);
+    assert!(said.errors.contains("log: the file is larger than 4 KiB"), "{}", said.errors);
+}
+
+#[test]
 fn the_version_is_said() {
     let version = env!("CARGO_PKG_VERSION");
     let said = say(&["version"]);

@@ -1,14 +1,11 @@
 //! The bearer token of `admin.token_file`.
 
 use std::cell::{Cell, RefCell};
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::runtime::patient_read::PatientRead;
-
-/// Longest token. Larger files are no tokens.
-const LONGEST: u64 = 4 << 10;
+use crate::runtime::token_file;
 
 /// A token that may change while the proxy runs: its file is read again whenever somebody presents one.
 ///
@@ -77,15 +74,11 @@ impl std::fmt::Debug for Token {
 
 /// The file's text without the white space around it.
 fn content(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    let bytes = token_file::read(path)?;
     let token = bytes.trim_ascii();
     let wrong = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what));
     if token.is_empty() {
         return wrong("the file is empty; write a token into it (`openssl rand -hex 32` makes one)");
-    }
-    if bytes.len() as u64 > LONGEST {
-        return wrong("the file is larger than 4 KiB; is it the right one?");
     }
     if !token.iter().all(u8::is_ascii_graphic) {
         return wrong("the file holds more than one word, or what cannot be sent in a header");

@@ -19,6 +19,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::config::model::BindAddress;
 use crate::config::{self, Document};
 use crate::dns;
+use crate::runtime::token_file;
 
 /// Where the proxy's admin is, where nobody says anything.
 const DEFAULT: &str = "127.0.0.1:9901";
@@ -265,9 +266,9 @@ pub(super) fn token(file: Option<&Path>, admin: &Admin) -> Result<Option<String>
     let Some(file) = file.or(admin.token_file.as_deref()) else {
         return Ok(std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()));
     };
-    let text = std::fs::read_to_string(file)
+    let bytes = token_file::read_once(file)
         .map_err(|error| format!("cannot read the admin token {}: {error}", file.display()))?;
-    Ok(Some(text.trim().to_owned()))
+    Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
 }
 
 impl Address {

@@ -1,16 +1,13 @@
 //! The token that an agent is shown.
 
 use std::cell::{Cell, RefCell};
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
 use http::HeaderValue;
 
 use crate::runtime::patient_read::PatientRead;
-
-/// Longest token. Larger files are no tokens.
-const LONGEST: u64 = 4 << 10;
+use crate::runtime::token_file;
 
 /// A token, from a file that may change while the proxy runs: it is read for every question. Where it cannot be read,
 /// the token that was read last holds.
@@ -34,7 +31,7 @@ impl Token {
         if let Some(path) = self.path.clone() {
             let token = self.reads.read({
                 let path = path.clone();
-                move || read(&path)
+                move || header(&token_file::read(&path)?)
             });
             match token.await {
                 Ok(token) => {
@@ -50,15 +47,6 @@ impl Token {
         }
         self.latest.borrow().clone()
     }
-}
-
-fn read(path: &Path) -> io::Result<HeaderValue> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is larger than 4 KiB; is it the right one?"));
-    }
-    header(&bytes)
 }
 
 fn header(bytes: &[u8]) -> io::Result<HeaderValue> {

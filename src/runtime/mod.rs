@@ -17,4 +17,5 @@ pub(crate) mod priority;
 pub(crate) mod stream;
 pub(crate) mod timer;
 pub(crate) mod tls_stream;
+pub(crate) mod token_file;
 pub(crate) mod worker;
