@@ -220,6 +220,11 @@ fn mistakes_on_the_command_line_are_usage() {
         &["tap", "--sample", "2"],
         &["tap", "--bodies", "1GiB"],
         &["tap", "--status", "700"],
+        // Nobody is asked, so nothing that is about whom.
+        &["diff", "config/minimal.yaml", "config/minimal.yaml", "--token-file", "t"],
+        &["diff", "config/minimal.yaml", "config/minimal.yaml", "--admin", ":1"],
+        &["explain", "config/minimal.yaml", "GET", "/", "--token-file", "t"],
+        &["explain", "config/minimal.yaml", "GET", "/", "--config", "config/minimal.yaml"],
         &[],
     ] {
         assert_eq!(say(args).code, 2, "{args:?}");

@@ -42,6 +42,16 @@ pub struct AdminArgs {
     pub config: Option<PathBuf>,
 }
 
+impl AdminArgs {
+    /// Fails where something was said of a running proxy and `live` is false, so that none is asked.
+    pub(super) fn only_if(&self, live: bool, token_file: Option<&Path>) -> Result<(), &'static str> {
+        if live || (self.admin.is_none() && self.config.is_none() && token_file.is_none()) {
+            return Ok(());
+        }
+        Err("`--admin`, `--config` and `--token-file` are about a running proxy, and files ask none: add `--live`")
+    }
+}
+
 /// A proxy's admin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Admin {

@@ -44,7 +44,7 @@ pub struct DiffArgs {
     pub admin: AdminArgs,
 
     /// The file of the admin token [default: admin.token_file of --config, then the token in $OUTRIGGER_ADMIN_TOKEN]
-    #[arg(long, value_name = "FILE", requires = "live")]
+    #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 
     /// Exit with 1 where something differs, and with 2 where that cannot be told
@@ -62,6 +62,9 @@ pub struct DiffArgs {
 ///
 /// Where the answer cannot be written.
 pub fn command(args: &DiffArgs, output: &mut dyn Write) -> io::Result<u8> {
+    if let Err(message) = args.admin.only_if(args.live.is_some(), args.token_file.as_deref()) {
+        return Ok(exit::usage(message));
+    }
     let compared = match compare(args) {
         Ok(compared) => compared,
         Err(message) if args.exit_code => return Ok(exit::unanswered(message.trim_end())),

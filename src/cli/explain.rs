@@ -52,7 +52,7 @@ pub struct ExplainArgs {
     pub admin: AdminArgs,
 
     /// The file of the admin token [default: admin.token_file of --config, then the token in $OUTRIGGER_ADMIN_TOKEN]
-    #[arg(long, value_name = "FILE", requires = "live")]
+    #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 
     /// Exit with 1 where no route takes the request, and with 2 where that cannot be told
@@ -81,6 +81,9 @@ pub fn command(args: &ExplainArgs, output: &mut dyn Write) -> io::Result<u8> {
             return Ok(exit::USAGE);
         }
     };
+    if let Err(message) = args.admin.only_if(args.live, args.token_file.as_deref()) {
+        return Ok(exit::usage(message));
+    }
     let asked = match Asked::parse(method, url, args.headers.iter().map(String::as_str)) {
         Ok(asked) => asked,
         Err(message) => {
