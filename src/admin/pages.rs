@@ -280,7 +280,7 @@ impl Pages {
     }
 
     fn tap(&self, request: &Request<Incoming>) -> Answer {
-        match self.taps.listen(request.uri().query().unwrap_or_default()) {
+        match self.taps.listen(request.uri().query().unwrap_or_default(), &self.control.snapshot.load()) {
             Ok(Some(events)) => stream(events),
             Ok(None) => failure(StatusCode::TOO_MANY_REQUESTS, "enough are listening already"),
             Err(error) => failure(StatusCode::BAD_REQUEST, &error),

@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::exit;
 use crate::config::model::BindAddress;
 use crate::config::{self, Document};
 use crate::dns;
@@ -133,7 +134,7 @@ impl Admin {
     }
 
     /// Listens to a stream of server-sent events, each of which is one line of JSON, until there are no more or
-    /// `event` has had enough.
+    /// `event` has had enough. Comments are said on standard error.
     pub(super) async fn listen(
         &self,
         question: &Question<'_>,
@@ -184,8 +185,13 @@ impl Admin {
                 text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
                 while let Some(end) = memchr::memchr(b'\n', &text) {
                     let line: Vec<u8> = text.drain(..=end).collect();
-                    let json = line.strip_prefix(b"data: ").and_then(|json| std::str::from_utf8(json).ok());
-                    if json.is_some_and(|json| event(json.trim_end()).is_break()) {
+                    let text = |prefix: &[u8]| std::str::from_utf8(line.strip_prefix(prefix)?).ok().map(str::trim_end);
+                    // A comment is for people; nothing in it may steer their terminal.
+                    if let Some(said) = text(b": ").filter(|said| !said.contains(char::is_control)) {
+                        exit::warning(said);
+                    }
+                    let json = text(b"data: ");
+                    if json.is_some_and(|json| event(json).is_break()) {
                         return Ok(());
                     }
                 }

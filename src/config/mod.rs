@@ -51,7 +51,7 @@ use validate::NamedFile;
 pub(crate) use agent_address::parse_agent_address;
 pub(crate) use effective::as_json;
 pub(crate) use raw::retries::grpc_word;
-pub(crate) use text::listed;
+pub(crate) use text::{did_you_mean, listed, quote};
 pub use tree::MAX_BYTES;
 pub(crate) use units::write_size;
 

@@ -90,3 +90,29 @@ fn a_refusal_is_said() {
     assert_eq!(tap.exit_code(), Some(1));
     assert!(tap.stderr().contains("header is `NAME` or `NAME:VALUE`, not `no name`"), "{}", tap.stderr());
 }
+
+#[test]
+fn a_name_that_nothing_has_is_said_and_waited_for() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::before(upstream.address());
+    let directory = Directory::new();
+    let tap = |name: &str, args: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(["tap", "--admin", &proxy.admin().to_string()]).args(args);
+        Process::start(name, &mut command, &directory)
+    };
+    let mut typo = tap("typo", &["--route", "ap", "--upstream", "ap", "--listener", "inbound"]);
+    eventually("both names", || typo.stderr().lines().count() == 2);
+    let said = typo.stderr();
+    for what in ["route", "upstream"] {
+        let line = format!("warning: generation 1 has no {what} `ap` here; did you mean `app`?");
+        assert!(said.lines().any(|said| said == line), "{said}");
+    }
+    assert!(typo.ended().is_none(), "it goes on");
+    let mut right = tap("right", &["--route", "app", "--upstream", "app", "--listener", "inbound", "--count", "1"]);
+    eventually("a line", || {
+        post(&proxy, "/seen", "");
+        right.ended().is_some()
+    });
+    assert_eq!(right.stderr(), "");
+}

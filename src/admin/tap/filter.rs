@@ -5,6 +5,8 @@ use std::time::Duration;
 use http::header::HeaderName;
 use percent_encoding::percent_decode_str;
 
+use crate::config::{did_you_mean, quote};
+use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::Record;
 use crate::telemetry::tap::Tapped;
 
@@ -100,6 +102,24 @@ impl Filter {
             }
         }
         Ok(filter)
+    }
+
+    /// Of each name that nothing in force has, so that nothing will be shown before the next configuration, a sentence.
+    pub(super) fn misses(&self, snapshot: &Snapshot) -> Vec<String> {
+        let miss = |what: &str, wanted: &Option<String>, known: Vec<&str>| {
+            let wanted = wanted.as_deref().filter(|wanted| !known.contains(wanted))?;
+            let hint = did_you_mean(wanted, &known).map(|hint| format!("; {hint}")).unwrap_or_default();
+            Some(format!("generation {} has no {what} {} here{hint}", snapshot.generation, quote(wanted)))
+        };
+        let listeners = snapshot.listeners.iter();
+        let here = listeners.clone().filter(|here| self.listener.as_deref().is_none_or(|name| *name == *here.name));
+        let routes = here.flat_map(|listener| &listener.routes).map(|route| &*route.name).collect();
+        let upstreams = snapshot.upstreams.iter().map(|upstream| &*upstream.state.name).collect();
+        let listener = miss("listener", &self.listener, listeners.map(|listener| &*listener.name).collect());
+        let route = miss("route", &self.route, routes).filter(|_| listener.is_none());
+        // A service that is found when first called is an upstream, too.
+        let upstream = miss("upstream", &self.upstream, upstreams).filter(|_| snapshot.finders == 0);
+        [listener, route, upstream].into_iter().flatten().collect()
     }
 
     /// Whether this listener wants the request, apart from its sample.

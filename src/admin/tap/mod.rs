@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::snapshot::Snapshot;
 use crate::telemetry::tap::{Tap, TapSwitch, Tapped};
 use filter::Filter;
 
@@ -44,17 +45,20 @@ impl Taps {
         taps
     }
 
-    /// One more listener. `Ok(None)` where there are enough.
+    /// One more listener, who is told in a comment what it may wait for in vain. `Ok(None)` where there are enough.
     ///
     /// # Errors
     /// A sentence, where the query cannot be understood.
-    pub(super) fn listen(&self, query: &str) -> Result<Option<mpsc::Receiver<Bytes>>, String> {
+    pub(super) fn listen(&self, query: &str, snapshot: &Snapshot) -> Result<Option<mpsc::Receiver<Bytes>>, String> {
         let filter = Filter::parse(query)?;
         self.turn();
         if self.listeners.borrow().len() >= LISTENERS {
             return Ok(None);
         }
         let (events, receiver) = mpsc::channel(WAITING);
+        for miss in filter.misses(snapshot) {
+            let _ = events.try_send(Bytes::from(format!(": {miss}\n\n")));
+        }
         self.listeners.borrow_mut().push(Listener { filter, events, missed: 0 });
         self.turn();
         Ok(Some(receiver))

@@ -29,7 +29,8 @@ const MOST_IN_ARCHIVE: usize = 10_000;
   outrigger tap --status 5xx --header 'x-user: 7' --json
   outrigger tap --bodies 4KiB --har requests.har --for 30s
 
-Only requests that begin while this listens are shown. Ctrl-C ends it.
+Only requests that begin while this listens are shown. Ctrl-C ends it. A name that nothing in force has is said, and
+waited for: the next configuration may have it.
 Exit codes: 0 done, 1 nobody answers or it was refused, 2 usage")]
 pub struct TapArgs {
     /// Which proxy is meant.
