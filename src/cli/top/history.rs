@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::event::{Event, Flow, Times};
 
-/// Events of the whole: one a second, as many as a wide terminal has columns.
+/// Events of the whole, and seconds: as many as a wide terminal has columns.
 const WHOLE: usize = 240;
-/// Events of each row: what "the last minute" is.
+/// Events of each row, and seconds: what "the last minute" is.
 pub(super) const MINUTE: usize = 60;
 /// Rates are means of so many: those of single seconds jump.
 const MEAN: usize = 5;
@@ -37,6 +37,8 @@ pub(super) struct Recent {
 
 #[derive(Debug, Clone, Default)]
 struct Interval {
+    /// Its end.
+    at: f64,
     seconds: f64,
     count: u64,
     errors: u64,
@@ -58,13 +60,13 @@ impl History {
         // The first event of a stream tells sums, and no rates.
         let elapsed = before.map(|before| event.time - before.time).filter(|_| event.seconds > 0.0 && !self.restarted);
         if event.seconds > 0.0 {
-            self.total.add(event.seconds, &event.total, WHOLE);
+            self.total.add(event.time, event.seconds, &event.total, WHOLE);
         }
         let flows =
             event.routes.iter().map(|route| (key(&[&route.listener, &route.route, &route.upstream]), &route.flow));
-        follow(&mut self.routes, flows, event.seconds);
+        follow(&mut self.routes, flows, event.time, event.seconds);
         let flows = event.upstreams.iter().map(|upstream| (upstream.name.clone(), &upstream.flow));
-        follow(&mut self.upstreams, flows, event.seconds);
+        follow(&mut self.upstreams, flows, event.time, event.seconds);
         let mut endpoints = BTreeMap::new();
         for upstream in &event.upstreams {
             for endpoint in &upstream.endpoints {
@@ -72,9 +74,13 @@ impl History {
                 let known = self.endpoints.remove(&key);
                 let mut seen = known.clone().unwrap_or_default();
                 if let Some(elapsed) = elapsed.filter(|elapsed| *elapsed > 0.0 && known.is_some()) {
+                    if endpoint.requests < seen.requests {
+                        // It was gone, and counts from nothing now that it is back.
+                        (seen.requests, seen.failures) = (0, 0);
+                    }
                     let count = endpoint.requests.saturating_sub(seen.requests);
                     let errors = endpoint.failures.saturating_sub(seen.failures);
-                    seen.recent.add(elapsed, &Flow { count, errors, ..Flow::default() }, MINUTE);
+                    seen.recent.add(event.time, elapsed, &Flow { count, errors, ..Flow::default() }, MINUTE);
                 }
                 (seen.requests, seen.failures) = (endpoint.requests, endpoint.failures);
                 endpoints.insert(key, seen);
@@ -120,22 +126,29 @@ fn key(parts: &[&str]) -> String {
 }
 
 /// Rows that are gone are forgotten.
-fn follow<'f>(rows: &mut BTreeMap<String, Recent>, flows: impl Iterator<Item = (String, &'f Flow)>, seconds: f64) {
+fn follow<'f>(
+    rows: &mut BTreeMap<String, Recent>,
+    flows: impl Iterator<Item = (String, &'f Flow)>,
+    at: f64,
+    seconds: f64,
+) {
     let mut before = std::mem::take(rows);
     for (key, flow) in flows {
         let mut recent = before.remove(&key).unwrap_or_default();
         if seconds > 0.0 {
-            recent.add(seconds, flow, MINUTE);
+            recent.add(at, seconds, flow, MINUTE);
         }
         rows.insert(key, recent);
     }
 }
 
 impl Recent {
-    fn add(&mut self, seconds: f64, flow: &Flow, most: usize) {
+    /// Keeps so many intervals and, where nothing was heard for some time, no older ones than so many seconds.
+    fn add(&mut self, at: f64, seconds: f64, flow: &Flow, most: usize) {
         let Flow { count, errors, reasons, times, .. } = flow.clone();
-        self.intervals.push_back(Interval { seconds, count, errors, reasons });
-        if self.intervals.len() > most {
+        self.intervals.push_back(Interval { at, seconds, count, errors, reasons });
+        let oldest = at - most as f64;
+        while self.intervals.len() > most || self.intervals.front().is_some_and(|first| first.at <= oldest) {
             self.intervals.pop_front();
         }
         self.times = times.or(self.times.filter(|_| self.minute().map(|interval| interval.count).sum::<u64>() > 0));
@@ -143,8 +156,13 @@ impl Recent {
 
     fn show_sums(&mut self, sums: &Flow) {
         self.times = sums.times;
-        self.since_start =
-            Some(Interval { seconds: 0.0, count: sums.count, errors: sums.errors, reasons: sums.reasons.clone() });
+        self.since_start = Some(Interval {
+            at: 0.0,
+            seconds: 0.0,
+            count: sums.count,
+            errors: sums.errors,
+            reasons: sums.reasons.clone(),
+        });
     }
 
     fn minute(&self) -> impl Iterator<Item = &Interval> {
@@ -215,6 +233,27 @@ mod tests {
             assert_eq!(history.restarted, second == 0 && history.total.rate().is_some());
         }
         assert_eq!(history.endpoint("orders", "10.0.0.9:8080").unwrap().rate(), Some(100.0));
+    }
+
+    #[test]
+    fn what_was_before_a_long_silence_is_not_the_last_minute() {
+        let mut history = History::default();
+        for second in [0, 1, 2, 600] {
+            history.add(sample(second));
+        }
+        let orders = history.route("outbound", "orders", "orders").unwrap();
+        assert_eq!((orders.errors(), orders.rates(1_000).count(), history.total.rates(1_000).count()), (20, 1, 1));
+    }
+
+    #[test]
+    fn an_endpoint_that_was_gone_counts_from_nothing() {
+        let (mut history, mut back) = (History::default(), sample(2));
+        history.add(sample(1));
+        let endpoint = &mut back.upstreams[1].endpoints[0];
+        (endpoint.requests, endpoint.failures) = (30, 10);
+        history.add(back);
+        let endpoint = history.endpoint("orders", "10.0.0.9:8080").unwrap();
+        assert_eq!((endpoint.rate(), endpoint.errors()), (Some(30.0), 10));
     }
 
     #[test]
