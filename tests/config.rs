@@ -18,7 +18,7 @@ struct Run {
 
 fn arguments(file: &str) -> CheckArgs {
     CheckArgs {
-        file: PathBuf::from(file),
+        files: vec![PathBuf::from(file)],
         env_file: None,
         allow_missing_env: false,
         no_files: true,
@@ -113,6 +113,26 @@ fn a_file_that_is_not_there_is_said() {
     assert_eq!(run.code, 1);
     assert!(run.errors.contains("none.yaml cannot be read"), "{}", run.errors);
     assert!(!Path::new("tests/cases/none.yaml").exists());
+}
+
+#[test]
+fn several_files_are_checked_each_and_the_worst_counts() {
+    let files = ["config/minimal.yaml", "tests/cases/five.yaml", "nowhere.yaml"].map(PathBuf::from).to_vec();
+    let all = run(&CheckArgs { files: files.clone(), ..arguments("-") }, b"");
+    assert_eq!(all.code, 1);
+    assert!(all.output.starts_with("config/minimal.yaml: ok: "), "{}", all.output);
+    assert!(all.errors.contains("tests/cases/five.yaml: 5 errors\n"), "{}", all.errors);
+    assert!(all.errors.ends_with("nowhere.yaml cannot be read: No such file or directory (os error 2)\n"));
+    let json = run(&CheckArgs { files: files.clone(), format: FormatArg::Json, ..arguments("-") }, b"").output;
+    let reports = serde_json::Deserializer::from_str(&json).into_iter::<serde_json::Value>();
+    let verdicts: Vec<_> = reports.map(|report| report.unwrap()["ok"].as_bool()).collect();
+    assert_eq!(verdicts, [Some(true), Some(false), Some(false)]);
+    for one in
+        [CheckArgs { effective: true, ..arguments("-") }, CheckArgs { format: FormatArg::Sarif, ..arguments("-") }]
+    {
+        let refused = run(&CheckArgs { files: files.clone(), ..one }, b"");
+        assert_eq!((refused.code, refused.output.as_str()), (2, ""), "{}", refused.errors);
+    }
 }
 
 #[test]

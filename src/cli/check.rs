@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use super::exit;
 use crate::app::trial::try_files;
 use crate::config::environment::{Environment, MissingVariables};
 use crate::config::render::{Format, render};
@@ -18,12 +19,13 @@ use crate::config::{Document, LoadOptions, MAX_BYTES, Report, examine, unreadabl
   envsubst < outrigger.yaml.in | outrigger check -
   outrigger check --env-file production.env --no-files --format github outrigger.yaml
   outrigger check --effective outrigger.yaml
+  outrigger check configs/*.yaml
 
-Exit codes: 0 it can be run, 1 it cannot, 2 usage")]
+Exit codes: 0 it can be run (of several: each), 1 it cannot, 2 usage")]
 pub struct CheckArgs {
-    /// The configuration, or - for standard input
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    /// The configuration, or - for standard input; several are checked one after the other
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
 
     /// Take variables from this file of NAME=VALUE lines first, then from the environment
     #[arg(long, value_name = "FILE")]
@@ -55,7 +57,7 @@ pub struct CheckArgs {
 pub enum FormatArg {
     /// For people
     Text,
-    /// One JSON object
+    /// One JSON object a file
     Json,
     /// Commands of GitHub's workflows
     Github,
@@ -75,27 +77,21 @@ pub struct Streams<'s> {
     pub colours: bool,
 }
 
-/// Checks a configuration; gives the exit code.
+/// Checks configurations; gives the exit code, which is that of the worst.
 ///
 /// # Errors
 ///
 /// Where an answer cannot be written.
 pub fn check(args: &CheckArgs, streams: &mut Streams<'_>, environment: &dyn Environment) -> io::Result<u8> {
-    let name = if args.file == Path::new("-") { "<stdin>".to_owned() } else { args.file.display().to_string() };
-    let bytes = match read(&args.file, streams.input) {
-        Ok(bytes) => bytes,
-        Err(error) if args.format == FormatArg::Text => {
-            writeln!(streams.errors, "error: {name} cannot be read: {error}")?;
-            return Ok(1);
-        }
-        // Whoever reads the report reads nothing else.
-        Err(error) => return write_report(args, streams, unreadable(&name, &error)),
-    };
+    if args.files.len() > 1 && (args.effective || args.format == FormatArg::Sarif) {
+        writeln!(streams.errors, "error: `--effective` and `--format sarif` make one document: name one file")?;
+        return Ok(exit::USAGE);
+    }
     let variables = match args.env_file.as_deref().map(env_file).transpose() {
         Ok(variables) => variables.unwrap_or_default(),
         Err(message) => {
             writeln!(streams.errors, "error: {message}")?;
-            return Ok(1);
+            return Ok(exit::FAULT);
         }
     };
     let lookup = |name: &str| variables.get(name).cloned().or_else(|| environment.variable(name));
@@ -106,7 +102,31 @@ pub fn check(args: &CheckArgs, streams: &mut Streams<'_>, environment: &dyn Envi
         try_files: if args.no_files { None } else { Some(&try_files) },
         ..LoadOptions::default()
     };
-    let report = examine(Document { name: &name, bytes: &bytes }, &lookup, &options);
+    let mut worst = exit::DONE;
+    for file in &args.files {
+        worst = worst.max(check_file(args, file, streams, &lookup, &options)?);
+    }
+    Ok(worst)
+}
+
+fn check_file(
+    args: &CheckArgs,
+    file: &Path,
+    streams: &mut Streams<'_>,
+    environment: &dyn Environment,
+    options: &LoadOptions<'_>,
+) -> io::Result<u8> {
+    let name = if file == Path::new("-") { "<stdin>".to_owned() } else { file.display().to_string() };
+    let bytes = match read(file, streams.input) {
+        Ok(bytes) => bytes,
+        Err(error) if args.format == FormatArg::Text => {
+            writeln!(streams.errors, "error: {name} cannot be read: {error}")?;
+            return Ok(exit::FAULT);
+        }
+        // Whoever reads the report reads nothing else.
+        Err(error) => return write_report(args, streams, unreadable(&name, &error)),
+    };
+    let report = examine(Document { name: &name, bytes: &bytes }, environment, options);
     write_report(args, streams, report)
 }
 
@@ -141,7 +161,7 @@ fn write_report(args: &CheckArgs, streams: &mut Streams<'_>, report: Report) -> 
     let to_errors = args.effective || format == Format::Text;
     if to_errors { &mut *streams.errors } else { &mut *streams.output }.write_all(rendered.as_bytes())?;
     if failed {
-        return Ok(1);
+        return Ok(exit::FAULT);
     }
     match (args.effective, report.effective, report.config) {
         (true, Some(effective), _) => streams.output.write_all(effective.as_bytes())?,
@@ -164,7 +184,7 @@ fn write_report(args: &CheckArgs, streams: &mut Streams<'_>, report: Report) -> 
         }
         _ => {}
     }
-    Ok(0)
+    Ok(exit::DONE)
 }
 
 /// Reads a file of NAME=VALUE lines: `#` comments, an `export` before a name, quotes around a value.
