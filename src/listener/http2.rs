@@ -23,6 +23,7 @@ use super::lane::{Answer, Lane, Lanes};
 use crate::body::{Body, Downstream, Patience};
 use crate::error::{Error, Reason};
 use crate::http1;
+use crate::proxy::record::is_grpc;
 use crate::proxy::{tunnel, upgrade};
 use crate::runtime::drain::{Phase, Ticket};
 use crate::runtime::stream::Stream;
@@ -139,14 +140,15 @@ async fn answer(session: &Rc<Session>, mut request: Request<Incoming>, lane: Rc<
                 let _ = tunnel::join(client, none.clone(), none, tunnel, observer, &mut ticket, &mut timer).await;
             }
         });
-        return response.map(|_| Answer::new(Body::empty(), lane, Patience::default()));
+        return response.map(|_| Answer::new(Body::empty(), lane, Patience::default(), None));
     }
     let mut patience = response.body().patience();
     if response.body().as_full().is_some() {
         // What the proxy says itself is nobody's to wait for without end.
         patience.idle = patience.idle.or(Some(limits.idle));
     }
-    response.map(|body| Answer::new(body, lane, patience))
+    let grpc = is_grpc(response.headers()).then(|| session.clone());
+    response.map(|body| Answer::new(body, lane, patience, grpc))
 }
 
 /// The request as HTTP/1 would have it: the host in `Host`, the target without it.

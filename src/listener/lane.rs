@@ -16,6 +16,7 @@ use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
+use super::Session;
 use crate::body::{Body, Patience};
 use crate::error::{Cause, Error, Reason};
 use crate::runtime::timer::Timer;
@@ -163,13 +164,18 @@ impl<F: Future<Output = ()>> Future for Watched<F> {
 pub(super) struct Answer {
     body: Body,
     lane: Rc<Lane>,
+    /// Where it is gRPC's: a stream that is reset is `INTERNAL` to its clients, who try again where they are told that
+    /// nobody is there. So an answer that breaks off ends with the status of what broke it; there is no other way to
+    /// take it for a whole one.
+    grpc: Option<Rc<Session>>,
+    broken: bool,
 }
 
 impl Answer {
-    pub(super) fn new(body: Body, lane: Rc<Lane>, patience: Patience) -> Self {
+    pub(super) fn new(body: Body, lane: Rc<Lane>, patience: Patience, grpc: Option<Rc<Session>>) -> Self {
         lane.patience.set(patience);
         lane.answered.set(true);
-        Answer { body, lane }
+        Answer { body, lane, grpc, broken: false }
     }
 }
 
@@ -178,16 +184,23 @@ impl http_body::Body for Answer {
     type Error = Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Answer { body, lane } = self.get_mut();
+        let Answer { body, lane, grpc, broken } = self.get_mut();
         lane.waits.set(false);
         lane.since.set(None);
+        if *broken {
+            return Poll::Ready(None);
+        }
         let frame = ready!(Pin::new(body).poll_frame(cx));
         lane.waits.set(matches!(&frame, Some(Ok(frame)) if frame.is_data()));
+        if let (Some(Err(error)), Some(session)) = (&frame, grpc) {
+            *broken = true;
+            return Poll::Ready(Some(Ok(Frame::trailers(session.grpc_trailers(error)))));
+        }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.broken || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

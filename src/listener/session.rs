@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt as _};
 
@@ -106,6 +106,11 @@ impl Session {
     /// The answer to a request in flight when time is up.
     pub(super) fn draining(&self) -> Box<Response<Body>> {
         self.connection.draining()
+    }
+
+    /// How an answer to gRPC ends that has broken off.
+    pub(super) fn grpc_trailers(&self, error: &Error) -> HeaderMap {
+        self.connection.grpc_trailers(error)
     }
 
     pub(super) fn worker(&self) -> &Rc<Worker> {

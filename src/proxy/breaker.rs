@@ -34,6 +34,8 @@ pub(super) async fn pass(
             let open = |wait| Error::local(Reason::BreakerOpen).retry_after(wait);
             let fallback = match &breaker.fallback {
                 Fallback::Refuse => return Err(open(wait)),
+                // What was written is no message of gRPC's; its clients read a status.
+                Fallback::Respond(_) if record.grpc => return Err(open(wait)),
                 Fallback::Respond(answer) => {
                     return Ok(Box::new(reply::fixed(answer.status, &answer.body, &answer.content_type)));
                 }

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::affinity;
+use super::answer::may_be_retried;
 use super::attempt::{self, Checkpoints, Plan};
 use super::deadline;
 use super::destination::Destination;
@@ -19,7 +20,7 @@ use super::forwarded::Client;
 use super::hedge::{self, Lost, Second};
 use super::hop_by_hop::HopByHop;
 use super::mirror::{self, Copy};
-use super::record::{Record, UnderWay, grpc_status};
+use super::record::{Record, UnderWay};
 use super::replay::{Replay, without_body};
 use super::retry::{BodyLeft, Ended, Retrying, Verdict};
 use super::spans::AttemptEnd;
@@ -206,10 +207,10 @@ async fn attempts(
                     outcome: Outcome::answered(response.status().as_u16()),
                     version: Some(response.version()),
                 });
-                if matches!(target.retries.hedge, Some(Hedge::Percentile(_))) {
-                    upstream.state.latencies.observe(took);
-                }
                 if !may_be_retried(response, record.grpc) {
+                    if matches!(target.retries.hedge, Some(Hedge::Percentile(_))) {
+                        upstream.state.latencies.observe(took);
+                    }
                     count_retry(record, upstream, Outcome::answered(response.status().as_u16()));
                     return outcome.map_err(|failure| failure.error);
                 }
@@ -340,7 +341,11 @@ async fn first_endpoint(
 ) -> Result<Arc<EndpointState>, Error> {
     let endpoints = &generation.upstream(destination).endpoints;
     if !endpoints.is_answered() {
-        endpoints.answered_within(deadlines.connect).await;
+        let left = deadlines.request.map(|request| request.saturating_duration_since(Instant::now()));
+        endpoints.answered_within(deadlines.connect.into_iter().chain(left).min()).await;
+        if deadlines.request.is_some_and(|request| Instant::now() >= request) {
+            return Err(Error::local(deadlines.request_reason));
+        }
     }
     generation.pick_endpoint(destination, wish).map_err(|nobody| {
         // "There is none" is an answer; that nobody can tell is another thing.
@@ -410,11 +415,6 @@ fn tell_of_loser(
         outcome,
         version: None,
     });
-}
-
-/// True where the answer is bad news, so that it is worth a closer look.
-pub(super) fn may_be_retried(response: &Response<Body>, grpc: bool) -> bool {
-    response.status().as_u16() >= 400 || grpc && grpc_status(response.headers()).is_some_and(|code| code != 0)
 }
 
 /// An idle connection may die just as it is used. Once more, on a connection that cannot have: the next idle one may be

@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::{Request, Response};
 use tokio::time::Instant;
 
+use super::answer;
 use super::attempt::{self, Checkpoints, Plan};
-use super::record::grpc_status;
 use crate::body::Body;
 use crate::config::model::Hedge;
 use crate::outcome::{Class, Outcome};
@@ -54,12 +54,10 @@ pub(super) struct Lost {
 
 impl Lost {
     /// It has just ended so.
-    fn of(outcome: &Result<Box<Response<Body>>, Failure>) -> Self {
+    fn of(outcome: &Result<Box<Response<Body>>, Failure>, grpc: bool) -> Self {
         let stale = outcome.as_ref().is_err_and(|failure| failure.stale);
         let outcome = match outcome {
-            Ok(response) => {
-                Outcome::Answered { status: response.status().as_u16(), grpc: grpc_status(response.headers()) }
-            }
+            Ok(response) => answer::outcome(response, grpc),
             Err(failure) => Outcome::Failed(failure.error.reason),
         };
         Lost { outcome, at: Instant::now(), stale }
@@ -103,7 +101,7 @@ pub(super) async fn race(
             outcome = &mut first => (outcome, false),
             outcome = &mut other => (outcome, true),
         };
-        let ended = Lost::of(&outcome);
+        let ended = Lost::of(&outcome, plan.grpc);
         if ended.outcome.class() == Class::Success {
             (outcome, won, None)
         } else {
@@ -115,7 +113,7 @@ pub(super) async fn race(
             let later = if won { first.await } else { other.await };
             if outcome.is_ok() && later.is_err() {
                 // Bad news are better than none.
-                let lost = Lost::of(&later);
+                let lost = Lost::of(&later, plan.grpc);
                 judge(!won, &lost);
                 kept = true;
                 (outcome, won, Some(lost))

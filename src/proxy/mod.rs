@@ -5,6 +5,7 @@
 //! that it will ever need, and what is written there is in no cache.
 
 pub(crate) mod affinity;
+mod answer;
 mod attempt;
 mod breaker;
 mod cut;
@@ -187,6 +188,12 @@ impl Connection {
         let mut response = Box::new(reply::failure(&Error::local(Reason::Draining), audience));
         self.date(&mut response);
         response
+    }
+
+    /// How an answer to gRPC ends that has broken off.
+    pub(crate) fn grpc_trailers(&self, error: &Error) -> HeaderMap {
+        let (generation, listener) = self.current();
+        reply::grpc_trailers(error, generation.snapshot.listeners[listener].edge)
     }
 
     /// Who answers says when (RFC 9110, section 6.6.1); what an endpoint answers is passed on as it is.

@@ -14,10 +14,10 @@ use http_body::Body as _;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use super::answer::{self, grpc_status, may_be_retried};
 use super::attempt::Checkpoints;
 use super::destination::Destination;
 use super::entry::Entry;
-use super::forward::may_be_retried;
 use super::forwarded::Client;
 use super::original::Original;
 use super::peek::Peek;
@@ -264,17 +264,18 @@ impl Record {
 
     /// An attempt's response has begun, `took` after the attempt did; `judged` where a race has done that already.
     pub(crate) fn attempt_answered(&mut self, response: &Response<Body>, took: Duration, now: Instant, judged: bool) {
-        for admitted in &self.admitted {
+        let bad_news = may_be_retried(response, self.grpc);
+        // How quickly something fails says nothing of how long work takes.
+        for admitted in self.admitted.iter().filter(|_| !bad_news) {
             admitted.answered(now, now - self.received);
         }
-        let grpc = if self.grpc { grpc_status(response.headers()) } else { None };
         let streams = !response.body().is_end_stream() && response.body().as_full().is_none();
         // It may break yet, and gRPC's status comes last; what is bad news as it is may be tried again.
-        if streams && grpc.is_none() && !may_be_retried(response, self.grpc) {
+        if streams && !bad_news && (!self.grpc || grpc_status(response.headers()).is_none()) {
             self.code = response.status();
             self.unjudged = Some(took);
         } else if !judged {
-            self.judge(Outcome::Answered { status: response.status().as_u16(), grpc }, took, now);
+            self.judge(answer::outcome(response, self.grpc), took, now);
         }
     }
 
@@ -344,8 +345,7 @@ impl Record {
             }
             Ok(_) if self.unjudged.is_some() => {}
             Ok(response) => {
-                let grpc = if self.grpc { grpc_status(response.headers()) } else { None };
-                self.tell_breaker(Outcome::Answered { status: response.status().as_u16(), grpc }, now);
+                self.tell_breaker(answer::outcome(response, self.grpc), now);
             }
         }
     }
@@ -483,11 +483,6 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
         .get(http::header::CONTENT_TYPE)
         .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
-}
-
-/// gRPC's status, in headers or trailers.
-pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
 impl Observer for Record {

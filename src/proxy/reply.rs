@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use crate::body::Body;
 use crate::error::Error;
 
 /// Why, and at which listener.
-const X_OUTRIGGER_REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
+pub(super) const X_OUTRIGGER_REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
@@ -70,11 +70,17 @@ fn plain(error: &Error, audience: Audience<'_>) -> Response<Body> {
 
 /// Trailers-Only: gRPC clients look at `grpc-status` alone, and want 200 before they do.
 fn grpc(error: &Error, edge: bool) -> Response<Body> {
-    let reason = error.reason;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::OK;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    *response.headers_mut() = grpc_trailers(error, edge);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+/// The same at the end of an answer that had begun.
+pub(crate) fn grpc_trailers(error: &Error, edge: bool) -> HeaderMap {
+    let reason = error.reason;
+    let mut headers = HeaderMap::with_capacity(2);
     headers.insert(
         GRPC_STATUS,
         HeaderValue::from(u16::from(error.status.map_or_else(|| reason.grpc_status(), grpc_status_of))),
@@ -86,7 +92,7 @@ fn grpc(error: &Error, edge: bool) -> Response<Body> {
     if let Ok(message) = HeaderValue::from_maybe_shared(Bytes::from(percent_encode(&message))) {
         headers.insert(GRPC_MESSAGE, message);
     }
-    response
+    headers
 }
 
 /// The gRPC status that clients make of an HTTP status (gRPC's http-grpc-status-mapping).

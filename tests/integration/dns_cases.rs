@@ -390,6 +390,26 @@ listeners:
     assert!(answered.is_some(), "the fourth is not asked");
 }
 
+#[test]
+fn the_requests_deadline_holds_while_names_are_looked_up() {
+    let server = Nameserver::start();
+    server.say("web.test. A", Reply::silence());
+    server.say("web.test. AAAA", Reply::silence());
+    let config = "
+dns: { servers: \"@server\" }
+wait_for_discovery: 0s
+listeners:
+  inbound: { address: 127.0.0.1:0, upstream: app }
+upstreams:
+  app: { dns: \"web.test:80\", timeouts: { request: 200ms, connect: none } }
+";
+    let proxy = Proxy::start(config, &[("@server", &server.address())]);
+    // Where it did not hold, nothing would come before the look-up has failed, again and again.
+    let answer = proxy.client().get("/");
+    assert_eq!(answer.status, 504);
+    assert!(answer.head.get("x-outrigger-reason").unwrap().starts_with("request_timeout"), "{}", answer.head);
+}
+
 /// A proxy before the upstream `app`.
 fn before(server: &Nameserver, upstream: &str, dns: &str, port: u16) -> Proxy {
     let config = "

@@ -12,6 +12,10 @@ use crate::support::{Proxy, Upstream};
 const BROKEN: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
 const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
 
+/// Of the proxy before an endpoint.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nX-Outrigger-Reason: concurrency_limited; hop=inbound\r\n\
+    Content-Length: 0\r\n\r\n";
+
 fn answering(answer: &'static [u8]) -> Upstream {
     Upstream::scripted(move |served| {
         while served.request().is_some() {
@@ -74,6 +78,17 @@ fn five_gateway_failures_in_a_row_are_enough_by_default() {
     let labels = [("upstream", "app"), ("cause", "consecutive")];
     assert_eq!(proxy.metric("outrigger_endpoint_ejections_total", &labels), 1.0);
     assert_eq!(proxy.metric("outrigger_endpoints", &[("upstream", "app"), ("state", "ejected")]), 1.0);
+}
+
+#[test]
+fn whoever_sheds_load_is_not_ejected_for_it() {
+    let (good, full) = (answering(OK), answering(FULL));
+    let proxy = proxy(&[&good, &full], ", circuit_breaker: { failure_ratio: 0.2, min_requests: 5 }");
+    let statuses = statuses(&proxy, 40);
+    assert_eq!(statuses.iter().filter(|status| **status == 503).count(), 20, "{statuses:?}");
+    assert_eq!(upstream(&proxy)["endpoints"][1]["state"], "ready");
+    let shed = [("outcome", "concurrency_limited")];
+    assert_eq!(proxy.metric("outrigger_attempt_duration_seconds_count", &shed), 20.0);
 }
 
 #[test]

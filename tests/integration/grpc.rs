@@ -295,7 +295,7 @@ async fn a_conversation_outlives_the_response_timeout() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_breaks_a_call_breaks_it_for_the_client() {
+async fn a_call_that_breaks_off_ends_with_the_status_of_what_broke_it() {
     let upstream = H2Upstream::streams(|mut stream| async move {
         let mut send = stream.respond.send_response(started(), false).unwrap();
         send_all(&mut send, grpc_message(b"half"), false).await;
@@ -304,11 +304,14 @@ async fn an_upstream_that_breaks_a_call_breaks_it_for_the_client() {
     });
     let proxy = Proxy::before(upstream.address());
     let mut client = client(&proxy).await;
-    let outcome = client.try_exchange(grpc("/a.B/Watch"), grpc_message(b"x")).await;
-    match outcome {
-        Err(error) => assert!(error.is_reset(), "{error}"),
-        Ok(answer) => assert_ne!(answer.grpc_status().unwrap_or("0"), "0", "{answer:?}"),
-    }
+    let answer = client.exchange(grpc("/a.B/Watch"), grpc_message(b"x")).await;
+    assert_eq!(answer.trailer("grpc-status"), Some("14"), "{answer:?}");
+    assert!(
+        answer.trailer("grpc-message").is_some_and(|message| message.starts_with("upstream_reset: ")),
+        "{answer:?}"
+    );
+    let line = proxy.log_line("/a.B/Watch");
+    assert_eq!((&line["reason"], &line["grpc_code"]), (&"upstream_reset".into(), &serde_json::Value::Null), "{line}");
 }
 
 // Success is decided by the trailers, not by `:status`.

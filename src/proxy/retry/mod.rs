@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::time::Instant;
 
 use self::said::{Wait, X_OUTRIGGER_RETRY_REFUSED};
-use super::record::grpc_status;
+use super::answer::grpc_status;
 use super::replay::Replay;
 use crate::config::model::{Backoff, Retries, RetryConditions};
 use crate::error::{Error, Reason};
