@@ -1,9 +1,9 @@
 //! What follows from the end of an attempt for its endpoint, and from that of a request for its upstream.
 //!
 //! Ejection acts before the breaker. A failure that may yet come to an ejection is *held*: where the endpoint is ejected,
-//! it counts for nothing, for the upstream without that endpoint is well; where the endpoint answers again, or may not be
-//! ejected, it counts after all. What was counted of an endpoint before it is ejected for its ratio is taken out again.
-//! So one dead endpoint of two never opens the breaker.
+//! it counts for nothing, for the upstream without that endpoint is well; where the endpoint answers again, it counts
+//! after all. Where the endpoint may not be ejected, it counts at once. What was counted of an endpoint before it is
+//! ejected for its ratio is taken out again. So one dead endpoint of two never opens the breaker.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -78,7 +78,11 @@ impl Judge<'_> {
             if endpoint.standing.has(Objection::Ejected) {
                 return;
             }
-            if counts_in_a_row(class) && !pass.is_probe() && !ejection.shadow && endpoint.ejection.is_suspect(ejection)
+            if counts_in_a_row(class)
+                && !pass.is_probe()
+                && !ejection.shadow
+                && endpoint.ejection.is_suspect(ejection)
+                && self.may_go(endpoint, ejection)
             {
                 endpoint.held.fetch_add(1, Relaxed);
                 return;
@@ -108,20 +112,7 @@ impl Judge<'_> {
         if self.upstream.ejecting.swap(true, Acquire) {
             return;
         }
-        let set = self.endpoints.load();
-        let (size, out) = set
-            .members
-            .iter()
-            .filter(|member| member.weight > 0)
-            .fold((0, 0), |(size, out), member| (size + 1, out + usize::from(member.state.is_out())));
-        // Who is of a higher priority stands ready for just that.
-        let own = set.members.iter().find(|member| member.state.id == endpoint.id).map(|member| member.priority);
-        let stands_in = |member: &Member| {
-            member.weight > 0 && member.state.is_available() && own.is_some_and(|own| member.priority > own)
-        };
-        let spared = policy.max_ratio > 0.0 && set.members.iter().any(stands_in);
-        let ejects = !endpoint.is_out() && (spared || may_eject(policy, size, out));
-        if ejects {
+        if !endpoint.is_out() && self.may_go(endpoint, policy) {
             let span = endpoint.ejection.eject(cause, policy, now);
             let objection = if policy.shadow { Objection::Shadowed } else { Objection::Ejected };
             self.upstream.raise(endpoint, objection);
@@ -140,6 +131,22 @@ impl Judge<'_> {
             );
         }
         self.upstream.ejecting.store(false, Release);
+    }
+
+    /// True where the others do without it.
+    fn may_go(&self, endpoint: &EndpointState, policy: &Ejection) -> bool {
+        let set = self.endpoints.load();
+        let (size, out) = set
+            .members
+            .iter()
+            .filter(|member| member.weight > 0)
+            .fold((0, 0), |(size, out), member| (size + 1, out + usize::from(member.state.is_out())));
+        // Who is of a higher priority stands ready for just that.
+        let own = set.members.iter().find(|member| member.state.id == endpoint.id).map(|member| member.priority);
+        let stands_in = |member: &Member| {
+            member.weight > 0 && member.state.is_available() && own.is_some_and(|own| member.priority > own)
+        };
+        may_eject(policy, size, out) || policy.max_ratio > 0.0 && set.members.iter().any(stands_in)
     }
 
     /// What comes with time and not with requests: endpoints return, outliers are found. Called several times a second by
@@ -289,6 +296,20 @@ mod tests {
         let refused = (0..100u64).find(|turn| !pool.request((turn % 2) as usize, Class::ConnectFailure, at(*turn)));
         assert!(refused.is_some_and(|turn| turn <= 60), "{refused:?}");
         assert_eq!(pool.out().len(), 1, "one always stays");
+    }
+
+    /// With an endpoint that cannot be ejected, ejection is as good as off: the breaker opens when its policy says so.
+    #[test]
+    fn where_nobody_may_be_ejected_everything_counts_from_the_first() {
+        let breaker = CircuitBreaker { min_requests: 3, failure_ratio: 0.5, ..builtin::circuit_breaker() };
+        for (size, ejection) in
+            [(1, Some(builtin::EJECTION)), (2, Some(Ejection { max_ratio: 0.0, ..builtin::EJECTION })), (1, None)]
+        {
+            let mut pool = Pool::new(size);
+            (pool.ejection, pool.breaker) = (ejection, Some(breaker.clone()));
+            let let_through = (0..10).take_while(|_| pool.request(0, Class::Reset, at(0))).count();
+            assert_eq!(let_through, 3, "{size}");
+        }
     }
 
     #[test]
