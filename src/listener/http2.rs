@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::Session;
+use super::flood::{self, Calming};
 use super::lane::{Answer, Lane, Lanes};
 use crate::body::{Body, Downstream, Patience};
 use crate::error::{Error, Reason};
@@ -47,14 +48,15 @@ pub(super) async fn serve(stream: Stream, early: BytesMut, session: Rc<Session>,
     let limits = session.limits();
     let lanes = Lanes::new();
     let service = {
-        let lanes = lanes.clone();
+        let (lanes, session) = (lanes.clone(), session.clone());
         service_fn(move |request: Request<Incoming>| {
             let lane = lanes.open();
             let session = session.clone();
             async move { Ok::<_, Infallible>(answer(&session, request, lane).await) }
         })
     };
-    let io = TokioIo::new(if early.is_empty() { stream } else { Stream::Replayed(early, Box::new(stream)) });
+    let stream = if early.is_empty() { stream } else { Stream::Replayed(early, Box::new(stream)) };
+    let io = TokioIo::new(Calming::new(stream, lanes.activity().clone()));
     let connection = Builder::new(lanes.clone())
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
@@ -72,8 +74,12 @@ pub(super) async fn serve(stream: Stream, early: BytesMut, session: Rc<Session>,
     let mut leaving = false;
     poll_fn(|cx| {
         if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "HTTP/2 connection of a client ended");
+            match outcome {
+                Err(error) if flood::is_noticed_by(&error) => {
+                    session.flooded("it resets streams, or does not end headers")
+                }
+                Err(error) => tracing::debug!(%error, "HTTP/2 connection of a client ended"),
+                Ok(()) => {}
             }
             return Poll::Ready(());
         }
@@ -88,7 +94,7 @@ pub(super) async fn serve(stream: Stream, early: BytesMut, session: Rc<Session>,
         }
         let activity = lanes.activity();
         if activity.is_flood() {
-            tracing::debug!("a client of HTTP/2 resets most of its streams before they are answered");
+            session.flooded("it resets most of its streams before they are answered");
             return Poll::Ready(());
         }
         if activity.streams.get() == 0 {

@@ -80,7 +80,7 @@ impl Lanes {
         Lanes(Rc::new(Shared { activity: Rc::new(activity), newest: Cell::new(None) }))
     }
 
-    pub(super) fn activity(&self) -> &Activity {
+    pub(super) fn activity(&self) -> &Rc<Activity> {
         &self.0.activity
     }
 

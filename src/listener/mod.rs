@@ -3,6 +3,7 @@
 mod accept;
 mod capture;
 pub(crate) mod entrance;
+mod flood;
 mod http1;
 mod http2;
 mod lane;

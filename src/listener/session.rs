@@ -131,6 +131,16 @@ impl Session {
         self.connection.entry().drain.join()
     }
 
+    /// The connection ends because its client floods it.
+    pub(super) fn flooded(&self, reason: &str) {
+        let worker = self.worker();
+        worker.metrics.count_listener(self.listener(), ListenerCounter::RejectedHttp2Flood);
+        if worker.client_log.admit() {
+            let (listener, peer) = (self.connection.listener_name(), self.connection.peer_name());
+            tracing::warn!(listener = &*listener, peer, reason, "a client floods HTTP/2, which ends its connection");
+        }
+    }
+
     pub(super) fn count_header_timeout(&self) {
         self.worker().metrics.count_listener(self.listener(), ListenerCounter::RejectedHeaderTimeout);
     }

@@ -57,7 +57,6 @@ pub(super) async fn open(
     ticket: &mut Ticket,
 ) -> Option<Opened> {
     let worker = connection.worker().clone();
-    let peer = stream.peer();
     let outcome = shake_hands(stream, tls, connection, ticket).await;
     let counter = match &outcome {
         Ok(_) if connection.tls_version().is_some() => ListenerCounter::TlsHandshakes,
@@ -75,9 +74,9 @@ pub(super) async fn open(
         // Whoever looks whether the port is open has done nothing wrong.
         Err(Failure::Closed) => None,
         Err(failure) => {
-            if worker.handshake_log.admit() {
+            if worker.client_log.admit() {
                 let (listener, reason) = (connection.listener_name(), failure.to_string());
-                let peer = peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
+                let peer = connection.peer_name();
                 tracing::warn!(listener = &*listener, peer, reason, "TLS handshake with a client failed");
             }
             None

@@ -110,6 +110,14 @@ impl Connection {
         &self.entry
     }
 
+    /// For a line of the log.
+    pub(crate) fn peer_name(&self) -> String {
+        match self.peer.address() {
+            Some(ip) => SocketAddr::new(ip, self.peer_port.unwrap_or_default()).to_string(),
+            None => "unix".to_owned(),
+        }
+    }
+
     pub(crate) fn listener_name(&self) -> Arc<str> {
         let (generation, listener) = self.current();
         generation.snapshot.listeners[listener].name.clone()

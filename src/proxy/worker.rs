@@ -50,16 +50,16 @@ pub(crate) struct Worker {
     in_flight: Cell<usize>,
     /// Turns of TLS handshakes with clients.
     pub(crate) handshakes: Semaphore,
-    /// Failed ones that are worth a line.
-    pub(crate) handshake_log: Throttle,
+    /// Connections of clients that come to nothing and are worth a line.
+    pub(crate) client_log: Throttle,
     /// Held by each copy that is on its way to a mirror.
     pub(crate) mirrors: Rc<()>,
 }
 
 /// A handshake holds some 30 KiB and takes most of a millisecond of CPU: more at once would only make all of them late.
 const HANDSHAKES: usize = 256;
-/// Lines a second.
-const HANDSHAKE_LINES: u32 = 10;
+/// Lines a second about clients.
+const LINES: u32 = 10;
 
 /// A snapshot with what this worker remembers for it: where its balancers stand.
 #[derive(Debug)]
@@ -184,7 +184,7 @@ impl Worker {
             via,
             in_flight: Cell::new(0),
             handshakes: Semaphore::new(HANDSHAKES),
-            handshake_log: Throttle::new(HANDSHAKE_LINES),
+            client_log: Throttle::new(LINES),
             mirrors: Rc::new(()),
         })
     }

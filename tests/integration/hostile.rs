@@ -335,7 +335,7 @@ fn a_crowd_that_connects_and_leaves_costs_nothing() {
 
 #[test]
 fn an_http_2_client_that_opens_streams_only_to_reset_them_is_left() {
-    let proxy = Proxy::start(
+    let mut proxy = Proxy::start(
         "listeners:
   inbound:
     address: 127.0.0.1:0
@@ -343,31 +343,56 @@ fn an_http_2_client_that_opens_streams_only_to_reset_them_is_left() {
 ",
         &[],
     );
-    // How many streams the client can open; of each `of`, one is waited for.
+    // How many streams the client can open, and how it learns that it may open no more; of each `of`, one is waited for.
+    let address = proxy.address("inbound");
     let streams = |of: u32| {
-        let mut client = FrameClient::connect(proxy.address("inbound"));
+        let mut client = FrameClient::connect(address);
         for nth in 0..1200 {
             let stream = 2 * nth + 1;
             if nth % of == 0 {
                 get_on(&mut client, stream, "/");
-                if client.outcome(stream) != Outcome::Status(200) {
-                    return nth;
+                match client.outcome(stream) {
+                    Outcome::Status(200) => continue,
+                    other => return (nth, other),
                 }
-                continue;
             }
             get_on(&mut client, stream, "/slow");
             // The proxy has taken it by the time it answers this.
             client.send(frames::PING, 0, 0, &[0; 8]);
             while let Some(frame) = client.frame() {
-                if frame.kind == frames::PING {
-                    break;
+                match frame.kind {
+                    frames::PING => break,
+                    frames::GOAWAY => return (nth, Outcome::GoneAway(frame.error_code())),
+                    _ => {}
                 }
             }
             client.send(frames::RST_STREAM, 0, stream, &frames::CANCEL.to_be_bytes());
         }
-        1200
+        (1200, Outcome::Status(200))
     };
-    assert_eq!(streams(2), 1200, "half of them");
-    let most = streams(100);
+    let mut told = |times: usize| {
+        let rejects = [("listener", "inbound"), ("cause", "http2_flood")];
+        proxy.metric_reaches("outrigger_downstream_rejects_total", &rejects, times as f64);
+        let mut lines = || proxy.process().stderr().matches("a client floods HTTP/2").count();
+        eventually("a line of the log", || lines() == times);
+    };
+    assert_eq!(streams(2).0, 1200, "half of them");
+    told(0);
+    let (most, end) = streams(100);
     assert!((500..700).contains(&most), "{most} streams");
+    assert_eq!(end, Outcome::GoneAway(frames::ENHANCE_YOUR_CALM));
+    told(1);
+
+    // So many at once that the proxy sees their resets before it has taken them.
+    let mut client = FrameClient::connect(address);
+    let head =
+        frames::block(&[(":method", "GET"), (":scheme", "http"), (":authority", "app.test"), (":path", "/slow")]);
+    let pair = |nth: u32| {
+        let (stream, code) = (2 * nth + 1, frames::CANCEL.to_be_bytes());
+        let headers = frames::frame(frames::HEADERS, frames::END_STREAM | frames::END_HEADERS, stream, &head);
+        [headers, frames::frame(frames::RST_STREAM, 0, stream, &code)].concat()
+    };
+    client.wire.send((0..450).flat_map(pair).collect::<Vec<u8>>());
+    assert_eq!(client.outcome(1), Outcome::GoneAway(frames::ENHANCE_YOUR_CALM));
+    told(2);
 }

@@ -35,6 +35,8 @@ pub enum ListenerCounter {
     RejectedHeaderTimeout,
     /// No file descriptor was left.
     RejectedNoDescriptor,
+    /// Its client floods HTTP/2.
+    RejectedHttp2Flood,
     /// A request that somebody before had sent already.
     RetriedRequests,
     /// `rate_limit` would have refused a request.
@@ -139,13 +141,14 @@ impl ListenerCounter {
         self as usize >= Self::Tls1_2 as usize
     }
 
-    pub(super) const ALL: [Self; 21] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::Http1Connections,
         Self::Http2Connections,
         Self::TcpConnections,
         Self::RejectedConnectionLimit,
         Self::RejectedHeaderTimeout,
         Self::RejectedNoDescriptor,
+        Self::RejectedHttp2Flood,
         Self::RetriedRequests,
         Self::ShadowRateLimited,
         Self::ShadowConcurrencyLimited,
@@ -171,6 +174,7 @@ impl ListenerCounter {
             Self::RejectedConnectionLimit => (&family::DOWNSTREAM_REJECTS, Some("connection_limit")),
             Self::RejectedHeaderTimeout => (&family::DOWNSTREAM_REJECTS, Some("header_timeout")),
             Self::RejectedNoDescriptor => (&family::DOWNSTREAM_REJECTS, Some("no_descriptor")),
+            Self::RejectedHttp2Flood => (&family::DOWNSTREAM_REJECTS, Some("http2_flood")),
             Self::RetriedRequests => (&family::RETRIED_REQUESTS, None),
             Self::ShadowRateLimited => (&family::SHADOW_REFUSALS, Some(Reason::RateLimited.as_str())),
             Self::ShadowConcurrencyLimited => (&family::SHADOW_REFUSALS, Some(Reason::ConcurrencyLimited.as_str())),

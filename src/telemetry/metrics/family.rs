@@ -53,7 +53,7 @@ families! {
     DOWNSTREAM_CONNECTIONS = Counter "outrigger_downstream_connections_total" ["listener", "protocol"]
         "Connections accepted from clients.";
     DOWNSTREAM_REJECTS = Counter "outrigger_downstream_rejects_total" ["listener", "cause"]
-        "Connections from clients that were closed before they brought a whole request.";
+        "Connections from clients that were closed before they brought a whole request, or for a flood of HTTP/2.";
     TLS_HANDSHAKES = Counter "outrigger_downstream_tls_handshakes_total" ["listener", "outcome"]
         "TLS handshakes with clients; only of listeners that speak TLS.";
     TLS_CONNECTIONS = Counter "outrigger_downstream_tls_connections_total" ["listener", "version"]

@@ -20,6 +20,7 @@ pub const ACK: u8 = 1;
 /// Error codes of RFC 9113, section 7.
 pub const PROTOCOL_ERROR: u32 = 1;
 pub const CANCEL: u32 = 8;
+pub const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// One frame.
 #[derive(Debug)]
