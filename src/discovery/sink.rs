@@ -113,7 +113,9 @@ impl Sink {
                         why,
                         "its source names no endpoint; those known last are kept for now"
                     );
-                    self.drop_at(until, Vec::new());
+                    let known = endpoints.load();
+                    let all = known.members.iter().map(|member| (until, member.discovered()));
+                    self.drop_others(Vec::new(), all.collect());
                 }
                 endpoints.keep(now, until, known);
             }
@@ -131,7 +133,8 @@ impl Sink {
                     );
                 }
                 self.keep_no_longer();
-                self.drop_at(until, discovered.clone());
+                self.drop_others(discovered.clone(), others.clone());
+                let others = others.into_iter().map(|(_, other)| other);
                 endpoints.publish(discovered.into_iter().chain(others).collect(), now);
                 endpoints.keep(now, until, kept);
             }
@@ -221,12 +224,12 @@ impl Sink {
         unnamed.values().max().copied()
     }
 
-    /// Those that have not been named again, as they were.
-    fn others(&self, endpoints: &Endpoints) -> Vec<Discovered> {
+    /// Those that have not been named again, as they were, and until when they are kept.
+    fn others(&self, endpoints: &Endpoints) -> Vec<(Instant, Discovered)> {
         let unnamed = self.unnamed.borrow();
         let known = endpoints.load();
-        let others = known.members.iter().filter(|member| unnamed.contains_key(&member.state.address));
-        others.map(Member::discovered).collect()
+        let until = |member: &Member| Some((*unnamed.get(&member.state.address)?, member.discovered()));
+        known.members.iter().filter_map(until).collect()
     }
 
     /// True where until now nobody is kept, or for another reason.
@@ -238,19 +241,26 @@ impl Sink {
         otherwise
     }
 
-    fn drop_at(&self, until: Instant, named: Vec<Discovered>) {
+    /// Each of the others goes when its own time is over.
+    fn drop_others(&self, named: Vec<Discovered>, mut others: Vec<(Instant, Discovered)>) {
         let (endpoints, missed, all) = (self.endpoints.clone(), self.missed.clone(), named.is_empty());
         let dropping = tokio::task::spawn_local(async move {
-            tokio::time::sleep_until(until).await;
-            if let Some(endpoints) = endpoints.upgrade() {
+            while let Some(until) = others.iter().map(|(until, _)| *until).min() {
+                tokio::time::sleep_until(until).await;
+                let (now, Some(endpoints)) = (Instant::now(), endpoints.upgrade()) else { return };
+                others.retain(|(until, _)| now < *until);
+                let kept = others.len();
                 let what = if all {
                     "its source still names no endpoint; it has none any more"
                 } else {
-                    "its source has not named all endpoints again; the others are kept no longer"
+                    "its source has not named all endpoints again; who was kept for long enough is dropped"
                 };
-                tracing::warn!(upstream = endpoints.upstream(), "{what}");
-                endpoints.publish(named, Instant::now());
+                tracing::warn!(upstream = endpoints.upstream(), kept, "{what}");
+                endpoints.publish(named.iter().chain(others.iter().map(|(_, other)| other)).cloned().collect(), now);
                 missed.set(all);
+                if let Some(until) = others.iter().map(|(until, _)| *until).max() {
+                    endpoints.keep(now, until, kept);
+                }
             }
         });
         *self.dropping.borrow_mut() = Some(Dropping { task: dropping.abort_handle(), all });
@@ -318,6 +328,29 @@ mod tests {
             1 => Just(Event::Failure),
             1 => Just(Event::Reset),
         ]
+    }
+
+    /// Who has been missing for longer goes first, also where no other answer comes.
+    #[tokio::test(start_paused = true)]
+    async fn each_is_kept_for_its_own_time() {
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                let endpoints = endpoints();
+                let sink = Sink::new(&endpoints, true, true);
+                let seconds = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+                sink.publish(named(&[1, 2, 3].into()));
+                sink.reset();
+                sink.publish(named(&[2, 3].into()));
+                seconds(60).await;
+                sink.reset();
+                sink.publish(named(&[3].into()));
+                assert_eq!(known(&endpoints), [1, 2, 3].into());
+                seconds(4 * 60 + 1).await;
+                assert_eq!(known(&endpoints), [2, 3].into());
+                seconds(60).await;
+                assert_eq!(known(&endpoints), [3].into());
+            })
+            .await;
     }
 
     proptest! {
