@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::http1::{Attempt, FOUND_DEAD, Failure};
-use super::tls::{Refusable, Refused};
+use super::tls::{Heard, Overheard};
 use super::{Deadlines, tls};
 use crate::body::{Body, Patience};
 use crate::error::{Error, Reason, Source};
@@ -36,8 +36,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// A response's header list; gRPC's metadata can be large.
 const MAX_HEADER_LIST: u32 = 64 * 1024;
 /// Streams on a new connection before the endpoint has said how many it takes; further ones wait for that word, which
-/// comes within a round trip, and are not refused. Fewer than any endpoint is known to take, for this number stands for
-/// "not said yet".
+/// comes within a round trip, and are not refused.
 const STREAMS_BEFORE_SETTINGS: usize = 2;
 
 /// A connection. It ends when nobody holds it and its last stream is over.
@@ -54,8 +53,8 @@ pub(crate) struct Http2Connection {
     answered: Cell<bool>,
     /// Under TLS.
     secure: bool,
-    /// The endpoint did not like our certificate, which with TLS 1.3 comes to light only after the handshake.
-    refused: Refused,
+    /// That the endpoint does not like our certificate comes to light only after the handshake with TLS 1.3.
+    heard: Rc<Heard>,
     room: Rc<Notify>,
     _permit: Permit,
 }
@@ -68,7 +67,7 @@ impl Http2Connection {
         secure: bool,
         room: Rc<Notify>,
     ) -> Result<Self, Error> {
-        let (stream, refused) = Refusable::new(stream);
+        let (stream, heard) = Overheard::new(stream);
         let failed = |error: hyper::Error| Error::upstream(Reason::ConnectFailure).unsent().because(error);
         let (send, connection) = Builder::new(LocalExec)
             .timer(TokioTimer::new())
@@ -82,13 +81,17 @@ impl Http2Connection {
             .await
             .map_err(failed)?;
         let allowed = Rc::new(Cell::new(u32::MAX));
-        let settings = allowed.clone();
+        let (settings, said) = (allowed.clone(), heard.clone());
         tokio::task::spawn_local(async move {
             let mut connection = std::pin::pin!(connection);
             let ended = std::future::poll_fn(|cx| {
                 let ended = connection.as_mut().poll(cx);
-                let said = Some(connection.current_max_send_streams()).filter(|&most| most != STREAMS_BEFORE_SETTINGS);
-                settings.set(said.and_then(|most| u32::try_from(most).ok()).unwrap_or(u32::MAX));
+                if said.anything.get() {
+                    settings.set(u32::try_from(connection.current_max_send_streams()).unwrap_or(u32::MAX));
+                } else {
+                    // hyper reads in another task, and this one hears only of requests.
+                    said.waiting.replace(Some(cx.waker().clone()));
+                }
                 ended
             });
             if let Err(error) = ended.await {
@@ -105,7 +108,7 @@ impl Http2Connection {
             used: Cell::new(false),
             answered: Cell::new(false),
             secure,
-            refused,
+            heard,
             room,
             _permit: permit,
         })
@@ -161,7 +164,7 @@ impl Http2Connection {
             if let Poll::Ready(outcome) = sending.as_mut().poll(cx) {
                 return Poll::Ready(outcome.map_err(|mut error| {
                     // Later, an alert says nothing of what the endpoint has done with the request.
-                    if let Some(alert) = self.refused.get().filter(|_| !self.answered.get()) {
+                    if let Some(alert) = self.heard.refusal.get().filter(|_| !self.answered.get()) {
                         return Failure { error: tls::refused_by(alert), stale: false, body_intact: false };
                     }
                     let unsent = error.take_message().is_some();

@@ -1,10 +1,10 @@
 //! The handshake with an endpoint, before any HTTP.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError, InvalidMessage, OtherError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -108,34 +108,50 @@ fn ends_handshake(alert: AlertDescription) -> bool {
     )
 }
 
-/// A stream that remembers why it was refused: who reads it through HTTP/2 hears only that it has ended.
-pub(super) struct Refusable {
+/// A stream that remembers what HTTP/2 does not tell whoever uses it.
+pub(super) struct Overheard {
     stream: Stream,
-    refused: Refused,
+    heard: Rc<Heard>,
 }
 
-/// What a [`Refusable`] remembers.
-pub(super) type Refused = Rc<Cell<Option<AlertDescription>>>;
+/// What an [`Overheard`] remembers.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// Why the endpoint refused us.
+    pub(super) refusal: Cell<Option<AlertDescription>>,
+    /// It has spoken; its first words are its SETTINGS (RFC 9113, section 3.4).
+    pub(super) anything: Cell<bool>,
+    /// Who waits for that.
+    pub(super) waiting: RefCell<Option<Waker>>,
+}
 
-impl Refusable {
-    pub(super) fn new(stream: Stream) -> (Self, Refused) {
-        let refused = Refused::default();
-        (Refusable { stream, refused: refused.clone() }, refused)
+impl Overheard {
+    pub(super) fn new(stream: Stream) -> (Self, Rc<Heard>) {
+        let heard = Rc::<Heard>::default();
+        (Overheard { stream, heard: heard.clone() }, heard)
     }
 }
 
-impl AsyncRead for Refusable {
+impl AsyncRead for Overheard {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if let Poll::Ready(Err(error)) = &read {
-            this.refused.set(alert(error));
+        match &read {
+            Poll::Ready(Ok(())) => {
+                if !this.heard.anything.replace(true)
+                    && let Some(waker) = this.heard.waiting.take()
+                {
+                    waker.wake();
+                }
+            }
+            Poll::Ready(Err(error)) => this.heard.refusal.set(alert(error)),
+            Poll::Pending => {}
         }
         read
     }
 }
 
-impl AsyncWrite for Refusable {
+impl AsyncWrite for Overheard {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
     }

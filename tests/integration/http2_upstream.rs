@@ -113,6 +113,43 @@ async fn the_upstreams_limit_of_streams_is_kept() {
     assert!(most.load(SeqCst) <= 3);
 }
 
+/// Two is as many as go out before an endpoint has said how many it takes.
+#[tokio::test]
+async fn an_upstream_that_takes_two_streams_gets_another_connection_for_the_third() {
+    let mut builder = h2::server::Builder::new();
+    builder.max_concurrent_streams(2);
+    let (before, all) = (AtomicUsize::new(0), Arc::new(tokio::sync::Barrier::new(4)));
+    let upstream = H2Upstream::streams_with(builder, move |stream| {
+        let (first, all) = (before.fetch_add(1, SeqCst) == 0, all.clone());
+        async move {
+            if !first {
+                all.wait().await;
+            }
+            stream.ok("ok").await;
+        }
+    });
+    let proxy = Proxy::start(
+        "
+workers: 1
+listeners:
+  inbound: { address: 127.0.0.1:0, upstream: app }
+upstreams:
+  app: { static: [\"@app\"], protocol: http2 }
+",
+        &[("@app", &upstream.address())],
+    );
+    let mut client = client(&proxy).await;
+    assert_eq!(client.exchange(get("/"), "").await.status, 200);
+    let mut responses = Vec::new();
+    for _ in 0..4 {
+        responses.push(client.start(get("/"), true).await.0);
+    }
+    for response in responses {
+        assert_eq!(answer(response).await.unwrap().status, 200);
+    }
+    assert_eq!(upstream.connection_count(), 2);
+}
+
 #[tokio::test]
 async fn an_upstream_that_goes_away_costs_nothing() {
     // Each connection serves three streams, then says GOAWAY and lets what runs end.
