@@ -57,7 +57,7 @@ pub(super) struct Checkpoints {
     pub(super) connect: Option<Duration>,
     /// When the response's head was there, where the connection has looked at the clock.
     pub(super) answered: Option<Instant>,
-    /// From the request's first byte to its last.
+    /// How long all waited for the client to send more of the request.
     pub(super) uploading: Duration,
     /// What the endpoint gets as its parent in the trace.
     pub(super) span_id: [u8; 16],

@@ -92,7 +92,7 @@ pub(crate) struct Record {
     pub(crate) first_byte: Option<Instant>,
     /// When it was first sent to an endpoint.
     pub(super) sent_on: Option<Instant>,
-    /// How long the client took for the last attempt's request, which is not the endpoint's time.
+    /// How long the last attempt waited for the client to send more of its request, which is not the endpoint's time.
     uploading: Duration,
     /// An attempt that is waited for.
     pub(super) under_way: Option<UnderWay>,

@@ -48,13 +48,13 @@ pub(crate) struct Attempt<'a> {
     pub(crate) deadlines: &'a Deadlines,
     /// When there was a connection for it: about now.
     pub(crate) began: Instant,
-    /// From the request's first byte to its last; nothing where the answer came before.
+    /// How long all waited for the client to send more of the request; nothing where the answer came before its end.
     pub(crate) uploading: Duration,
 }
 
 impl Attempt<'_> {
-    pub(super) fn note_upload(&mut self, finished: Option<Instant>) {
-        self.uploading = finished.map_or(Duration::ZERO, |finished| finished.saturating_duration_since(self.began));
+    pub(super) fn note_upload(&mut self, finished: bool, lacked: Duration) {
+        self.uploading = if finished { lacked } else { Duration::ZERO };
     }
 }
 
@@ -201,7 +201,7 @@ impl Http1Connection {
             let (response, guards) = (received.response, (self.permit, guard));
             return Ok(Answer::Switched(Box::new(Switched { response, stream: self.stream, early, guards })));
         }
-        attempt.note_upload(upload.finished);
+        attempt.note_upload(upload.finished.is_some(), upload.lacked);
         Ok(Answer::Response(self.into_response(received, upload, attempt.deadlines, guard, home, now), now))
     }
 
@@ -397,6 +397,10 @@ struct Upload {
     broken: Option<std::io::Error>,
     /// The last time that anything moved.
     progress: Instant,
+    /// Since when the client is waited for.
+    starved: Option<Instant>,
+    /// How long it was waited for, all in all.
+    lacked: Duration,
     /// It has had its first turn, which comes as soon as there is a connection.
     begun: bool,
     scanned: usize,
@@ -405,7 +409,17 @@ struct Upload {
 
 impl Upload {
     fn new(sender: BodySender, now: Instant) -> Self {
-        Upload { sender, finished: None, broken: None, progress: now, begun: false, scanned: 0, interim: 0 }
+        Upload {
+            sender,
+            finished: None,
+            broken: None,
+            progress: now,
+            starved: None,
+            lacked: Duration::ZERO,
+            begun: false,
+            scanned: 0,
+            interim: 0,
+        }
     }
 
     /// True where everybody waits for the client to send more.
@@ -418,13 +432,16 @@ impl Upload {
         if self.finished.is_some() {
             return Ok(());
         }
+        if let Some(since) = self.starved.take() {
+            self.lacked += since.elapsed();
+        }
         let sent = self.sender.poll(cx, stream, out);
         let moved = self.sender.take_moved();
         if std::mem::replace(&mut self.begun, true) && moved {
             self.progress = Instant::now();
         }
         match sent {
-            Poll::Pending => {}
+            Poll::Pending => self.starved = self.lacks(out).then(Instant::now),
             Poll::Ready(Ok(())) => self.finished = Some(self.progress),
             Poll::Ready(Err(SendError::Peer(error))) => {
                 self.finished = Some(Instant::now());

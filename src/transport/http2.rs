@@ -191,7 +191,7 @@ impl Http2Connection {
         match outcome {
             Ok(response) => {
                 self.answered.set(true);
-                attempt.note_upload(upload.finished.get());
+                attempt.note_upload(upload.finished.get().is_some(), upload.lacked.get());
                 Ok(from_http2(response, request_side, stream, guard, deadlines))
             }
             Err(mut failure) => {
@@ -314,8 +314,10 @@ struct UploadWatch {
     touched: Cell<bool>,
     finished: Cell<Option<Instant>>,
     progress: Cell<Option<Instant>>,
-    /// The client has nothing more to send as yet, and all that it sent is with hyper.
-    starved: Cell<bool>,
+    /// Since when the client has nothing more to send as yet, and all that it sent is with hyper.
+    starved: Cell<Option<Instant>>,
+    /// How long that was so, all in all.
+    lacked: Cell<Duration>,
     /// Who waits for the response: the body is sent by hyper's task, and its end begins another patience.
     waiting: RefCell<Option<Waker>>,
     failed: Cell<Option<(Reason, Source)>>,
@@ -335,7 +337,7 @@ impl UploadWatch {
 
     /// True where everybody waits for the client to send more.
     fn lacks(&self) -> bool {
-        self.finished.get().is_none() && self.starved.get()
+        self.finished.get().is_none() && self.starved.get().is_some()
     }
 
     fn patience(&self, deadlines: &Deadlines) -> (Reason, Option<Instant>) {
@@ -374,9 +376,12 @@ impl http_body::Body for Upload {
         self.watch.sending.replace(Some(cx.waker().clone()));
         self.watch.touched.set(true);
         let frame = Pin::new(&mut *self.body.borrow_mut()).poll_frame(cx);
-        self.watch.starved.set(frame.is_pending());
+        let now = Instant::now();
+        let lacked = self.watch.starved.get().map_or(Duration::ZERO, |since| now - since);
+        self.watch.lacked.set(self.watch.lacked.get() + lacked);
+        self.watch.starved.set(frame.is_pending().then_some(now));
         let frame = ready!(frame);
-        self.watch.progress.set(Some(Instant::now()));
+        self.watch.progress.set(Some(now));
         match &frame {
             None => self.watch.end(),
             Some(Ok(_)) if self.is_end_stream() => self.watch.end(),

@@ -231,6 +231,40 @@ fn a_client_that_sends_slowly_makes_no_slow_endpoint() {
     nobody_is_blamed(&proxy);
 }
 
+/// What its client has sent long since is not waited for.
+#[test]
+fn an_endpoint_that_reads_slowly_is_slow() {
+    // More than the kernel's buffers on the way take, so that the last of it is sent after the pause.
+    const BODY: usize = 48 << 20;
+    const PAUSE: Duration = Duration::from_millis(1_500);
+    let http1 = Upstream::scripted(|served| {
+        while served.head().is_some() {
+            std::thread::sleep(PAUSE);
+            served.swallow(BODY as u64);
+            served.send(OK);
+        }
+    });
+    let http2 = H2Upstream::streams(|mut stream| async move {
+        tokio::time::sleep(PAUSE).await;
+        let _ = stream.read().await;
+        stream.ok("ok").await;
+    });
+    for (endpoint, protocol) in [(http1.address(), "http1"), (http2.address(), "http2")] {
+        let breaker = "circuit_breaker: { min_requests: 1, slow: 300ms, slow_ratio: 0.1, shadow: true }";
+        let proxy = proxy(&[endpoint.to_string()], &format!(", protocol: {protocol}, {breaker}"));
+        let opened = || proxy.metric("outrigger_circuit_breaker_opened_total", &[("upstream", "app")]) > 0.0;
+        // A client that a busy machine keeps from sending may be waited for, once or twice.
+        let noticed = (0..4).any(|_| {
+            let mut client = proxy.client();
+            client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {BODY}\r\n\r\n"));
+            client.send(vec![b'x'; BODY]);
+            assert_eq!(client.response().status, 200);
+            opened()
+        });
+        assert!(noticed, "{protocol}");
+    }
+}
+
 /// One that works on what it was asked and then ends the connection was not dead before.
 #[test]
 fn a_connection_that_ends_over_its_request() {
