@@ -502,3 +502,67 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
         headers.insert(header::COOKIE, joined);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::super::{Pools, Wanted};
+    use super::*;
+    use crate::config::model::EndpointAddress;
+    use crate::config::{Document, LoadOptions, load};
+    use crate::upstream::endpoints::Discovered;
+    use crate::upstream::registry::Registry;
+
+    async fn waits<T>(future: &mut Pin<&mut impl Future<Output = T>>) -> bool {
+        std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_stream_has_it_before_a_newcomer() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = EndpointAddress::Tcp(listener.local_addr().unwrap());
+        let serving = async {
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut builder = h2::server::Builder::new();
+            let mut connection = builder.max_concurrent_streams(1).handshake::<_, Bytes>(socket).await.unwrap();
+            while connection.accept().await.is_some() {}
+        };
+        let text = b"listeners: { in: { address: 127.0.0.1:1, upstream: \"consul://web\" } }";
+        let document = Document { name: "test", bytes: text };
+        let loaded = load(document, &|_: &str| None, &LoadOptions::default()).unwrap();
+        let mut upstream = { loaded }.config.upstreams.remove(0);
+        upstream.limits.connections = 1;
+        let (upstream, endpoints) = Registry::new(tokio::sync::mpsc::unbounded_channel().0).upstream(&upstream);
+        let now = Instant::now();
+        endpoints.publish(vec![Discovered { address, weight: 1, priority: 0, zone: None, protocol: None }], now);
+        let endpoint = endpoints.load().members[0].state.clone();
+        let wanted = Wanted { now, fresh: false, careful: false, until: None, idle: None, tls: None, tunnel: false };
+        let pools = Pools::new(Default::default());
+        let asking = async {
+            let ask = || async { pools.http2(&upstream, &endpoint, wanted).await.unwrap().connection };
+            let stream = StreamCount::new(ask().await);
+            while stream.0.has_room(100) {
+                tokio::task::yield_now().await; // Until the endpoint has said that it takes one.
+            }
+            let (mut first, mut second, mut third) = (pin!(ask()), pin!(ask()), pin!(ask()));
+            assert!(waits(&mut first).await && waits(&mut second).await);
+            drop(stream);
+            assert!(waits(&mut third).await, "it overtakes two");
+            let stream = StreamCount::new(first.await);
+            assert!(waits(&mut third).await && waits(&mut second).await);
+            drop(stream);
+            assert!(waits(&mut third).await, "it overtakes one");
+            let stream = StreamCount::new(second.await);
+            assert!(waits(&mut third).await);
+            drop(stream);
+            third.await;
+            ask().await;
+        };
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                tokio::select! { () = serving => panic!("it left"), () = asking => {} }
+            })
+            .await;
+    }
+}

@@ -4,6 +4,7 @@ mod connect;
 mod http1;
 mod http2;
 mod pool;
+mod queue;
 mod tls;
 
 pub(crate) use connect::{OwnAddresses, connect};

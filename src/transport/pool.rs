@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::http1::{Care, Http1Connection};
 use super::http2::Http2Connection;
+use super::queue::{Either, Queue, Queued, Waited};
 use super::tls::{self, Secured};
 use super::{OwnAddresses, connect};
 use crate::config::model::EndpointAddress;
@@ -70,8 +71,7 @@ struct EndpointPool {
     http2: Vec<Rc<Http2Connection>>,
     /// Told when a stream of one of them has ended.
     room: Rc<Notify>,
-    /// Held while an HTTP/2 connection is made, so that a hundred first requests make one.
-    connecting: Rc<tokio::sync::Mutex<()>>,
+    queue: Rc<Queue>,
 }
 
 /// What a worker's pools hold.
@@ -212,19 +212,19 @@ impl Pools {
         endpoint: &Arc<EndpointState>,
         wanted: Wanted<'_>,
     ) -> Result<Checkout<Rc<Http2Connection>>, Error> {
-        if let Some(connection) = self.pick_http2(upstream, endpoint, wanted) {
+        if let Some(connection) = self.pick_http2(upstream, endpoint, wanted, None) {
             return Ok(Checkout::at_once(connection));
         }
         let began = Instant::now();
-        let connecting = self.with(upstream, endpoint, wanted, |pool| pool.connecting.clone());
+        let queue = self.with(upstream, endpoint, wanted, |pool| pool.queue.clone().join());
         let making = async {
-            let _turn = connecting.lock().await;
-            if let Some(connection) = self.pick_http2(upstream, endpoint, wanted) {
+            let _turn = queue.turn.lock().await;
+            if let Some(connection) = self.pick_http2(upstream, endpoint, wanted, Some(&queue)) {
                 return Ok(Checkout::after(began, connection));
             }
             let permit = match upstream.connections.try_acquire() {
                 Some(permit) => permit,
-                None => match self.wait_for_either(upstream, endpoint, wanted).await? {
+                None => match self.wait_for_either(upstream, endpoint, wanted, &queue).await? {
                     Either::Room(connection) => return Ok(Checkout::after(began, connection)),
                     // An HTTP/1 connection of this endpoint gives its place.
                     Either::Waited(Waited::Connection(connection)) => connection.into_stream().1,
@@ -252,15 +252,15 @@ impl Pools {
         endpoint: &Arc<EndpointState>,
         wanted: Wanted<'_>,
     ) -> Result<Negotiated, Error> {
-        if let Some(found) = self.pick_negotiated(upstream, endpoint, wanted) {
+        if let Some(found) = self.pick_negotiated(upstream, endpoint, wanted, None) {
             return Ok(found);
         }
         let began = Instant::now();
-        let connecting = self.with(upstream, endpoint, wanted, |pool| pool.connecting.clone());
+        let queue = self.with(upstream, endpoint, wanted, |pool| pool.queue.clone().join());
         let making = async {
             // Where a connection may take a hundred requests, or that is not known yet, one is made at a time.
-            let turn = connecting.lock().await;
-            match self.pick_negotiated(upstream, endpoint, wanted) {
+            let turn = queue.turn.lock().await;
+            match self.pick_negotiated(upstream, endpoint, wanted, Some(&queue)) {
                 Some(Negotiated::Http1(idle)) => {
                     return Ok(Negotiated::Http1(Checkout::after(began, idle.connection)));
                 }
@@ -273,7 +273,7 @@ impl Pools {
             let turn = (!one_each).then_some(turn);
             let permit = match upstream.connections.try_acquire() {
                 Some(permit) => permit,
-                None => match self.wait_for_either(upstream, endpoint, wanted).await? {
+                None => match self.wait_for_either(upstream, endpoint, wanted, &queue).await? {
                     Either::Room(connection) => {
                         return Ok(Negotiated::Http2(Checkout::after(began, connection)));
                     }
@@ -306,8 +306,9 @@ impl Pools {
         upstream: &Arc<UpstreamState>,
         endpoint: &Arc<EndpointState>,
         wanted: Wanted<'_>,
+        queued: Option<&Queued>,
     ) -> Option<Negotiated> {
-        if let Some(connection) = self.pick_http2(upstream, endpoint, wanted) {
+        if let Some(connection) = self.pick_http2(upstream, endpoint, wanted, queued) {
             return Some(Negotiated::Http2(Checkout::at_once(connection)));
         }
         let idle = if wanted.fresh { None } else { self.pop_idle(upstream, endpoint, wanted) };
@@ -459,8 +460,12 @@ impl Pools {
         upstream: &Arc<UpstreamState>,
         endpoint: &Arc<EndpointState>,
         wanted: Wanted<'_>,
+        queued: Option<&Queued>,
     ) -> Option<Rc<Http2Connection>> {
         self.with(upstream, endpoint, wanted, |pool| {
+            if queued.is_none() && pool.queue.is_for_stream() {
+                return None;
+            }
             pool.idle_bound = wanted.idle;
             pool.http2.retain(|connection| connection.is_open());
             let with_room = pool.http2.iter().filter(|connection| {
@@ -507,12 +512,15 @@ impl Pools {
         upstream: &Arc<UpstreamState>,
         endpoint: &Arc<EndpointState>,
         wanted: Wanted<'_>,
+        queue: &Queued,
     ) -> Result<Either, Error> {
+        // Who wants a fresh connection cannot use every stream, and holds nobody up.
+        queue.set_for_stream(!wanted.fresh);
         let room = self.with(upstream, endpoint, wanted, |pool| pool.room.clone());
         let stream = async {
             loop {
                 room.notified().await;
-                if let Some(connection) = self.pick_http2(upstream, endpoint, wanted) {
+                if let Some(connection) = self.pick_http2(upstream, endpoint, wanted, Some(queue)) {
                     return connection;
                 }
             }
@@ -520,7 +528,10 @@ impl Pools {
         tokio::select! {
             // First, or what it has just been given would be dropped.
             biased;
-            waited = self.wait(upstream, endpoint, wanted) => Ok(Either::Waited(waited?)),
+            waited = self.wait(upstream, endpoint, wanted) => {
+                queue.set_for_stream(false);
+                Ok(Either::Waited(waited?))
+            }
             connection = stream => Ok(Either::Room(connection)),
         }
     }
@@ -543,7 +554,7 @@ impl Pools {
             waiters: VecDeque::new(),
             http2: Vec::new(),
             room: Rc::default(),
-            connecting: Rc::default(),
+            queue: Rc::default(),
         });
         use_pool(pool)
     }
@@ -572,17 +583,6 @@ async fn within<T>(until: Option<Instant>, making: impl Future<Output = Result<T
             .await
             .unwrap_or_else(|_| Err(Error::upstream(Reason::ConnectTimeout).unsent())),
     }
-}
-
-enum Waited {
-    Connection(Box<Http1Connection>),
-    Permit(Permit),
-}
-
-enum Either {
-    /// This connection takes another stream.
-    Room(Rc<Http2Connection>),
-    Waited(Waited),
 }
 
 async fn sleep_until(deadline: Option<Instant>) {
