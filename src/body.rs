@@ -12,10 +12,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use crate::error::{Cause, Error, Reason};
+use crate::runtime::stream::Stream;
 
 /// The body of a request or response. Lives on the worker that made it.
 #[derive(Default)]
@@ -89,14 +89,9 @@ pub(crate) trait Downstream {
     fn bytes_in(&self) -> u64;
 }
 
-/// Both ways of a connection that no longer speaks HTTP.
-pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
-
 /// The endpoint's side of an Upgrade or CONNECT, to be joined to the client's.
 pub(crate) struct Tunnel {
-    pub(crate) endpoint: Box<dyn Duplex>,
+    pub(crate) endpoint: Stream,
     /// Bytes that came with the endpoint's answer.
     pub(crate) early: Bytes,
     /// How long both directions may be silent.

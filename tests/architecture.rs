@@ -171,7 +171,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("transport", &["body", "config", "error", "http1", "identity", "runtime", "telemetry", "upstream"]),
     // The wire. http1 → route: what may stand in `Host` is one rule, in one place.
     ("http1", &["body", "error", "route", "runtime"]),
-    ("body", &["error"]),
+    // body → runtime: what a tunnel is joined to is a connection.
+    ("body", &["error", "runtime"]),
     // Who is who.
     ("identity", &["config", "runtime"]),
     // The hinge. snapshot → proxy: it holds header rules in their compiled form. snapshot → identity: a configuration

@@ -56,8 +56,11 @@ pub(super) async fn open(mut stream: Stream, connection: &mut Connection, ticket
     match connection.pass_on().await {
         Some(Ok(tunnel)) => {
             let mut timer = Timer::default();
-            let ended =
-                tunnel::join(stream, bytes::Bytes::new(), read.freeze(), tunnel, None, ticket, &mut timer).await;
+            let (none, early) = (bytes::Bytes::new(), read.freeze());
+            let ended = tunnel::join(&mut stream, none, early, tunnel, None, ticket, &mut timer).await;
+            if ended.is_err() {
+                stream.reset_on_close();
+            }
             tracing::debug!(?ended, "a captured connection has ended");
         }
         Some(Err(error)) => {

@@ -415,8 +415,8 @@ async fn respond(
         http1::encode_response(&response, response.body().raw_head(), Framing::None, None, &mut greeting);
         let early = shared.input.borrow_mut().read.split().freeze();
         let observer = response.body_mut().take_observer();
-        tunnel::join_http1(&shared.stream, greeting.into(), early, tunnel, observer, ticket, timer).await;
-        return After::Close;
+        let joined = tunnel::join_http1(&shared.stream, greeting.into(), early, tunnel, observer, ticket, timer).await;
+        return if joined.is_ok() { After::Close } else { After::Abort };
     }
     // A response that still streams may be made of the request's body.
     let answered = response.body().is_empty() || response.body().as_full().is_some();

@@ -141,9 +141,9 @@ async fn answer(session: &Rc<Session>, mut request: Request<Incoming>, lane: Rc<
             let _open = tunnelled;
             // Without the client's end, the tunnel ends with its observer.
             if let Ok(client) = upgrade.await {
-                let (client, mut timer) = (TokioIo::new(client), Timer::default());
+                let (mut client, mut timer) = (TokioIo::new(client), Timer::default());
                 let none = Bytes::new();
-                let _ = tunnel::join(client, none.clone(), none, tunnel, observer, &mut ticket, &mut timer).await;
+                let _ = tunnel::join(&mut client, none.clone(), none, tunnel, observer, &mut ticket, &mut timer).await;
             }
         });
         return response.map(|_| Answer::new(Body::empty(), lane, Patience::default(), None));

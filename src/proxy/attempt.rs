@@ -146,7 +146,7 @@ pub(super) async fn send(
         cold_path();
         let (stream, permit) = connection.into_stream();
         return Ok(opened(Tunnel {
-            endpoint: Box::new(stream),
+            endpoint: stream,
             early: bytes::Bytes::new(),
             idle: deadlines.tunnel_idle,
             _guard: Some(Box::new((permit, guard))),
@@ -171,12 +171,8 @@ pub(super) async fn send(
         Answer::Switched(switched) => {
             cold_path();
             let Switched { response, stream, early, guards } = *switched;
-            let tunnel = Tunnel {
-                endpoint: Box::new(stream),
-                early,
-                idle: deadlines.tunnel_idle,
-                _guard: Some(Box::new(guards)),
-            };
+            let tunnel =
+                Tunnel { endpoint: stream, early, idle: deadlines.tunnel_idle, _guard: Some(Box::new(guards)) };
             Ok(restored.answer(response, tunnel))
         }
     }

@@ -86,7 +86,7 @@ pub(super) async fn connect(
     };
     worker.metrics.count_upstream(upstream.id, counter, 1);
     Ok(Tunnel {
-        endpoint: Box::new(connected.inspect_err(|_| endpoint.count_failure())?),
+        endpoint: connected.inspect_err(|_| endpoint.count_failure())?,
         early: Bytes::new(),
         idle: target.timeouts.timeouts.tunnel_idle,
         _guard: Some(Box::new((permit, guard))),

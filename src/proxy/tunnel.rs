@@ -11,21 +11,28 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use crate::body::{Duplex, Observer, Tunnel};
+use crate::body::{Observer, Tunnel};
 use crate::error::{Cause, Reason};
 use crate::runtime::drain::{Phase, Ticket};
 use crate::runtime::stream::Stream;
 use crate::runtime::timer::Timer;
 
-/// With one direction ended, the other may be silent for this long.
+/// Once the endpoint has ended its direction, the client may be silent for this long: most likely nobody reads any more.
+/// A client that has ended its own may wait for what it has asked for.
 const HALF_CLOSED: Duration = Duration::from_secs(10);
 /// Bytes of each direction in memory.
 const BUFFER: usize = 16 * 1024;
 
+/// Both ways of a connection.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
 /// Joins the client's end to the endpoint's. `greeting` goes to the client first, `early` to the endpoint. Returns how it
-/// ended.
+/// ended. Where that is not well, the endpoint's connection is reset, and so should be the client's: a part must not be
+/// taken for the whole.
 pub(crate) async fn join(
-    mut client: impl Duplex,
+    client: &mut dyn Duplex,
     greeting: Bytes,
     early: Bytes,
     tunnel: Tunnel,
@@ -39,7 +46,7 @@ pub(crate) async fn join(
     let mut progress = Instant::now();
     let outcome = poll_fn(|cx| {
         let moved = down.moved + up.moved;
-        let ended = match (down.poll(cx, &mut endpoint, &mut client), up.poll(cx, &mut client, &mut endpoint)) {
+        let ended = match (down.poll(cx, &mut endpoint, client), up.poll(cx, client, &mut endpoint)) {
             (Poll::Ready(Err(Broken::Source)), _) | (_, Poll::Ready(Err(Broken::Sink))) => {
                 Some(Err(Reason::UpstreamReset))
             }
@@ -59,15 +66,14 @@ pub(crate) async fn join(
         if ticket.watch(cx.waker()) == Phase::Forced || cut {
             return Poll::Ready(Err(Reason::Draining));
         }
-        // RFC 9110, section 9.3.6: with one side gone, the tunnel ends once the rest has been delivered.
-        let idle = if down.closed || up.closed { tunnel.idle.map(|idle| idle.min(HALF_CLOSED)) } else { tunnel.idle };
+        let idle = if down.closed { tunnel.idle.map(|idle| idle.min(HALF_CLOSED)) } else { tunnel.idle };
         ready!(timer.poll(cx, idle.map(|idle| progress + idle)));
-        if down.closed || up.closed {
-            return Poll::Ready(Ok(()));
-        }
-        Poll::Ready(Err(Reason::IdleTimeout))
+        Poll::Ready(if down.closed { Ok(()) } else { Err(Reason::IdleTimeout) })
     })
     .await;
+    if outcome.is_err() {
+        endpoint.reset_on_close();
+    }
     if let Some(mut observer) = observer.take() {
         observer.sent(down.moved);
         observer.received(up.moved);
@@ -85,8 +91,8 @@ pub(crate) async fn join_http1(
     observer: Option<Box<dyn Observer>>,
     ticket: &mut Ticket,
     timer: &mut Timer,
-) {
-    let _ = join(Borrowed(client), greeting, early, tunnel, observer, ticket, timer).await;
+) -> Result<(), Reason> {
+    join(&mut Borrowed(client), greeting, early, tunnel, observer, ticket, timer).await
 }
 
 /// The end of a direction that failed.
@@ -114,12 +120,7 @@ impl Pipe {
 
     /// Ready when the source has ended, everything has been passed on, and so has the end. A tunnel ends with whoever
     /// breaks.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut (impl Duplex + ?Sized),
-        to: &mut (impl Duplex + ?Sized),
-    ) -> Poll<Result<(), Broken>> {
+    fn poll(&mut self, cx: &mut Context<'_>, from: &mut dyn Duplex, to: &mut dyn Duplex) -> Poll<Result<(), Broken>> {
         loop {
             while self.first.has_remaining() {
                 let written =
@@ -182,23 +183,41 @@ impl AsyncWrite for Borrowed<'_> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncWriteExt as _, duplex};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::UnixStream;
 
     use super::*;
     use crate::runtime::drain::LocalDrain;
 
+    async fn joined(mut client: UnixStream, endpoint: UnixStream, idle: Option<Duration>) -> Result<(), Reason> {
+        let tunnel = Tunnel { endpoint: Stream::Unix(endpoint), early: Bytes::new(), idle, _guard: None };
+        let (mut ticket, mut timer) = (LocalDrain::at(Phase::Serving).join(), Timer::default());
+        join(&mut client, Bytes::new(), Bytes::new(), tunnel, None, &mut ticket, &mut timer).await
+    }
+
     #[tokio::test]
     async fn whoever_breaks_it_is_named_whichever_way_the_bytes_went() {
         for (gone_is_client, reason) in [(true, Reason::ClientCancelled), (false, Reason::UpstreamReset)] {
-            let ((client, clients), (endpoint, endpoints)) = (duplex(64), duplex(64));
+            let ((client, clients), (endpoint, endpoints)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
             let (mut sends, gone) = if gone_is_client { (endpoints, clients) } else { (clients, endpoints) };
             drop(gone);
             sends.write_all(b"into the void").await.unwrap();
-            let tunnel = Tunnel { endpoint: Box::new(endpoint), early: Bytes::new(), idle: None, _guard: None };
-            let (mut ticket, mut timer) = (LocalDrain::at(Phase::Serving).join(), Timer::default());
-            let none = Bytes::new();
-            let outcome = join(client, none.clone(), none, tunnel, None, &mut ticket, &mut timer).await;
-            assert_eq!(outcome, Err(reason));
+            assert_eq!(joined(client, endpoint, None).await, Err(reason));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_said_all_may_wait_as_long_as_any() {
+        const IDLE: Duration = Duration::from_secs(60);
+        for (client_ends, outcome, least) in [(true, Err(Reason::IdleTimeout), IDLE), (false, Ok(()), HALF_CLOSED)] {
+            let ((client, mut clients), (endpoint, mut endpoints)) =
+                (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+            let ends = if client_ends { &mut clients } else { &mut endpoints };
+            ends.shutdown().await.unwrap();
+            let began = Instant::now();
+            assert_eq!(joined(client, endpoint, Some(IDLE)).await, outcome);
+            let took = began.elapsed();
+            assert!(took >= least && took < least * 2, "client_ends {client_ends}: {took:?}");
         }
     }
 }

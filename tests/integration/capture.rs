@@ -159,6 +159,12 @@ fn other_protocols_pass_as_they_are() {
         served.swallow(16);
         served.send("+OK\r\n");
     });
+    // Has more to say than it says.
+    let broken = Upstream::at("10.77.0.3:26".parse().unwrap(), |served| {
+        served.send("part");
+        served.swallow(2);
+        served.reset();
+    });
     let mut proxy = in_pod(&pod, TRANSPARENT, &orders);
     redirect(&pod, &["apply"]);
     let talk = |port: u16, first: &str, greeting: &str| {
@@ -173,6 +179,8 @@ fn other_protocols_pass_as_they_are() {
     assert_eq!(talk(25, "EHLO a.example\r\n", "220 hello\r\n"), "bye");
     assert_eq!(talk(6379, "*2\r\n$3\r\nGET\r\nabc", ""), "+OK");
     assert_eq!((greeter.connections(), listener.connections()), (1, 1));
+    assert!(talk(26, "go", "part").contains("ConnectionReset"), "a part looks like the whole");
+    drop(broken);
     assert!(talk(6380, "", "x").contains("ConnectionReset"), "what cannot be reached is refused");
     proxy.terminate();
     assert_eq!(proxy.process().exit_code(), Some(0));

@@ -1,6 +1,7 @@
 //! CONNECT: only on a loopback outbound listener, only to hosts that a route names.
 
 use crate::support::client::once;
+use crate::support::wire::End;
 use crate::support::{Client, Proxy, Upstream};
 
 const CONFIG: &str = "
@@ -63,6 +64,22 @@ fn bytes_that_come_with_connect_are_not_lost() {
     client.send(format!("{}early", connect("payments.test:80")));
     assert_eq!(client.response_to("CONNECT").status, 200);
     client.expect("heard");
+}
+
+#[test]
+fn an_endpoint_that_resets_a_tunnel_resets_its_client() {
+    let upstream = Upstream::scripted(|served| {
+        served.send("part");
+        served.expect("go");
+        served.reset();
+    });
+    let proxy = proxy("127.0.0.1:0", &upstream);
+    let mut client = Client::connect(proxy.address("outbound"));
+    client.send(connect("payments.test:80"));
+    assert_eq!(client.response_to("CONNECT").status, 200);
+    client.expect("part");
+    client.send("go");
+    assert_eq!(client.expect_end(), End::Reset, "a part looks like the whole");
 }
 
 #[test]

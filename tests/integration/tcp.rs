@@ -7,6 +7,7 @@ use crate::support::pki::{Authority, Issued};
 use crate::support::proxy::Setup;
 use crate::support::tls::{TlsClient, client_config};
 use crate::support::wait::PATIENCE;
+use crate::support::wire::End;
 use crate::support::{Client, Proxy, Upstream, eventually};
 
 const PLAIN: &str = "listeners:
@@ -82,6 +83,34 @@ fn what_cannot_be_passed_on_is_reset_and_counted() {
     });
     assert!(is_reset(proxy.address("database")));
     proxy.metric_reaches("outrigger_requests_total", &[("reason", "connect_failure")], 1.0);
+}
+
+// Whoever is cut off in the middle must not leave a part that looks like the whole.
+#[test]
+fn a_reset_at_one_end_is_a_reset_at_the_other() {
+    let (ended, ends) = std::sync::mpsc::channel();
+    let upstream = Upstream::scripted(move |served| {
+        served.send("part");
+        match served.exactly(4).as_slice() {
+            b"mine" => ended.send(served.rest().1).unwrap(),
+            _ => served.reset(),
+        }
+    });
+    let config = format!("{PLAIN}workers: 1\n");
+    let proxy = Proxy::start(&config, &[("@app", &upstream.address()), ("@keys", &"")]);
+    let mut client = Client::connect(proxy.address("database"));
+    client.expect("part");
+    client.send("mine");
+    eventually("the endpoint to have heard", || upstream.received_text().contains("mine"));
+    client.reset();
+    assert_eq!(ends.recv_timeout(PATIENCE), Ok(End::Reset));
+    let mut client = Client::connect(proxy.address("database"));
+    client.expect("part");
+    client.send("your");
+    assert_eq!(client.expect_end(), End::Reset);
+    eventually("two lines in the access log", || proxy.log_lines().len() == 2);
+    let reasons: Vec<_> = proxy.log_lines().iter().map(|line| line["reason"].clone()).collect();
+    assert_eq!(reasons, ["client_cancelled", "upstream_reset"]);
 }
 
 #[test]
