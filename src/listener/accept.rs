@@ -143,10 +143,10 @@ impl Door {
         }
     }
 
-    fn admit(&self, stream: Stream) {
+    fn admit(&self, mut stream: Stream) {
         let Some(permit) = self.entrance.connections.try_acquire() else {
             self.worker.metrics.count_listener(self.entry.listener, ListenerCounter::RejectedConnectionLimit);
-            self.refuse(&stream);
+            self.refuse(&mut stream);
             return;
         };
         let own = self.loads[self.index].load(Ordering::Relaxed);
@@ -168,8 +168,11 @@ impl Door {
     }
 
     /// Tells a client that there is no room, as far as that goes without waiting.
-    fn refuse(&self, stream: &Stream) {
+    fn refuse(&self, stream: &mut Stream) {
         let connection = Connection::new(self.worker.clone(), self.entry.clone(), stream.peer());
+        if connection.mode() == Mode::Tcp {
+            stream.reset_on_close(); // An end could be the server's own.
+        }
         if connection.tls().is_some() || connection.mode() == Mode::Tcp {
             return; // What can be said is not HTTP, and a handshake would be room, too.
         }
@@ -249,9 +252,9 @@ impl Spare {
 
     async fn shed(&mut self, listener: &Listener, door: &Door) {
         if self.0.take().is_some()
-            && let Ok(Ok(stream)) = tokio::time::timeout(Duration::ZERO, listener.accept()).await
+            && let Ok(Ok(mut stream)) = tokio::time::timeout(Duration::ZERO, listener.accept()).await
         {
-            door.refuse(&stream);
+            door.refuse(&mut stream);
         }
         *self = Spare::new();
     }

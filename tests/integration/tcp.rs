@@ -85,6 +85,16 @@ fn what_cannot_be_passed_on_is_reset_and_counted() {
     proxy.metric_reaches("outrigger_requests_total", &[("reason", "connect_failure")], 1.0);
 }
 
+#[test]
+fn who_finds_no_room_at_the_door_is_reset_too() {
+    let upstream = greeter("one");
+    let config = PLAIN.replace("mode: tcp", "mode: tcp, limits: { connections: 1 }");
+    let proxy = Proxy::start(&config, &[("@app", &upstream.address()), ("@keys", &"")]);
+    let mut first = Client::connect(proxy.address("database"));
+    first.expect("one here\n");
+    assert!(is_reset(proxy.address("database")), "a listener that is full looks like a proper end");
+}
+
 // Whoever is cut off in the middle must not leave a part that looks like the whole.
 #[test]
 fn a_reset_at_one_end_is_a_reset_at_the_other() {
