@@ -137,6 +137,10 @@ fn what_cannot_carry_it_is_said() {
     let transparent = Options { mode: Mode::Transparent, ..options() };
     for (text, said) in [
         (pod("  containers:\n  - name: outrigger\n    image: a\n"), "that inject did not put there"),
+        (
+            pod("  containers:\n  - name: a\n  volumes:\n  - name: outrigger-config\n    emptyDir: {}\n"),
+            "it has a volume `outrigger-config` that inject did not put there",
+        ),
         (pod("  containers: *x\n").replace("kind", "x: &x []\nkind"), "no containers"),
         (
             pod("  hostNetwork: false\n  <<: *x\n  containers:\n  - name: a\n")

@@ -2,7 +2,7 @@
 
 use super::options::{Form, INJECTED, Mode, Options, PREFIX};
 use super::probes;
-use super::sidecar::{self, NAME, REDIRECT_NAME};
+use super::sidecar::{self, NAME, REDIRECT_NAME, VOLUME};
 use super::value::{Value, map};
 use super::yaml::{Kind, Node};
 
@@ -82,11 +82,15 @@ pub(super) fn plan(kind: &str, workload: &Node, template: &Node, options: &Optio
 
 /// Refuses pods that have what would be put in.
 fn check_room(spec: &Node, options: &Options) -> Result<(), String> {
-    for list in ["containers", "initContainers"] {
-        for container in spec.get(list).map(Node::items).unwrap_or_default() {
-            if let Some(name @ (NAME | REDIRECT_NAME)) = container.text_at("name") {
-                return Err(format!("it has a container `{name}` that inject did not put there"));
-            }
+    let names: [(_, _, &[&str]); 3] = [
+        ("containers", "container", &[NAME, REDIRECT_NAME]),
+        ("initContainers", "container", &[NAME, REDIRECT_NAME]),
+        ("volumes", "volume", &[VOLUME]),
+    ];
+    for (list, what, names) in names {
+        let mut items = spec.get(list).map(Node::items).unwrap_or_default().iter();
+        if let Some(name) = items.find_map(|item| item.text_at("name").filter(|name| names.contains(name))) {
+            return Err(format!("it has a {what} `{name}` that inject did not put there"));
         }
     }
     let users = [spec].into_iter().chain(spec.get("containers").map(Node::items).unwrap_or_default());

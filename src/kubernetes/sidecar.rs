@@ -9,7 +9,8 @@ use super::value::{Value, map};
 pub(super) const NAME: &str = "outrigger";
 /// Of the init container that redirects the pod's connections.
 pub(super) const REDIRECT_NAME: &str = "outrigger-redirect";
-const VOLUME: &str = "outrigger-config";
+/// Of the volume with the configuration.
+pub(super) const VOLUME: &str = "outrigger-config";
 const FOLDER: &str = "/etc/outrigger";
 /// The key of the ConfigMap.
 pub(super) const FILE: &str = "outrigger.yaml";
