@@ -184,6 +184,9 @@ fn what_cannot_carry_it_is_said() {
     let own = format!("{short}    lifecycle: {{ preStop: {{ sleep: {{ seconds: 1 }} }} }}\n");
     assert_eq!(inject(&own, &options(), None).unwrap().changed, 1);
     assert!(inject("a: [", &options(), None).is_err());
+    // Keys that are written as such.
+    let outcome = inject(&pod("  ? containers\n  :\n    - name: a\n"), &options(), None).unwrap();
+    assert!(outcome.notes.iter().any(|note| note.error && note.text.contains("cannot be edited")), "{}", outcome.text);
 }
 
 /// With capture, a sidecar there would redirect all that its node does.

@@ -80,6 +80,13 @@ pub fn inject(text: &str, options: &Options, companion: Option<&mut Companion>) 
     }
     let newline = edits.newline();
     outcome.text = edits.apply();
+    // YAML can be written in more ways than edits know.
+    if outcome.changed > 0
+        && let Err(error) = yaml::parse(&outcome.text)
+    {
+        let why = "it is written in a way that cannot be edited, and would be no YAML any more";
+        outcome.notes.push(Note::wrong(format!("{why}: {error}")));
+    }
     let Some(companion) = companion.filter(|_| outcome.changed > 0) else { return Ok(outcome) };
     if text.trim_start().starts_with('{') {
         outcome.notes.push(Note::wrong("a ConfigMap cannot come along in JSON; make it by itself".to_owned()));
