@@ -19,7 +19,11 @@ impl IdentityPattern {
     /// True where the pattern speaks of this identity, which is a SPIFFE ID or a host.
     pub fn matches(&self, identity: &str) -> bool {
         match (self.0.strip_prefix(SCHEME), identity.strip_prefix(SCHEME)) {
-            (Some(pattern), Some(identity)) => matches_path(pattern, identity),
+            // SPIFFE-ID, section 2.2: what has empty or relative segments is no SPIFFE ID, whatever star would take it.
+            (Some(pattern), Some(identity)) => {
+                !identity.split('/').any(|segment| matches!(segment, "" | "." | ".."))
+                    && matches_path(pattern, identity)
+            }
             (None, None) => matches_host(&self.0, identity),
             _ => false,
         }
@@ -113,6 +117,9 @@ mod tests {
             ("spiffe://mesh/**", "spiffe://mesh/ns/a/sa/web", true),
             ("spiffe://mesh/**", "spiffe://mesh", false),
             ("spiffe://mesh/**", "spiffe://mesh.evil/ns/a", false),
+            ("spiffe://mesh/ns/*/sa/web", "spiffe://mesh/ns//sa/web", false),
+            ("spiffe://mesh/ns/**", "spiffe://mesh/ns/a/", false),
+            ("spiffe://mesh/**", "spiffe://mesh/ns/../web", false),
             ("spiffe://mesh/ns/a", "spiffe://mesh/ns/A", false),
             ("web.internal", "WEB.internal", true),
             ("*.internal", "web.internal", true),
