@@ -16,6 +16,13 @@ impl Validator<'_> {
         }
         for route in listener.routes.get().into_iter().flatten().filter_map(|route| route.get()) {
             self.without_http(&of_route(route));
+            let hosts = route.matcher.get().and_then(|matcher| matcher.host.get());
+            for host in hosts.into_iter().flat_map(|hosts| hosts.iter()) {
+                if host.value.0.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+                    let reason = "no client's TLS asks for a host with a port, so this can never match";
+                    self.error("conflict", host.node, reason, "write the name alone");
+                }
+            }
         }
     }
 
