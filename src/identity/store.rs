@@ -35,33 +35,37 @@ pub(crate) struct Store {
     more: Notify,
 }
 
-/// A certificate's end.
+/// From when to when a certificate is valid, since the Unix epoch, in seconds.
 #[derive(Debug, Clone)]
 pub(crate) struct Expiry {
     /// The file.
     pub(crate) file: PathBuf,
-    /// Since the Unix epoch, in seconds.
     pub(crate) not_after: u64,
-    /// For how long it is valid in all, in seconds.
-    lasts: u64,
+    not_before: u64,
 }
 
 impl Expiry {
     pub(super) fn of(file: &Path, certificate: &Certificate) -> Self {
         let Certificate { not_before, not_after, .. } = *certificate;
-        Expiry { file: file.to_owned(), not_after, lasts: not_after.saturating_sub(not_before) }
+        Expiry { file: file.to_owned(), not_after, not_before }
     }
 
-    /// What to say of it at this time, where it has ended or is about to.
+    /// What to say of it at this time, where it has not begun, has ended, or is about to.
     pub(crate) fn warning(&self, now: u64) -> Option<String> {
         let file = self.file.display();
+        if let Some(left) = self.not_before.checked_sub(now).filter(|left| *left > 0) {
+            let left = write_duration(coarse(left));
+            return Some(format!(
+                "the certificate {file} is not valid for another {left}: whoever is shown it refuses it"
+            ));
+        }
         match self.not_after.checked_sub(now) {
             None => {
                 let ago = write_duration(coarse(now - self.not_after));
                 Some(format!("the certificate {file} has expired, {ago} ago: whoever is shown it refuses it"))
             }
             // Those of an hour are renewed by the hour.
-            Some(left) if left < SOON.min(self.lasts / 4) => {
+            Some(left) if left < SOON.min(self.not_after.saturating_sub(self.not_before) / 4) => {
                 Some(format!("the certificate {file} expires in {}", write_duration(coarse(left))))
             }
             Some(_) => None,
@@ -325,7 +329,7 @@ mod tests {
     fn what_ends_is_said_in_time_and_what_is_renewed_by_the_hour_is_not() {
         let says = |lasts: u64, left: i64| {
             let not_after = 2_000_000_000;
-            let expiry = Expiry { file: "a".into(), not_after, lasts };
+            let expiry = Expiry { file: "a".into(), not_after, not_before: not_after.saturating_sub(lasts) };
             expiry.warning(not_after.saturating_add_signed(-left))
         };
         const HOUR: i64 = 3_600;
@@ -335,6 +339,8 @@ mod tests {
         assert_eq!(says(year, 0).as_deref(), Some("the certificate a expires in 0s"));
         let said = says(year, -50 * HOUR).unwrap();
         assert!(said.starts_with("the certificate a has expired, 2d ago: "), "{said}");
+        let said = says(3_600, 4 * HOUR).unwrap();
+        assert!(said.starts_with("the certificate a is not valid for another 3h: "), "{said}");
         assert_eq!(says(3_600, 1_000), None);
         assert_eq!(says(3_600, 800).as_deref(), Some("the certificate a expires in 13m"));
     }
