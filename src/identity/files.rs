@@ -25,9 +25,9 @@ pub enum FileError {
     Unreadable { path: PathBuf, error: io::Error },
     #[error("{path} is larger than 4 MiB", path = .path.display())]
     TooLarge { path: PathBuf },
-    #[error("{path} is not PEM: {error}", path = .path.display())]
+    #[error("{path} is not PEM: {error}", path = .path.display(), error = in_words(.error))]
     NotPem { path: PathBuf, error: pem::Error },
-    #[error("{path} holds no certificate", path = .path.display())]
+    #[error("{path} holds no certificate as PEM", path = .path.display())]
     NoCertificate { path: PathBuf },
     #[error("{path} holds no private key", path = .path.display())]
     NoKey { path: PathBuf },
@@ -149,6 +149,15 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
         .map_err(|error| FileError::NotPem { path: path.to_owned(), error })
 }
 
+/// What the reader says, without bytes as numbers.
+fn in_words(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "it ends before an `-----END …-----`".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => "a line with `-----BEGIN` does not end in `-----`".to_owned(),
+        error => error.to_string(),
+    }
+}
+
 /// By a passphrase: in PKCS #8 (RFC 7468, section 11), or as OpenSSL did before that.
 fn is_encrypted(pem: &[u8]) -> bool {
     let has = |words: &[u8]| memchr::memmem::find(pem, words).is_some();
@@ -191,6 +200,8 @@ mod tests {
         assert!(matches!(error(&wrong_order, &other), FileError::Mismatch { .. }));
         assert!(matches!(error(&leaf, &other), FileError::Mismatch { .. }));
         assert!(matches!(error(&leaf, &leaf), FileError::NoKey { .. }));
+        let cut = error(&leaf[..leaf.len() / 2], &plain).to_string();
+        assert!(cut.ends_with("cert.pem is not PEM: it ends before an `-----END …-----`"), "{cut}");
         let new = plain.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
         let old = plain.replacen("-----\n", "-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n", 1);
         for encrypted in [new, old.replace("PRIVATE KEY", "RSA PRIVATE KEY")] {
