@@ -430,6 +430,8 @@ fn as_commands() {
     let refused = piped(program().arg("inject"), "kind: Pod\nmetadata: { name: a }\nspec: { containers: [] }\n");
     assert_eq!((refused.status.code(), refused.stdout.len()), (Some(1), 0));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("error: <stdin>: Pod a cannot be changed"));
+    let template = piped(program().arg("inject"), "kind: Pod\nmetadata:\n  {{- toYaml .Values.metadata }}\n");
+    assert!(template.status.code() == Some(1) && String::from_utf8_lossy(&template.stderr).contains("`helm template`"));
     for network in ["bogus", "10.0.0.0/33"] {
         let refused = piped(program().args(["inject", "--exclude-network", network]), &original);
         assert_eq!((refused.status.code(), refused.stdout.len()), (Some(2), 0), "{network}");

@@ -28,7 +28,11 @@ pub(super) fn change(
         };
         let outcome = match change(&text) {
             Ok(outcome) => outcome,
-            Err(error) => return Ok(exit::fault(&format!("{name} is no YAML: {error}"))),
+            Err(error) => {
+                let helm =
+                    if text.contains("{{") { "; of Helm's templates, take what `helm template` prints" } else { "" };
+                return Ok(exit::fault(&format!("{name} is no YAML: {error}{helm}")));
+            }
         };
         for note in &outcome.notes {
             failed |= note.error;
