@@ -28,9 +28,13 @@ pub(crate) fn explain(error: &ScanError, source: &Source<'_>) -> Finding {
     let opened = about_brackets.then(|| open_bracket(source, line, column)).flatten();
     if let Some((bracket, at)) = opened {
         let closing = if bracket == '{' { '}' } else { ']' };
+        let variable = source.line(at.line).chars().nth(at.column.wrapping_sub(2)) == Some('$');
+        let hint = match variable {
+            true => "put `${…}` into quotes: within `{ }` and `[ ]`, its braces are taken for a mapping".to_owned(),
+            false => format!("close it with `{closing}`, or check the commas since"),
+        };
         let reason = format!("the `{bracket}` at line {}, column {} is still open here", at.line, at.column);
-        return Finding::error("syntax", place, reason)
-            .hint(format!("close it with `{closing}`, or check the commas since"));
+        return Finding::error("syntax", place, reason).hint(hint);
     }
     let (reason, hint) = match message {
         _ if message.contains("invalid indentation") => {
