@@ -153,6 +153,9 @@ impl Scalar for Size {
         if digits.is_empty() {
             return Err(wrong().hint("write it as in `64KiB`"));
         }
+        if unit.is_empty() {
+            not_octal(text, digits)?;
+        }
         match digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)) {
             Some(bytes) => Ok(Size(bytes)),
             None => Err(Invalid::new(format!("{} is too large", quote(text)))),
@@ -274,6 +277,15 @@ impl Scalar for Deviations {
 }
 scalar!(Deviations);
 
+/// Refuses what is octal in YAML 1.1, and decimal in YAML 1.2.
+fn not_octal(text: &str, digits: &str) -> Result<(), Invalid> {
+    if digits.len() < 2 || !digits.starts_with('0') {
+        return Ok(());
+    }
+    Err(Invalid::new(format!("{} begins with a zero, which readers of YAML take differently", quote(text)))
+        .hint(format!("write {}", quote(digits.trim_start_matches('0')))))
+}
+
 /// A whole number between two bounds, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Number<const LEAST: u32, const MOST: u32>(pub(crate) u32);
@@ -288,15 +300,7 @@ impl<const LEAST: u32, const MOST: u32> Scalar for Number<LEAST, MOST> {
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(Invalid::new(format!("{} is not a whole number", quote(text))).hint(range()));
         }
-        if digits.len() > 1 && digits.starts_with('0') {
-            // Octal in YAML 1.1, decimal in YAML 1.2.
-            let hint = format!("write {}", quote(digits.trim_start_matches('0')));
-            return Err(Invalid::new(format!(
-                "{} begins with a zero, which readers of YAML take differently",
-                quote(text)
-            ))
-            .hint(hint));
-        }
+        not_octal(text, digits)?;
         match text.parse::<u32>() {
             Ok(number) if (LEAST..=MOST).contains(&number) => Ok(Number(number)),
             _ => Err(Invalid::new(format!("{} is out of range", quote(text))).hint(range())),
@@ -375,7 +379,14 @@ impl Scalar for Flag {
         match text {
             "true" => Ok(Flag(true)),
             "false" => Ok(Flag(false)),
-            _ => Err(Invalid::new(format!("{} is not `true` or `false`", quote(text)))),
+            _ => {
+                let wrong = Invalid::new(format!("{} is not `true` or `false`", quote(text)));
+                Err(match text {
+                    "yes" | "on" | "True" | "TRUE" => wrong.hint("write `true`"),
+                    "no" | "off" | "False" | "FALSE" => wrong.hint("write `false`"),
+                    _ => wrong,
+                })
+            }
         }
     }
 
@@ -435,6 +446,7 @@ mod tests {
         assert!(hint::<Size>("64k").contains("`64KiB`"));
         assert!(hint::<Size>("64kib").contains("`64KiB`"));
         assert!(hint::<Size>("64 MiB").contains("`64MiB`"));
+        assert_eq!(hint::<Size>("010"), "write `10`");
     }
 
     #[test]
