@@ -121,6 +121,11 @@ impl<'e> Expander<'e> {
             let hint = "it is `${NAME}` or `${NAME:-default}`; for a literal `${` write `$${`";
             return Err(Unexpanded::Wrong(reason, hint.to_owned()));
         }
+        if default.is_some_and(is_hidden) {
+            let reason =
+                format!("the default of {} would be another variable, and ends at the first `}}`", quote(name));
+            return Err(Unexpanded::Wrong(reason, "write a default without variables".to_owned()));
+        }
         if let Some((reason, hint)) = self.environment.refusal(name) {
             return Err(Unexpanded::Wrong(reason, hint));
         }
@@ -185,7 +190,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_variable_is_refused() {
-        for text in ["${NONE}", "${PORT", "${1}", "${}", "a${PORT}${NONE}"] {
+        for text in ["${NONE}", "${PORT", "${1}", "${}", "a${PORT}${NONE}", "${NONE:-${PORT:-c}}"] {
             assert!(matches!(fill(text), Err(Unexpanded::Wrong(..))), "{text}");
         }
         let nothing = |_: &str| None;
