@@ -78,6 +78,7 @@ fn duration_hint(text: &str, digits: &str, unit: &str) -> String {
             let [short, long] = ["ms", "s"].map(|unit| quote(&format!("{digits}{unit}")));
             return format!("it needs a unit, as in {short} or {long}");
         }
+        "none" => return "this one needs a bound, as in `30s`".to_owned(),
         _ => return "units are `ms`, `s`, `m`, `h` and `d`, as in `1m30s`".to_owned(),
     };
     format!("did you mean {}?", quote(&format!("{digits}{meant}")))
@@ -432,6 +433,7 @@ mod tests {
         assert!(hint::<Period>("10 s").contains("`10s`"));
         assert!(hint::<Period>("5seconds").contains("`5s`"));
         assert!(hint::<Period>("5 min").contains("`5m`"));
+        assert!(hint::<Period>("none").contains("a bound"));
     }
 
     #[test]
