@@ -90,7 +90,7 @@ fn compare(args: &DiffArgs) -> Result<Diff, String> {
 
 /// The long form. Variables need not be known: they are compared as they are written.
 fn effective(path: &Path) -> Result<String, String> {
-    let name = path.display().to_string();
+    let name = if path == Path::new("-") { "<stdin>".to_owned() } else { path.display().to_string() };
     let bytes =
         super::check::read(path, &mut std::io::stdin()).map_err(|error| format!("cannot read {name}: {error}"))?;
     let options = LoadOptions { missing_variables: MissingVariables::Allow, ..LoadOptions::default() };

@@ -35,6 +35,8 @@ pub fn unanswered(message: &str) -> u8 {
 /// Says what is wrong, on standard error.
 pub fn fault(message: &str) -> u8 {
     use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "error: {message}");
+    // What is wrong with a file says itself how bad it is.
+    let word = if message.starts_with("error[") || message.starts_with("warning[") { "" } else { "error: " };
+    let _ = writeln!(std::io::stderr(), "{word}{message}");
     FAULT
 }
