@@ -23,11 +23,18 @@ const RETRY_AFTER_CONCURRENCY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Admission {
     terms: Terms,
-    rate: Option<Rate>,
-    in_flight: AtomicU32,
-    gradient: Option<Mutex<Gradient>>,
-    /// In force, where it is not fixed.
-    adapted: AtomicU32,
+    // What is remembered, each for itself: other terms for the one are no reason to forget the others.
+    rate: Option<Arc<Rate>>,
+    in_flight: Arc<AtomicU32>,
+    adapted: Option<Arc<Adapted>>,
+}
+
+/// A limit that is not fixed.
+#[derive(Debug)]
+struct Adapted {
+    gradient: Mutex<Gradient>,
+    /// In force.
+    limit: AtomicU32,
 }
 
 /// What the configuration says.
@@ -56,20 +63,18 @@ impl Terms {
 }
 
 impl Admission {
-    /// `None` where there are no limits.
-    pub(crate) fn new(terms: Terms, now: Instant) -> Option<Self> {
-        if terms.is_empty() {
-            return None;
-        }
+    /// These limits, which remember what those `before` them do. Where the buckets are others, they begin full: what is
+    /// remembered of them are times, which say nothing of another rate.
+    pub(crate) fn new(terms: Terms, before: Option<&Admission>, now: Instant) -> Self {
+        let rate = terms.rate_limit.as_ref().map(|limit| {
+            let same =
+                before.filter(|before| before.terms.rate_limit.as_ref().is_some_and(|old| same_buckets(old, limit)));
+            same.and_then(|before| before.rate.clone()).unwrap_or_else(|| Arc::new(Rate::new(limit, now)))
+        });
         let adaptive = terms.concurrency.is_some_and(|concurrency| concurrency.max.is_none());
-        let gradient = adaptive.then(Gradient::new);
-        Some(Admission {
-            rate: terms.rate_limit.as_ref().map(|limit| Rate::new(limit, now)),
-            in_flight: AtomicU32::new(0),
-            adapted: AtomicU32::new(gradient.as_ref().map_or(0, Gradient::limit)),
-            gradient: gradient.map(Mutex::new),
-            terms,
-        })
+        let adapted = adaptive.then(|| before.and_then(|before| before.adapted.clone()).unwrap_or_default());
+        let in_flight = before.map(|before| before.in_flight.clone()).unwrap_or_default();
+        Admission { terms, rate, in_flight, adapted }
     }
 
     pub(crate) fn terms(&self) -> &Terms {
@@ -114,7 +119,15 @@ impl Admission {
     }
 
     fn most(&self, concurrency: model::Concurrency) -> u32 {
-        concurrency.max.unwrap_or_else(|| self.adapted.load(Ordering::Relaxed))
+        let adapted = || self.adapted.as_ref().map_or(0, |adapted| adapted.limit.load(Ordering::Relaxed));
+        concurrency.max.unwrap_or_else(adapted)
+    }
+}
+
+impl Default for Adapted {
+    fn default() -> Self {
+        let gradient = Gradient::new();
+        Adapted { limit: AtomicU32::new(gradient.limit()), gradient: Mutex::new(gradient) }
     }
 }
 
@@ -123,9 +136,10 @@ impl Admitted {
     /// does not matter, and nobody waits.
     pub(crate) fn answered(&self, now: Instant, took: Duration) {
         let Some(admission) = &self.0 else { return };
-        let Some(Ok(mut gradient)) = admission.gradient.as_ref().map(Mutex::try_lock) else { return };
+        let Some(adapted) = &admission.adapted else { return };
+        let Ok(mut gradient) = adapted.gradient.try_lock() else { return };
         gradient.sample(now, took, admission.in_flight.load(Ordering::Relaxed));
-        admission.adapted.store(gradient.limit(), Ordering::Relaxed);
+        adapted.limit.store(gradient.limit(), Ordering::Relaxed);
     }
 }
 
@@ -137,13 +151,18 @@ impl Drop for Admitted {
     }
 }
 
+/// Whether they refuse does not matter.
+fn same_buckets(one: &RateLimit, other: &RateLimit) -> bool {
+    RateLimit { shadow: other.shadow, ..one.clone() } == *other
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn limited(max: Option<u32>, shadow: bool) -> Arc<Admission> {
         let concurrency = Some(model::Concurrency { max, shadow });
-        Arc::new(Admission::new(Terms { rate_limit: None, concurrency }, Instant::now()).unwrap())
+        Arc::new(Admission::new(Terms { rate_limit: None, concurrency }, None, Instant::now()))
     }
 
     #[test]
@@ -167,6 +186,34 @@ mod tests {
         let second = admission.admit(b"", now).unwrap();
         assert!(!first.1.concurrency_limited && second.1.concurrency_limited);
         assert_eq!(admission.concurrency(), Some((2, 1)));
+    }
+
+    #[test]
+    fn other_terms_for_one_limit_leave_what_all_of_them_remember() {
+        let now = Instant::now();
+        let follow = |before: &Admission, rate_limit: &RateLimit, max, shadow| {
+            let concurrency = Some(model::Concurrency { max, shadow });
+            let terms = Terms { rate_limit: Some(rate_limit.clone()), concurrency };
+            Arc::new(Admission::new(terms, Some(before), now))
+        };
+        let empty = RateLimit { per_second: 1, burst: 4, key: None, keys: 1, shadow: true };
+        let shadows = follow(&limited(Some(9), false), &empty, None, true);
+        let mut busy: Vec<_> = (0..60).map(|_| shadows.admit(b"", now).unwrap().0).collect();
+        (0..1_000).for_each(|step| busy[0].answered(now + Duration::from_millis(5) * step, Duration::from_millis(5)));
+        let learnt = shadows.concurrency().unwrap();
+        assert!(learnt.0 == 60 && learnt.1 > 50, "{learnt:?}");
+
+        let limit = RateLimit { shadow: false, ..empty };
+        let enforced = follow(&shadows, &limit, None, false);
+        assert_eq!(enforced.concurrency().unwrap(), learnt);
+        assert_eq!(enforced.admit(b"", now).unwrap_err().reason, Reason::RateLimited, "its bucket is empty");
+        let plenty = RateLimit { per_second: 1_000, burst: 1_000, ..limit };
+        let fixed = follow(&enforced, &plenty, Some(2), false);
+        assert_eq!(fixed.admit(b"", now).unwrap_err().reason, Reason::ConcurrencyLimited);
+        // Those of generations before end under this one.
+        busy.truncate(1);
+        assert_eq!(fixed.concurrency(), Some((1, 2)));
+        assert!(fixed.admit(b"", now).is_ok());
     }
 
     #[test]

@@ -76,14 +76,15 @@ impl Registry {
         same.and_then(|known| known.services.upgrade()).unwrap_or_default()
     }
 
-    /// The limits of a listener or route, with what they remember where the terms are the same. Changes nothing.
+    /// The limits of a listener or route, with what those in force remember; `None` where there are none. Changes nothing.
     pub(crate) fn admission(&self, listener: &str, route: Option<&str>, terms: Terms) -> Option<Arc<Admission>> {
         if terms.is_empty() {
             return None;
         }
         let admissions = self.admissions.lock().unwrap_or_else(PoisonError::into_inner);
         let known = admissions.get(&place(listener, route)).and_then(Weak::upgrade);
-        known.filter(|known| *known.terms() == terms).or_else(|| Admission::new(terms, Instant::now()).map(Arc::new))
+        let same = known.clone().filter(|known| *known.terms() == terms);
+        Some(same.unwrap_or_else(|| Arc::new(Admission::new(terms, known.as_deref(), Instant::now()))))
     }
 
     /// A generation with these is in force from now on: they are held to its terms, and the next one finds them. What
@@ -349,7 +350,8 @@ mod tests {
         let first = registry.admission("a", None, terms(1)).unwrap();
         let admissions = [("a", None, &first)].into_iter();
         registry.put_in_force(std::iter::empty(), std::iter::empty(), admissions);
-        drop(registry.admission("a", None, terms(2)).unwrap());
+        let _busy = first.admit(b"", Instant::now()).unwrap();
+        assert_eq!(registry.admission("a", None, terms(2)).unwrap().concurrency(), Some((1, 2)));
         assert!(Arc::ptr_eq(&registry.admission("a", None, terms(1)).unwrap(), &first));
         assert!(registry.admission("a", None, Terms { rate_limit: None, concurrency: None }).is_none());
     }
