@@ -71,9 +71,9 @@ families! {
     UPSTREAM_CONNECTS = Counter "outrigger_upstream_connects_total" ["upstream", "outcome"]
         "Connections tried to endpoints; outcome is success or a reason.";
     UPSTREAM_SENT_BYTES = Counter "outrigger_upstream_sent_bytes_total" ["upstream"]
-        "Body bytes sent to endpoints, those of every attempt.";
+        "Body bytes of the requests that went to the upstream, once for all attempts, and without copies for mirrors.";
     UPSTREAM_RECEIVED_BYTES = Counter "outrigger_upstream_received_bytes_total" ["upstream"]
-        "Body bytes received from endpoints.";
+        "Body bytes of the upstream's answers that clients got.";
     STALE_CONNECTION_REPLAYS = Counter "outrigger_stale_connection_replays_total" ["upstream"]
         "Requests sent again on a fresh connection because the idle one they went out on had died.";
     RETRIES = Counter "outrigger_retries_total" ["upstream", "outcome"]
