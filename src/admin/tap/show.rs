@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{
-    AUTHORIZATION, CONTENT_LOCATION, COOKIE, HeaderMap, HeaderName, LOCATION, PROXY_AUTHORIZATION, REFERER, SET_COOKIE,
-};
+use http::header::{CONTENT_LOCATION, HeaderMap, HeaderName, LOCATION, REFERER};
 use http::{HeaderValue, Version};
 use serde_json::{Value, json};
 
@@ -14,8 +12,22 @@ use crate::telemetry::tap::Tapped;
 /// What stands for a secret.
 const HIDDEN: &str = "(hidden)";
 
-/// Parts of names of headers that hold secrets, besides those that always do.
-const TELLING: [&str; 6] = ["token", "secret", "password", "api-key", "apikey", "session"];
+/// Parts of names of headers that hold secrets.
+const TELLING: [&str; 13] = [
+    "auth",
+    "cookie",
+    "token",
+    "secret",
+    "passw",
+    "pwd",
+    "api-key",
+    "apikey",
+    "private",
+    "session",
+    "jwt",
+    "csrf",
+    "credential",
+];
 
 /// As JSON.
 pub(super) fn show(request: &Tapped, filter: &Filter) -> Value {
@@ -72,7 +84,7 @@ fn headers(headers: &HeaderMap, reveal: bool) -> Vec<[String; 2]> {
         let value = match text(value) {
             shown if reveal => shown,
             _ if is_secret(name) => HIDDEN.to_owned(),
-            url if [LOCATION, CONTENT_LOCATION, REFERER].contains(name) => without_query(&url),
+            url if is_url(name, &url) => without_secrets(&url),
             shown => shown,
         };
         [name.as_str().to_owned(), value]
@@ -81,16 +93,26 @@ fn headers(headers: &HeaderMap, reveal: bool) -> Vec<[String; 2]> {
 }
 
 fn is_secret(name: &HeaderName) -> bool {
-    [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, SET_COOKIE].contains(name)
-        || TELLING.iter().any(|part| name.as_str().contains(part))
+    TELLING.iter().any(|part| name.as_str().contains(part))
 }
 
-/// A URL without what follows its path: tokens are passed on in queries and fragments.
-fn without_query(url: &str) -> String {
-    match url.find(['?', '#']) {
+fn is_url(name: &HeaderName, value: &str) -> bool {
+    [LOCATION, CONTENT_LOCATION, REFERER].contains(name) || value.starts_with('/') || value.contains("://")
+}
+
+/// A URL without what follows its path, for tokens are passed on in queries and fragments; and without a user.
+fn without_secrets(url: &str) -> String {
+    let mut shown = match url.find(['?', '#']) {
         Some(end) => format!("{}{HIDDEN}", &url[..=end]),
         None => url.to_owned(),
+    };
+    if let Some((scheme, rest)) = shown.split_once("://")
+        && let Some((user, rest)) = rest.split_once('@')
+        && !user.contains('/')
+    {
+        shown = format!("{scheme}://{HIDDEN}@{rest}");
     }
+    shown
 }
 
 fn text(value: &HeaderValue) -> String {
@@ -135,18 +157,40 @@ mod tests {
             ("referer", "https://a.test/reset?code=secret"),
             ("location", "/done#access_token=secret"),
             ("content-location", "/plain"),
-            ("x-other", "/a?b"),
+            ("x-original-url", "/a?secret"),
+            ("x-next", "https://me:secret@a.test/mail/@b"),
+            ("x-other", "why? a/b"),
         ] {
             fields.insert(name.parse::<HeaderName>().unwrap(), HeaderValue::from_static(value));
         }
         let shown: Vec<String> = headers(&fields, false).into_iter().map(|[_, value]| value).collect();
-        assert_eq!(shown, ["https://a.test/reset?(hidden)", "/done#(hidden)", "/plain", "/a?b"]);
+        assert_eq!(
+            shown,
+            [
+                "https://a.test/reset?(hidden)",
+                "/done#(hidden)",
+                "/plain",
+                "/a?(hidden)",
+                "https://(hidden)@a.test/mail/@b",
+                "why? a/b"
+            ]
+        );
         assert!(headers(&fields, true).concat().concat().contains("code=secret"));
     }
 
     #[test]
     fn names_tell_secrets() {
-        for name in ["x-api-key", "x-amz-security-token", "x-csrf-token", "session-id", "cookie"] {
+        for name in [
+            "authorization",
+            "x-api-key",
+            "x-amz-security-token",
+            "x-goog-iap-jwt-assertion",
+            "x-csrf",
+            "x-private-key",
+            "x-passwd",
+            "session-id",
+            "set-cookie",
+        ] {
             assert!(is_secret(&name.parse().unwrap()), "{name}");
         }
         assert!(!is_secret(&"content-type".parse().unwrap()));
