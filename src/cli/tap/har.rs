@@ -33,12 +33,15 @@ fn entry(request: &Value) -> Value {
         query.split('&').map(pair).collect()
     });
     let (queued, connect) = (ms("queued").unwrap_or(0.0), ms("connect").unwrap_or(0.0));
-    let (first, total) = (ms("first_byte").unwrap_or(0.0), ms("total").unwrap_or(0.0));
+    // Who left before anything came has waited all the time.
+    let total = ms("total").unwrap_or(0.0);
+    let first = ms("first_byte").unwrap_or(total);
     let wait = (first - queued - connect).max(0.0);
-    let media = request["response_headers"]
-        .as_array()
-        .and_then(|headers| headers.iter().find(|pair| pair[0] == "content-type"))
-        .and_then(|pair| pair[1].as_str());
+    let header = |of: &str, name: &str| {
+        let pair = request[of].as_array()?.iter().find(|pair| pair[0] == name)?;
+        pair[1].as_str()
+    };
+    let media = |of: &str| header(of, "content-type").unwrap_or("x-unknown");
     let mut entry = json!({
         "startedDateTime": date(request["time"].as_f64().unwrap_or_default()),
         "time": total,
@@ -58,8 +61,8 @@ fn entry(request: &Value) -> Value {
             "httpVersion": version,
             "cookies": [],
             "headers": headers(&request["response_headers"]),
-            "content": { "size": request["bytes_out"], "mimeType": media.unwrap_or("x-unknown") },
-            "redirectURL": "",
+            "content": { "size": request["bytes_out"], "mimeType": media("response_headers") },
+            "redirectURL": header("response_headers", "location").unwrap_or_default(),
             "headersSize": -1,
             "bodySize": request["bytes_out"],
         },
@@ -68,7 +71,7 @@ fn entry(request: &Value) -> Value {
         "comment": comment(request),
     });
     if let Some(body) = request["request_body"].as_str().filter(|body| !body.is_empty()) {
-        entry["request"]["postData"] = json!({ "mimeType": "x-unknown", "text": body });
+        entry["request"]["postData"] = json!({ "mimeType": media("request_headers"), "text": body });
     }
     if let Some(body) = request["response_body"].as_str() {
         entry["response"]["content"]["text"] = json!(body);
@@ -112,17 +115,23 @@ mod tests {
             "time": 1_772_323_199.999, "scheme": "http", "host": "payments", "target": "/v1?a=b", "method": "POST",
             "protocol": "h1.1", "code": 200, "bytes_in": 4, "bytes_out": 6, "listener": "out", "route": "pay",
             "ms": { "queued": 0.5, "connect": 0.5, "first_byte": 4.0, "total": 5.0 },
-            "request_headers": [["x-user", "7"]], "response_headers": [["content-type", "text/plain"]],
+            "request_headers": [["x-user", "7"], ["content-type", "text/csv"]],
+            "response_headers": [["content-type", "text/plain"], ["location", "/new"]],
             "request_body": "body", "response_body": "answer",
         });
-        let archive = archive(&[request]);
+        let mut left = request.clone();
+        left["ms"] = json!({ "queued": 0.5, "connect": 0.5, "first_byte": null, "total": 5.0 });
+        let archive = archive(&[request, left]);
         let entry = &archive["log"]["entries"][0];
         assert_eq!(entry["startedDateTime"], "2026-02-28T23:59:59.999Z");
         assert_eq!(entry["request"]["url"], "http://payments/v1?a=b");
         assert_eq!(entry["request"]["queryString"][0], json!({ "name": "a", "value": "b" }));
-        assert_eq!(entry["request"]["postData"]["text"], "body");
+        assert_eq!(entry["request"]["postData"], json!({ "mimeType": "text/csv", "text": "body" }));
+        assert_eq!(entry["response"]["redirectURL"], "/new");
         assert_eq!(entry["comment"], "listener out, route pay");
         assert_eq!(entry["response"]["content"], json!({ "size": 6, "mimeType": "text/plain", "text": "answer" }));
         assert_eq!((&entry["timings"]["wait"], &entry["timings"]["receive"]), (&json!(3.0), &json!(1.0)));
+        let left = &archive["log"]["entries"][1]["timings"];
+        assert_eq!((&left["wait"], &left["receive"]), (&json!(4.0), &json!(0.0)), "nothing had come");
     }
 }
