@@ -10,13 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::Request;
 use socket2::{SockRef, Socket};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::entrance::Entrance;
 use super::{LayerFn, serve, socket};
-use crate::body::Body;
 use crate::config::model::Mode;
 use crate::error::{Error, Reason};
 use crate::http1::{self, Framing};
@@ -176,7 +174,7 @@ impl Door {
         if connection.tls().is_some() || connection.mode() == Mode::Tcp {
             return; // What can be said is not HTTP, and a handshake would be room, too.
         }
-        let response = connection.refuse(&mut Request::new(Body::empty()), Error::local(Reason::Overflow));
+        let response = connection.refuse_unread(None, Error::local(Reason::Overflow));
         let mut bytes = Vec::new();
         let body = response.body().as_full().cloned().unwrap_or_default();
         http1::encode_response(&response, &[], Framing::Length(body.len() as u64), Some("close"), &mut bytes);

@@ -93,9 +93,7 @@ impl Session {
 
     /// The answer to what is no request.
     pub(super) fn refuse(&self, error: Error, received: Instant) -> Box<Response<Body>> {
-        let mut request = Request::new(Body::empty());
-        request.body_mut().set_downstream(Rc::new(Unread(received)));
-        self.connection.refuse(&mut request, error)
+        self.connection.refuse_unread(Some(Rc::new(Unread(received))), error)
     }
 
     /// The answer to a request that goes no further.

@@ -41,7 +41,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{DATE, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::uri::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
 use self::decisions::{HTTP_PORT, HTTPS_PORT, drop_own_fields};
@@ -185,6 +186,15 @@ impl Connection {
     pub(crate) fn refuse(&self, request: &mut Request<Body>, error: Error) -> Box<Response<Body>> {
         let downstream = request.body_mut().take_downstream();
         let record = self.begin(request, downstream);
+        self.finish(record, Err(error))
+    }
+
+    /// The answer to what nobody could read: how and what it asked is not known, and no guess is logged.
+    pub(crate) fn refuse_unread(&self, downstream: Option<Rc<dyn Downstream>>, error: Error) -> Box<Response<Body>> {
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = Method::from_bytes(b"_OTHER").unwrap_or_default();
+        *request.uri_mut() = Uri::from_parts(Parts::default()).unwrap_or_default();
+        let record = self.begin(&request, downstream);
         self.finish(record, Err(error))
     }
 

@@ -74,6 +74,17 @@ upstreams:
     assert!(!line.to_string().contains("secret"), "the query was logged: {line}");
 }
 
+#[test]
+fn what_could_not_be_read_is_no_get() {
+    let upstream = Upstream::ok();
+    let proxy = Proxy::before(upstream.address());
+    assert_eq!(once(proxy.address("inbound"), "nonsense\r\n\r\n").status, 400);
+    let line = proxy.log_line("");
+    let known = (&line["method"], &line["host"], &line["reason"]);
+    assert_eq!(known, (&"_OTHER".into(), &serde_json::Value::Null, &"bad_request".into()), "{line}");
+    proxy.metric_reaches("outrigger_requests_total", &[("method", "_OTHER"), ("reason", "bad_request")], 1.0);
+}
+
 #[tokio::test]
 async fn http_2_is_named() {
     let upstream = Upstream::ok();

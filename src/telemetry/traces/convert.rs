@@ -196,7 +196,7 @@ fn finish(
 fn push_method(method: &Method, attributes: &mut Vec<KeyValue>) {
     let known = MethodLabel::from(method).as_str();
     attributes.push(KeyValue::new("http.request.method", known));
-    if known == "_OTHER" {
+    if known != method.as_str() {
         attributes.push(KeyValue::new("http.request.method_original", method.as_str().to_owned()));
     }
 }
