@@ -69,8 +69,9 @@ pub(super) struct DurationKey(u64);
 const LAST_GRPC: u8 = 16;
 
 impl PackedKey {
-    /// Stands for every key beyond the bound. No route has the number that it holds.
-    pub(super) const OTHER: PackedKey = PackedKey(u64::MAX);
+    /// Stand for every key beyond the bound, errors and others. No route has the number that they hold.
+    pub(super) const OTHER_ERRORS: PackedKey = PackedKey(u64::MAX);
+    pub(super) const OTHER: PackedKey = PackedKey(u64::MAX - 1);
 
     #[inline]
     pub(super) fn new(key: &RequestKey) -> Self {
@@ -99,7 +100,7 @@ impl PackedKey {
     }
 
     pub(super) fn is_other(self) -> bool {
-        self == Self::OTHER
+        self.0 >= Self::OTHER.0
     }
 
     /// A reason that is not the client's; where there is none, a status of 500 or more, or a gRPC status that stands for
@@ -112,7 +113,7 @@ impl PackedKey {
     }
 
     pub(super) fn reason(self) -> Option<Reason> {
-        if self == Self::OTHER {
+        if self.is_other() {
             return None;
         }
         (self.0 & 0x3f).checked_sub(1).and_then(|index| Reason::ALL.get(index as usize)).copied()
@@ -132,8 +133,8 @@ impl PackedKey {
 
     /// Label values of method, code, gRPC code and reason.
     pub(super) fn labels(self) -> [String; 4] {
-        if self == Self::OTHER {
-            return [OTHER; 4].map(str::to_owned);
+        if self.is_other() {
+            return [OTHER, OTHER, OTHER, if self.is_error() { OTHER } else { "" }].map(str::to_owned);
         }
         let method = MethodLabel((self.0 >> 11 & 0xf) as u8).as_str().to_owned();
         let grpc = match self.0 >> 6 & 0x1f {
@@ -213,7 +214,8 @@ mod tests {
         let packed = PackedKey::new(&RequestKey { method: (&odd).into(), grpc: Some(255), code: u16::MAX, ..key() });
         assert_eq!(packed.labels()[..3], ["_OTHER", "999", "other"]);
         assert_eq!(packed.duration_key().class(), "other");
-        assert_eq!(PackedKey::OTHER.labels(), ["other"; 4]);
+        assert_eq!(PackedKey::OTHER_ERRORS.labels(), ["other"; 4]);
+        assert_eq!(PackedKey::OTHER.labels(), ["other", "other", "other", ""]);
     }
 
     #[test]

@@ -206,11 +206,21 @@ impl Requests {
 
     #[cold]
     fn series_for(&mut self, key: PackedKey) -> u32 {
-        let key = if self.series.len() < MAX_REQUEST_SERIES { key } else { PackedKey::OTHER };
+        let key = match key {
+            key if self.series.len() < MAX_REQUEST_SERIES => key,
+            key if key.is_error() => PackedKey::OTHER_ERRORS,
+            _ => PackedKey::OTHER,
+        };
         if let Some(position) = self.index.get(&key) {
             return *position;
         }
-        let duration = if key == PackedKey::OTHER { 0 } else { self.duration_for(key.duration_key()) };
+        if self.series.len() == MAX_REQUEST_SERIES {
+            tracing::warn!(
+                series = MAX_REQUEST_SERIES,
+                "a worker counts every new kind of requests as `other` from now on"
+            );
+        }
+        let duration = if key.is_other() { 0 } else { self.duration_for(key.duration_key()) };
         let position = self.series.len() as u32;
         self.series.push(RequestSeries { key, count: 0, duration });
         self.index.insert(key, position);
@@ -266,10 +276,13 @@ mod tests {
         assert_eq!(snapshot.requests.len(), MAX_REQUEST_SERIES + 1);
         assert_eq!(snapshot.requests.iter().map(|(_, count)| count).sum::<u64>(), u64::from(requests));
         assert_eq!(snapshot.requests.last(), Some(&(PackedKey::OTHER, u64::from(requests) - 10_000)));
+        assert!(!PackedKey::OTHER.is_error() && PackedKey::OTHER_ERRORS.is_error());
         assert_eq!(snapshot.durations.len(), MAX_DURATION_SERIES + 1);
         assert_eq!(snapshot.durations.iter().map(|(_, cells)| cells.bytes_in).sum::<u64>(), u64::from(requests));
         shard.request(&key(5, 200), Duration::ZERO, (1, 0), None);
         assert_eq!(shard.snapshot().requests[5].1, 2, "known series go on");
+        shard.request(&key(11_000, 503), Duration::ZERO, (1, 0), None);
+        assert_eq!(shard.snapshot().requests.last(), Some(&(PackedKey::OTHER_ERRORS, 1)), "errors stay errors");
     }
 
     #[test]
