@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::browser::Browser;
@@ -130,6 +131,19 @@ fn charts_follow_the_colours_of_the_page() {
 fn rgb(hex: &str) -> String {
     let part = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
     format!("rgb({}, {}, {})", part(1), part(3), part(5))
+}
+
+#[test]
+fn a_proxy_that_hangs_is_not_shown_as_ready() {
+    let upstream = Upstream::ok();
+    let mut proxy = Proxy::before(upstream.address());
+    let browser = Browser::start(1440, 1000);
+    browser.open(&format!("http://{}/", proxy.admin()));
+    eventually("it is ready", || browser.text("header .pill") == "ready");
+    proxy.process().signal(Signal::STOP);
+    eventually("that nothing is heard of it", || browser.text("header .pill") == "connection lost");
+    proxy.process().signal(Signal::CONT);
+    eventually("it is ready again", || browser.text("header .pill") == "ready");
 }
 
 #[test]

@@ -9,6 +9,9 @@ import { Routes } from "./routes.js";
 import { Tap } from "./tap.js";
 import { Upstreams } from "./upstreams.js";
 
+/** An event comes each second: a proxy that says nothing for so long, in ms, hangs or is gone, whatever the connection says. */
+const SILENCE = 4000;
+
 const THEMES = ["auto", "light", "dark"];
 
 function App() {
@@ -17,7 +20,7 @@ function App() {
   const [attempt, setAttempt] = useState(0);
   const [theme, setTheme] = useState(localStorage.getItem("outrigger-theme") ?? "auto");
   const dark = useSystemIsDark();
-  useEffect(() => follow("events", event, setConnection), [attempt]);
+  useEffect(() => follow("events", event, setConnection, SILENCE), [attempt]);
   // Before the effects of the panels: charts ask the page for its colours.
   useLayoutEffect(() => {
     localStorage.setItem("outrigger-theme", theme);

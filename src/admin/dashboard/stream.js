@@ -17,9 +17,9 @@ export function ask(path, options = {}) {
 
 /**
  * Calls `onEvent` with each event's JSON until the returned function is called. `onState` hears "live", "lost" (tried
- * again after a moment) or "denied" (the admin wants a token).
+ * again after a moment) or "denied" (the admin wants a token). A stream that says nothing for `silence` ms is lost.
  */
-export function follow(path, onEvent, onState = () => {}) {
+export function follow(path, onEvent, onState = () => {}, silence = Infinity) {
   const ended = new AbortController();
   (async () => {
     let wait = 250;
@@ -33,7 +33,7 @@ export function follow(path, onEvent, onState = () => {}) {
         if (!response.ok) throw new Error(`${response.status}`);
         onState("live");
         wait = 250;
-        await read(response.body, onEvent);
+        await read(response.body, onEvent, silence);
       } catch (error) {
         if (ended.signal.aborted) return;
       }
@@ -45,11 +45,14 @@ export function follow(path, onEvent, onState = () => {}) {
   return () => ended.abort();
 }
 
-async function read(body, onEvent) {
+async function read(body, onEvent, silence) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
+    // What is cancelled is done.
+    const watch = silence < Infinity && setTimeout(() => reader.cancel(), silence);
     const { done, value } = await reader.read();
+    clearTimeout(watch);
     if (done) return;
     text += value;
     let end;
