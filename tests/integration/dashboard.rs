@@ -146,6 +146,33 @@ fn a_proxy_that_hangs_is_not_shown_as_ready() {
     eventually("it is ready again", || browser.text("header .pill") == "ready");
 }
 
+/// A route with few requests fails in few of the seconds that the page shows.
+#[test]
+fn routes_that_fail_come_first_and_stay_for_a_minute() {
+    let upstream = Upstream::ok();
+    let busy: String = (0..20)
+        .map(|number| format!("      - {{ name: r{number}, match: {{ path: /{number} }}, upstream: app }}\n"))
+        .collect();
+    let config = format!(
+        "listeners:\n  inbound:\n    address: \"127.0.0.1:0\"\n    routes:\n{busy}      - {{ match: {{ path: /gone }}, upstream: gone }}\nupstreams:\n  app: \"@app\"\n  gone: \"127.0.0.1:1\"\n"
+    );
+    let proxy = Proxy::start(&config, &[("@app", &upstream.address())]);
+    let mut client = proxy.client();
+    for number in 0..20 {
+        for _ in 0..3 {
+            assert_eq!(client.get(&format!("/{number}")).status, 200);
+        }
+    }
+    let browser = Browser::start(1440, 1000);
+    browser.open(&format!("http://{}/", proxy.admin()));
+    eventually("the busiest are shown", || browser.text("[data-route=r0]").contains("app"));
+    assert_eq!(proxy.client().get("/gone").status, 503);
+    let first = || browser.text("tr[data-route]:first-child");
+    eventually("the failing route is the first", || first().contains("gone") && first().contains("connect failure"));
+    eventually("its second is over", || first().contains("0.0/s"));
+    assert!(first().contains("0.0 %") && first().contains("connect failure"), "{}", first());
+}
+
 #[test]
 fn an_upstream_without_endpoints_says_so() {
     let nameserver = Nameserver::start();

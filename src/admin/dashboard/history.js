@@ -2,7 +2,7 @@
 
 /** Seconds of the charts. */
 export const SECONDS = 300;
-/** Seconds of the small curves beside routes. */
+/** Seconds that are remembered of each route. */
 export const RECENT = 60;
 
 export function empty() {
@@ -20,7 +20,7 @@ export function add(history, event) {
   for (const row of interval.routes) {
     const key = keyOf(row);
     const before = history.routes.get(key) ?? [];
-    routes.set(key, [...before.slice(-(RECENT - 1)), row.per_second]);
+    routes.set(key, [...before.slice(-(RECENT - 1)), row]);
   }
   return {
     last: event,
@@ -35,6 +35,12 @@ export function add(history, event) {
   };
 }
 
+/** How a route's requests have fared in these rows: their number, the errors among them, and their most frequent reason. */
+export function fare(rows) {
+  const sum = (key) => rows.reduce((total, row) => total + row[key], 0);
+  return { count: sum("count"), errors: sum("errors"), reason: ranked(rows.map((row) => row.reasons))[0]?.[0] };
+}
+
 /** Failures by reason; those without one of ours are the endpoints' own answers. */
 function why(total) {
   const explained = Object.values(total.reasons).reduce((sum, count) => sum + count, 0);
@@ -45,9 +51,11 @@ function why(total) {
 export const keyOf = (row) => `${row.listener}\n${row.route}\n${row.upstream}`;
 
 /** Why requests failed within the history: pairs of reason and count, the most frequent first. */
-export function failures(history) {
+export const failures = (history) => ranked(history.reasons);
+
+function ranked(all) {
   const sums = new Map();
-  for (const reasons of history.reasons) {
+  for (const reasons of all) {
     for (const [reason, count] of Object.entries(reasons)) sums.set(reason, (sums.get(reason) ?? 0) + count);
   }
   return [...sums].sort((a, b) => b[1] - a[1]);
