@@ -51,7 +51,7 @@ function Upstream({ upstream, flow }) {
 /** Why it is left out. */
 function why({ health, ejection }) {
   const ejected = ejection?.seconds_left != null && `${CAUSES[ejection.cause] ?? "it failed"}; back in ${age(Math.ceil(ejection.seconds_left))}`;
-  return [health?.error, ejected].filter(Boolean);
+  return [health?.error?.replace(/^\w+(?=:)/, spaced), ejected].filter(Boolean);
 }
 
 /** Why endpoints are ejected: the words of the metric, for people. */
