@@ -4,11 +4,12 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::queue::Queue;
@@ -37,9 +38,15 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    /// Appends, and creates the file where there is none.
+    /// Appends, and creates the file where there is none. A named pipe that nobody reads yet is opened from both ends, and
+    /// keeps the first lines: to wait for its reader would be to wait for ever.
     fn open(path: &Path) -> io::Result<File> {
-        OpenOptions::new().append(true).create(true).open(path)
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        match options.open(path) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => options.read(true).open(path),
+            outcome => outcome,
+        }
     }
 
     /// Opens the path again where it names another file by now. One that cannot be opened changes nothing: the lines
@@ -168,6 +175,8 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::thread;
 
+    use rustix::fs::{FileType, Mode};
+
     use super::*;
 
     /// What a target got, and the lines dropped, after these buffers.
@@ -191,6 +200,22 @@ mod tests {
     fn over(stream: UnixStream) -> Target {
         let looked = Instant::now() + Duration::from_secs(3600);
         Target::File(LogFile { path: PathBuf::new(), file: File::from(std::os::fd::OwnedFd::from(stream)), looked })
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_yet_keeps_the_first_lines() {
+        let path = std::env::temp_dir().join(format!("outrigger-log-{}.pipe", std::process::id()));
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let (opened, target) = std::sync::mpsc::channel();
+        let name = path.clone();
+        thread::spawn(move || opened.send(Target::file(&name)));
+        let target = target.recv_timeout(Duration::from_secs(30)).expect("opening does not wait").unwrap();
+        let mut reader = File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(written_to(target, &[b"one\n", b"two\n"]), 0);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "one\ntwo\n");
     }
 
     #[test]
