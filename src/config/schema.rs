@@ -160,6 +160,29 @@ mod tests {
         }
     }
 
+    /// Most validators follow such a circle until their stack is full.
+    #[test]
+    fn no_definition_is_made_of_itself() {
+        fn parts(schema: &Value) -> Vec<&str> {
+            let own = schema["$ref"].as_str().and_then(|place| place.strip_prefix("#/$defs/"));
+            let alternatives = ["anyOf", "oneOf", "allOf"].into_iter().filter_map(|word| schema[word].as_array());
+            own.into_iter().chain(alternatives.flatten().flat_map(parts)).collect()
+        }
+        let schema = json_schema();
+        let definitions = schema["$defs"].as_object().unwrap();
+        for (name, definition) in definitions {
+            let mut reached = parts(definition);
+            let mut next = 0;
+            while let Some(part) = reached.get(next).copied() {
+                assert_ne!(part, name);
+                let more = parts(&definitions[part]);
+                let new: Vec<&str> = more.into_iter().filter(|part| !reached.contains(part)).collect();
+                reached.extend(new);
+                next += 1;
+            }
+        }
+    }
+
     #[test]
     fn each_key_has_a_description() {
         fn check(path: &str, schema: &Value) {

@@ -22,6 +22,7 @@ pub(crate) enum LoadBalancer {
 /// How endpoints take turns.
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename = "LoadBalancer", rename_all = "snake_case")]
+#[schemars(rename = "LoadBalancerWord")]
 pub(crate) enum LoadBalancerWord {
     /// Weighted and smooth.
     RoundRobin,
