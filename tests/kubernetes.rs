@@ -296,6 +296,57 @@ fn probes_that_the_proxy_cannot_ask_stay() {
     }
 }
 
+/// Where the pod had no list or mapping of its own, ours are not the only ones in it for ever.
+#[test]
+fn what_others_have_added_since_stays() {
+    let original =
+        "kind: Deployment\nspec:\n  template:\n    spec:\n      containers:\n      - name: app\n        image: a\n";
+    let additions = [
+        ("      volumes:\n", "      - name: data\n        emptyDir: {}\n"),
+        ("      initContainers:\n", "      - name: migrate\n        image: m\n"),
+        ("      annotations:\n", "        kubectl.kubernetes.io/restartedAt: now\n"),
+        ("        lifecycle:\n", "          postStart: { exec: { command: [warm] } }\n"),
+    ];
+    let injected = inject(original, &options(), None).unwrap().text;
+    let changed = additions.iter().fold(injected, |text, (list, item)| {
+        assert!(text.matches(list).count() >= 1, "{text}");
+        // The app is the last to have a lifecycle.
+        let at = text.rfind(list).unwrap() + list.len();
+        format!("{}{item}{}", &text[..at], &text[at..])
+    });
+    let ejected = eject(&changed).unwrap().text;
+    let there = |text: &str| additions.iter().all(|(list, item)| text.contains(&format!("{list}{item}")));
+    assert!(there(&ejected) && !ejected.contains("outrigger") && !ejected.contains("preStop"), "{ejected}");
+    let again = inject(&changed, &options(), None).unwrap();
+    assert_eq!(eject(&again.text).unwrap().text, ejected, "{}", again.text);
+}
+
+/// As JSON has them: between others, and at the end, where a comma before them goes as well.
+#[test]
+fn ours_come_out_from_among_others_in_json() {
+    for own in [json!({}), json!({ "annotations": {} }), json!({ "annotations": { "a": "b" } })] {
+        let pod = json!({
+            "kind": "Pod",
+            "metadata": own,
+            "spec": { "containers": [{ "name": "app", "readinessProbe": { "tcpSocket": { "port": 80 } } }] },
+        });
+        let mut injected: Value =
+            serde_json::from_str(&inject(&pod.to_string(), &options(), None).unwrap().text).unwrap();
+        let mut wanted = pod.clone();
+        for pod in [&mut injected, &mut wanted] {
+            pod["metadata"]["annotations"]["mine"] = "x".into();
+            let volumes = &mut pod["spec"]["volumes"];
+            let ours = volumes.as_array().cloned().unwrap_or_default();
+            *volumes = json!([[json!({ "name": "first" })].as_slice(), &ours, &[json!({ "name": "last" })]].concat());
+        }
+        for text in [injected.to_string(), format!("{injected:#}")] {
+            let ejected = eject(&text).unwrap().text;
+            let ejected: Value = serde_json::from_str(&ejected).unwrap_or_else(|error| panic!("{error}: {ejected}"));
+            assert_eq!(ejected, wanted);
+        }
+    }
+}
+
 #[test]
 fn the_webhook_makes_of_a_pod_what_inject_makes_of_it() {
     let pod = json!({

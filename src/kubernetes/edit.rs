@@ -37,6 +37,11 @@ impl<'t> Edits<'t> {
                 continue;
             }
             result.push_str(&self.text[from..*start]);
+            // The last of a flow collection takes the comma before it along, whoever else has gone between.
+            if new.is_empty() && self.text[*end..].trim_start().starts_with(['}', ']']) {
+                let kept = result.trim_end().strip_suffix(',').map_or(result.len(), str::len);
+                result.truncate(kept);
+            }
             result.push_str(new);
             from = *end;
         }
@@ -121,16 +126,10 @@ impl<'t> Edits<'t> {
     fn remove(&mut self, flow: bool, start: usize, column: usize, end: usize) {
         let rest = &self.text[end..];
         if flow {
-            let (start, end) = match rest.strip_prefix(", ") {
-                Some(_) => (start, end + 2),
+            let end = match rest.strip_prefix(", ") {
+                Some(_) => end + 2,
                 // Somebody has written it anew: the comma may be before it, or after it in another way.
-                None => match rest.trim_start().strip_prefix(',') {
-                    Some(after) => (start, self.text.len() - after.len()),
-                    None => {
-                        let before = self.text[..start].trim_end();
-                        (before.strip_suffix(',').map_or(start, str::len), end)
-                    }
-                },
+                None => rest.trim_start().strip_prefix(',').map_or(end, |after| self.text.len() - after.len()),
             };
             return self.replace(start, end, "");
         }

@@ -2,9 +2,26 @@
 
 use super::edit::Edits;
 use super::options::INJECTED;
+use super::plan::DEFAULT_CONTAINER;
 use super::record::{Record, steps};
+use super::sidecar::{NAME, REDIRECT_NAME, VOLUME};
 use super::yaml::{self, Document, Kind, Node, SyntaxError};
 use super::{Note, Outcome};
+
+/// Lists and mappings that inject makes where a pod has none. Others may have added to them since.
+const MADE: [&str; 5] = ["metadata", "annotations", "lifecycle", "volumes", "initContainers"];
+/// What inject puts into them.
+const OURS: [&str; 9] = [
+    INJECTED,
+    "prometheus.io/scrape",
+    "prometheus.io/port",
+    "prometheus.io/path",
+    DEFAULT_CONTAINER,
+    "preStop",
+    VOLUME,
+    NAME,
+    REDIRECT_NAME,
+];
 
 /// Takes the sidecar out of every workload of a stream of manifests.
 ///
@@ -57,14 +74,19 @@ fn walk(edits: &mut Edits<'_>, text: &str, node: &Node, outcome: &mut Outcome) {
 fn undo(edits: &mut Edits<'_>, text: &str, template: &Node, record: &Record) {
     for path in &record.added {
         match locate(template, path) {
-            Some(Located::Entry(mapping, key, value)) => edits.remove_entry(mapping, key, value),
+            Some(Located::Entry(mapping, key, value)) if is_ours(key, value) || !is_made(key) => {
+                edits.remove_entry(mapping, key, value);
+            }
+            Some(Located::Entry(_, _, value)) => take_ours(edits, value),
             Some(Located::Item(list, item)) => edits.remove_item(list, item),
             None => {} // Somebody was faster.
         }
     }
     for (path, old) in &record.replaced {
-        if let Some(Located::Entry(mapping, key, value)) = locate(template, path) {
-            edits.put_back(key, value, &fitting(old, mapping));
+        match locate(template, path) {
+            Some(Located::Entry(_, key, value)) if is_made(key) && !is_ours(key, value) => take_ours(edits, value),
+            Some(Located::Entry(mapping, key, value)) => edits.put_back(key, value, &fitting(old, mapping)),
+            _ => {}
         }
     }
     for (path, old) in &record.renamed {
@@ -73,6 +95,35 @@ fn undo(edits: &mut Edits<'_>, text: &str, template: &Node, record: &Record) {
             edits.replace(key.start, key.end, if quoted { format!("\"{old}\"") } else { old.clone() });
         }
     }
+}
+
+fn is_made(key: &Node) -> bool {
+    key.text().is_some_and(|key| MADE.contains(&key))
+}
+
+/// Whether all that stands at a key is what inject has put there.
+fn is_ours(key: &Node, value: &Node) -> bool {
+    if is_made(key) {
+        value.entries().iter().all(|(key, value)| is_ours(key, value)) && value.items().iter().all(is_our_item)
+    } else {
+        key.text().is_some_and(|key| OURS.contains(&key))
+    }
+}
+
+fn is_our_item(item: &Node) -> bool {
+    item.text_at("name").is_some_and(|name| OURS.contains(&name))
+}
+
+/// Takes what is ours out of what inject has made, and leaves what others have added.
+fn take_ours(edits: &mut Edits<'_>, made: &Node) {
+    for (key, value) in made.entries() {
+        if is_ours(key, value) {
+            edits.remove_entry(made, key, value);
+        } else if is_made(key) {
+            take_ours(edits, value);
+        }
+    }
+    made.items().iter().filter(|item| is_our_item(item)).for_each(|item| edits.remove_item(made, item));
 }
 
 /// What was written before, as the mapping can hold it: it may have become JSON meanwhile.

@@ -8,6 +8,8 @@ use super::yaml::{Kind, Node};
 
 /// Kubernetes' default of terminationGracePeriodSeconds.
 const GRACE: i64 = 30;
+/// The annotation with the container that `kubectl logs` means.
+pub(super) const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// One step from a node to a node in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,7 +188,6 @@ impl Planner {
             wanted.push(("prometheus.io/port", options.metrics_port.to_string()));
             wanted.push(("prometheus.io/path", "/metrics".to_owned()));
         }
-        const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
         if options.form == Form::Container && !has(DEFAULT_CONTAINER) {
             wanted.push((DEFAULT_CONTAINER, app.to_owned()));
         }
