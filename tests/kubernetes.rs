@@ -339,6 +339,8 @@ fn ours_come_out_from_among_others_in_json() {
             let ours = volumes.as_array().cloned().unwrap_or_default();
             *volumes = json!([[json!({ "name": "first" })].as_slice(), &ours, &[json!({ "name": "last" })]].concat());
         }
+        // The API server writes out its defaults.
+        injected["spec"]["containers"][0]["readinessProbe"]["httpGet"]["scheme"] = "HTTP".into();
         for text in [injected.to_string(), format!("{injected:#}")] {
             let ejected = eject(&text).unwrap().text;
             let ejected: Value = serde_json::from_str(&ejected).unwrap_or_else(|error| panic!("{error}: {ejected}"));

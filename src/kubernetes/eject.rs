@@ -90,7 +90,13 @@ fn undo(edits: &mut Edits<'_>, text: &str, template: &Node, record: &Record) {
         }
     }
     for (path, old) in &record.renamed {
-        if let Some(Located::Entry(_, key, _)) = locate(template, path) {
+        if let Some(Located::Entry(_, key, value)) = locate(template, path) {
+            // The API server has written out what it takes an `httpGet` without one to mean.
+            if old == "tcpSocket"
+                && let Some((key, scheme)) = value.entries().iter().find(|(key, _)| key.text() == Some("scheme"))
+            {
+                edits.remove_entry(value, key, scheme);
+            }
             let quoted = text[key.start..].starts_with(['"', '\'']);
             edits.replace(key.start, key.end, if quoted { format!("\"{old}\"") } else { old.clone() });
         }
