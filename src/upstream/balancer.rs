@@ -71,15 +71,18 @@ impl Balancer {
         }
     }
 
-    /// The position whose turn it is. `key` counts where the request is to go where its like have gone.
+    /// The position whose turn it is, or another that is usable where it is `again` that the request asks. `key` counts
+    /// where the request is to go where its like have gone.
     pub(crate) fn pick(
         &mut self,
         members: &[Member],
         key: u64,
         now: Moment,
+        again: bool,
         usable: impl Fn(usize) -> bool,
     ) -> Option<usize> {
         match self {
+            Balancer::RoundRobin(turns) if again => turns.pick_out_of_turn(key, usable),
             Balancer::RoundRobin(turns) => turns.pick(usable),
             Balancer::LeastRequests(choices) => choices.pick(usable, |position| {
                 let member = &members[position];

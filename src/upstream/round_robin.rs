@@ -9,6 +9,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use fastrand::Rng;
+
 /// Most picks that a start is shifted by; a bound for its cost.
 const MAX_SHIFT: u64 = 256;
 
@@ -86,6 +88,27 @@ impl RoundRobin {
             }
             Order::Weighted(weighted) => weighted.pick(usable),
         }
+    }
+
+    /// One by lot, with their weights, and nobody's turn: for a request that others have failed. Were turns taken for
+    /// these, they and the turns of first attempts would march in step, and one that fails got more than its share.
+    pub(crate) fn pick_out_of_turn(&self, lot: u64, usable: impl Fn(usize) -> bool) -> Option<usize> {
+        let (mut random, mut total, mut picked) = (Rng::with_seed(lot), 0, None);
+        let mut consider = |position: usize, weight: u64| {
+            if usable(position) {
+                total += weight;
+                if random.u64(..total) < weight {
+                    picked = Some(position);
+                }
+            }
+        };
+        match &self.order {
+            Order::Equal { positions, .. } => positions.iter().for_each(|position| consider(*position, 1)),
+            Order::Weighted(Weighted { entries, .. }) => {
+                entries.iter().for_each(|entry| consider(entry.position, entry.weight));
+            }
+        }
+        picked
     }
 }
 
@@ -300,6 +323,28 @@ mod tests {
             for (seen, (weight, usable)) in seen.iter().zip(&weights) {
                 let share = if *usable { rounds * weight } else { 0 };
                 prop_assert!(seen.abs_diff(share) <= 2, "{seen} instead of {share}");
+            }
+        }
+
+        #[test]
+        fn lots_are_drawn_by_weight_and_take_nobodys_turn(
+            weights in prop::collection::vec((0_u32..10, prop::bool::weighted(0.8)), 1..6),
+            seed in any::<u64>(),
+        ) {
+            let new = || RoundRobin::new(weights.iter().map(|(weight, _)| *weight), seed);
+            let (mut balancer, mut undisturbed) = (new(), new());
+            let (mut lots, mut seen) = (fastrand::Rng::with_seed(seed), vec![0_u32; weights.len()]);
+            for _ in 0..4_000 {
+                if let Some(position) = balancer.pick_out_of_turn(lots.u64(..), |position| weights[position].1) {
+                    seen[position] += 1;
+                }
+                prop_assert_eq!(balancer.pick(|_| true), undisturbed.pick(|_| true));
+            }
+            let due = |position: usize| if weights[position].1 { f64::from(weights[position].0) } else { 0.0 };
+            let total: f64 = (0..weights.len()).map(due).sum();
+            for (position, seen) in seen.iter().enumerate() {
+                let expected = if total > 0.0 { due(position) / total } else { 0.0 };
+                prop_assert!((f64::from(*seen) / 4_000.0 - expected).abs() < 0.06, "{position}: {seen} of {weights:?}");
             }
         }
 

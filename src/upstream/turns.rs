@@ -207,12 +207,13 @@ impl Tier {
             (state.standing.is_plain() || is_tolerable(state, wish.now, key, leniency, panics))
                 && (leniency >= Leniency::Failed || !wish.failed.contains(&state.id))
         };
-        let Some(near) = &mut self.near else { return self.far.pick(members, key, wish.now, usable) };
+        let pick = |balancer: &mut Balancer| balancer.pick(members, key, wish.now, !wish.failed.is_empty(), usable);
+        let Some(near) = &mut self.near else { return pick(&mut self.far) };
         // By the key, so that what is kept together stays together.
         if fraction(mix(key)) < self.near_share {
-            near.pick(members, key, wish.now, usable).or_else(|| self.far.pick(members, key, wish.now, usable))
+            pick(near).or_else(|| pick(&mut self.far))
         } else {
-            self.far.pick(members, key, wish.now, usable).or_else(|| near.pick(members, key, wish.now, usable))
+            pick(&mut self.far).or_else(|| pick(near))
         }
     }
 }
@@ -402,6 +403,26 @@ mod tests {
             let mut unmoved =
                 Turns::new(endpoints.clone(), &Balancing { panic_ratio: 0.0, ..balancing(kind, None) }, 7);
             about(&shares(&mut unmoved, &[], now()), &[0.5, 0.5, 0.0, 0.0], kind);
+        }
+    }
+
+    #[test]
+    fn one_that_fails_is_asked_first_no_more_often_than_is_its_share() {
+        for kind in &KINDS {
+            for (weights, share) in [(&[1, 1][..], 0.5), (&[1, 1, 1], 0.333), (&[2, 1, 1], 0.5)] {
+                let members: Vec<_> = weights.iter().map(|weight| (*weight, None)).collect();
+                let endpoints = endpoints(&members);
+                let mut turns = Turns::new(endpoints.clone(), &balancing(kind, None), 7);
+                let (bad, mut asked) = (state(&endpoints, 0).id, 0);
+                for _ in 0..PICKS {
+                    if turns.pick(Wish { key: None, failed: &[], now: now() }).unwrap().id == bad {
+                        asked += 1;
+                        assert_ne!(turns.pick(Wish { key: None, failed: &[bad], now: now() }).unwrap().id, bad);
+                    }
+                }
+                let asked = f64::from(asked) / PICKS as f64;
+                assert!((asked - share).abs() < 0.05, "{kind:?}, {weights:?}: {asked}");
+            }
         }
     }
 
