@@ -13,12 +13,10 @@ mod probe;
 mod streak;
 
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -30,8 +28,6 @@ use crate::snapshot::{Snapshot, Upstream};
 use crate::transport::OwnAddresses;
 use crate::upstream::state::{EndpointState, UpstreamState};
 
-/// Checks under way at a time, of all upstreams together; beyond, they wait for each other. A check is a connection.
-const AT_ONCE: usize = 64;
 /// A check begins up to this share of `every` earlier or later, so that those of many endpoints, and of many proxies, do
 /// not fall together.
 const JITTER: f64 = 0.1;
@@ -64,7 +60,6 @@ pub(crate) async fn keep(snapshot: &ArcSwap<Snapshot>, own: Arc<OwnAddresses>) {
 #[derive(Debug)]
 struct Checks {
     own: Arc<OwnAddresses>,
-    at_once: Rc<Semaphore>,
     /// By the endpoint's id.
     running: HashMap<u64, Running>,
 }
@@ -80,7 +75,7 @@ struct Running {
 
 impl Checks {
     fn new(own: Arc<OwnAddresses>) -> Self {
-        Checks { own, at_once: Rc::new(Semaphore::new(AT_ONCE)), running: HashMap::new() }
+        Checks { own, running: HashMap::new() }
     }
 
     /// Has exactly the endpoints checked that are to be checked now. What is no longer checked is up; a check that has
@@ -109,8 +104,7 @@ impl Checks {
             self.running.entry(id).or_insert_with(|| {
                 let (upstream, endpoint) = (Arc::downgrade(&upstream), Arc::downgrade(&endpoint));
                 let question = Question { check: check.clone(), tls: tls.clone(), own: self.own.clone() };
-                let watched = watch(question, upstream.clone(), endpoint.clone(), self.at_once.clone());
-                let task = tokio::task::spawn_local(watched);
+                let task = tokio::task::spawn_local(watch(question, upstream.clone(), endpoint.clone()));
                 Running { check: check.clone(), tls: tls.clone(), upstream, endpoint, task }
             });
         }
@@ -118,12 +112,7 @@ impl Checks {
 }
 
 /// Asks one endpoint for as long as somebody uses it.
-async fn watch(
-    question: Question,
-    upstream: Weak<UpstreamState>,
-    endpoint: Weak<EndpointState>,
-    at_once: Rc<Semaphore>,
-) {
+async fn watch(question: Question, upstream: Weak<UpstreamState>, endpoint: Weak<EndpointState>) {
     let check = &question.check;
     let mut streak = Streak::new(check.initially_up);
     tokio::time::sleep(FIRST_WITHIN.min(check.every).mul_f64(fastrand::f64())).await;
@@ -132,7 +121,7 @@ async fn watch(
         let (Some(upstream), Some(endpoint)) = (upstream.upgrade(), endpoint.upgrade()) else { return };
         let address = endpoint.address.clone();
         let result = {
-            let Ok(_permit) = at_once.acquire().await else { return };
+            let Ok(_permit) = upstream.checking.acquire().await else { return };
             let asked = tokio::time::timeout(check.timeout, question.ask(&address)).await;
             asked.unwrap_or_else(|_| Some(Err(format!("no answer within {:?}", check.timeout))))
         };
@@ -144,5 +133,50 @@ async fn watch(
         drop((upstream, endpoint));
         let pause = check.every.mul_f64(1.0 + JITTER * (2.0 * fastrand::f64() - 1.0));
         tokio::time::sleep_until(began + pause).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use tokio::net::TcpListener;
+    use tokio::task::{LocalSet, spawn_local};
+
+    use super::*;
+    use crate::config::model::{EndpointAddress, Probe, UpstreamLimits};
+
+    #[tokio::test]
+    async fn an_upstream_whose_checks_hang_delays_nobody_elses() {
+        /// More endpoints than checks that an upstream may have under way.
+        const HANGING: u16 = 70;
+        let test = async {
+            let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let limits = UpstreamLimits { connections: 1, requests: 1, waiting: 1, retries: 1 };
+            let upstream = |name| Arc::new(UpstreamState::new(name, limits));
+            let watch = |upstream: &Arc<UpstreamState>, host: u16, probe| {
+                let [high, low] = host.to_be_bytes();
+                let address = EndpointAddress::Tcp(([127, 0, high, low], port).into());
+                let endpoint = upstream.endpoint(&address, Instant::now().into()).unwrap();
+                let (every, timeout) = (Duration::from_millis(10), Duration::from_secs(3_600));
+                let check = HealthCheck { probe, port: None, every, timeout, up: 1, down: 1, initially_up: true };
+                let question = Question { check, tls: None, own: Arc::default() };
+                spawn_local(super::watch(question, Arc::downgrade(upstream), Arc::downgrade(&endpoint)));
+                endpoint
+            };
+            let (silent, other) = (upstream("silent"), upstream("other"));
+            let probe = Probe::Http("/".parse().unwrap());
+            let _asked: Vec<_> = (1..=HANGING).map(|host| watch(&silent, host, probe.clone())).collect();
+            let mut hanging = Vec::new();
+            while silent.checking.available_permits() > 0 {
+                hanging.push(listener.accept().await.unwrap());
+            }
+            let _asked = watch(&other, HANGING + 1, Probe::Tcp);
+            while other.checks.0.load(Ordering::Relaxed) == 0 {
+                hanging.push(listener.accept().await.unwrap());
+            }
+        };
+        LocalSet::new().run_until(tokio::time::timeout(Duration::from_secs(60), test)).await.unwrap();
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, O
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::breaker::Breaker;
@@ -24,6 +25,8 @@ use crate::config::model::{EndpointAddress, UpstreamLimits, UpstreamProtocol};
 const LEAST_WARMTH: f64 = 0.1;
 /// What a failed attempt counts as at least: the time that a connection may take, by default.
 const FAILURE_TAKES: Duration = Duration::from_secs(1);
+/// Checks of an upstream under way at a time; beyond, they wait for each other. A check is a connection.
+const CHECKS_AT_ONCE: usize = 64;
 
 /// An upstream's memory, kept under its name.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub(crate) struct UpstreamState {
     pub(crate) breaker: Arc<Breaker>,
     /// Checks that have passed, and that have failed.
     pub(crate) checks: (AtomicU64, AtomicU64),
+    /// Room for those under way. One for all upstreams would let one that is silent delay the others' checks.
+    pub(crate) checking: Semaphore,
     /// A new endpoint is down until its first check has passed.
     initially_down: AtomicBool,
     pub(crate) ejections: Causes,
@@ -224,7 +229,7 @@ impl Drop for InFlight {
 }
 
 impl UpstreamState {
-    pub(super) fn new(name: &str, limits: UpstreamLimits) -> Self {
+    pub(crate) fn new(name: &str, limits: UpstreamLimits) -> Self {
         UpstreamState {
             name: name.into(),
             connections: Limit::new(limits.connections),
@@ -232,6 +237,7 @@ impl UpstreamState {
             waiting: Limit::new(limits.waiting),
             breaker: Arc::default(),
             checks: (AtomicU64::new(0), AtomicU64::new(0)),
+            checking: Semaphore::new(CHECKS_AT_ONCE),
             initially_down: AtomicBool::new(false),
             ejections: Causes::default(),
             ejecting: AtomicBool::new(false),
