@@ -141,6 +141,14 @@ impl Admitted {
         gradient.sample(now, took, admission.in_flight.load(Ordering::Relaxed));
         adapted.limit.store(gradient.limit(), Ordering::Relaxed);
     }
+
+    /// The answer that the client gets has begun. An adaptive limit looks at the time until then, so that is what it
+    /// counts: streams and tunnels, which only live on, would fill it, and who is not let in teaches it nothing.
+    pub(crate) fn begun(&mut self) {
+        if self.0.as_ref().is_some_and(|admission| admission.adapted.is_some()) {
+            *self = Admitted(None);
+        }
+    }
 }
 
 impl Drop for Admitted {
@@ -214,6 +222,20 @@ mod tests {
         busy.truncate(1);
         assert_eq!(fixed.concurrency(), Some((1, 2)));
         assert!(fixed.admit(b"", now).is_ok());
+    }
+
+    #[test]
+    fn where_the_limit_adapts_what_is_being_answered_takes_no_place() {
+        let now = Instant::now();
+        for (max, left) in [(None, 0), (Some(50), 50)] {
+            let admission = limited(max, false);
+            let mut streams: Vec<_> = (0..50).map(|_| admission.admit(b"", now).unwrap().0).collect();
+            assert!(admission.admit(b"", now).is_err());
+            streams.iter_mut().for_each(Admitted::begun);
+            assert_eq!(admission.concurrency(), Some((left, 50)));
+            drop(streams);
+            assert_eq!(admission.concurrency(), Some((0, 50)));
+        }
     }
 
     #[test]

@@ -411,6 +411,7 @@ impl Record {
     pub(crate) fn answered(&mut self, code: StatusCode, headers: &HeaderMap) {
         self.code = code;
         self.first_byte.get_or_insert_with(Instant::now);
+        self.admitted.iter_mut().for_each(Admitted::begun);
         if self.grpc {
             self.trailers(headers);
         }

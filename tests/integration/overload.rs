@@ -179,6 +179,28 @@ fn an_adaptive_limit_shrinks_where_answers_take_longer() {
     });
 }
 
+#[test]
+fn streams_that_live_on_do_not_fill_a_limit_that_adapts() {
+    const STREAM: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n";
+    let upstream = Upstream::scripted(|served| {
+        while let Some(request) = served.request() {
+            served.send(if request.target == "/stream" { STREAM } else { OK });
+        }
+    });
+    let proxy = Proxy::before_with(upstream.address(), ", concurrency: adaptive");
+    let address = proxy.address("inbound");
+    // More than may be in flight at first.
+    let _streams: Vec<Client> = (0..60)
+        .map(|_| {
+            let mut client = Client::connect(address);
+            client.send(get("/stream"));
+            client.until("data: 1\n\n");
+            client
+        })
+        .collect();
+    assert_eq!(once(address, get("/")).status, 200);
+}
+
 /// Ends those who ask, also where an assertion fails.
 struct End<'a>(&'a AtomicBool);
 
