@@ -69,7 +69,10 @@ impl Copy {
             let upstream = generation.snapshot.upstream(target.upstream);
             let began = Instant::now();
             let wish = Wish { key: None, failed: &[], now: began.into() };
-            let Ok(endpoint) = generation.pick_endpoint(&Destination::Written(target.upstream), wish) else { return };
+            let Ok(endpoint) = generation.pick_endpoint(&Destination::Written(target.upstream), wish) else {
+                worker.metrics.count_upstream(upstream.id, UpstreamCounter::MirrorSkipped, 1);
+                return;
+            };
             let deadlines = deadline::of_copy(&target, grpc, began, LONGEST);
             let plan = Plan {
                 worker: &worker,

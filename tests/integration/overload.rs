@@ -219,7 +219,11 @@ fn copies_go_to_the_mirror_and_nobody_waits_for_it() {
 listeners:
   inbound:
     address: 127.0.0.1:0
-    routes: [{ upstream: \"@app\", mirror: { upstream: \"@shadow\" } }]
+    routes:
+      - { match: { path: /nobody }, upstream: \"@app\", mirror: { upstream: nobody } }
+      - { upstream: \"@app\", mirror: { upstream: \"@shadow\" } }
+upstreams:
+  nobody: { static: [\"127.0.0.1:1\"], health: { tcp: true, initial: down } }
 ";
     let proxy = Proxy::start(config, &[("@app", &app.address()), ("@shadow", &shadow.address())]);
     let post = |body: &str| format!("POST /post HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
@@ -231,13 +235,17 @@ listeners:
     // Too long to be kept beside: not copied, and counted.
     assert_eq!(once(proxy.address("inbound"), post(&"x".repeat((64 << 10) + 1))).status, 200);
     proxy.metric_reaches("outrigger_mirrored_requests_total", &[("outcome", "skipped")], 1.0);
+    // So is one for which there is no endpoint.
+    assert_eq!(once(proxy.address("inbound"), get("/nobody")).status, 200);
+    let skipped = &[("upstream", "nobody"), ("outcome", "skipped")];
+    proxy.metric_reaches("outrigger_mirrored_requests_total", skipped, 1.0);
     // One that is down costs nothing either.
     shadow.stop_accepting();
     shadow.drop_connections(true);
     for _ in 0..20 {
         assert_eq!(once(proxy.address("inbound"), get("/get")).status, 200);
     }
-    assert_eq!(app.requests().len(), 22);
+    assert_eq!(app.requests().len(), 23);
 }
 
 #[test]
