@@ -452,6 +452,8 @@ mod tests {
         assert_eq!(verdict, Verdict::Refused(Refused::Budget));
         let ended = answered(503, &[("retry-after", "16")]);
         assert_eq!(next(&mut get, ended), Verdict::Refused(Refused::Deadline), "longer than timeouts.response");
+        let ended = answered(503, &[("retry-after", "99999999999999999999999")]);
+        assert_eq!(next(&mut get, ended), Verdict::Refused(Refused::Deadline), "longer than any number");
     }
 
     proptest! {

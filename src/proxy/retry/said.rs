@@ -1,5 +1,6 @@
 //! What hops and endpoints tell each other of attempts.
 
+use std::num::IntErrorKind;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -59,7 +60,11 @@ fn pushback(value: &HeaderValue) -> Wait {
 /// Seconds, or a date (RFC 9110, section 10.2.3).
 fn retry_after(value: &HeaderValue, unix: impl Fn() -> Duration) -> Wait {
     let Ok(text) = value.to_str() else { return Wait::Unsaid };
-    if let Ok(seconds) = text.parse::<u32>() {
+    let seconds = match text.parse::<u32>() {
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Ok(u32::MAX),
+        seconds => seconds,
+    };
+    if let Ok(seconds) = seconds {
         return Wait::AtLeast(Duration::from_secs(seconds.into()));
     }
     match httpdate::parse_http_date(text).ok().and_then(|date| date.duration_since(std::time::UNIX_EPOCH).ok()) {
