@@ -156,6 +156,17 @@ fn what_a_variable_holds_is_never_shown() {
 }
 
 #[test]
+fn nothing_is_wrong_with_what_is_written_out_in_full() {
+    let text = "
+listeners: { a: { address: \":1\", upstream: b, rate_limit: { per_second: 1 } } }
+upstreams: { b: { static: [\"127.0.0.1:1024\"], ejection: { for: 10m }, circuit_breaker: { open_for: 2m } } }
+";
+    let long = run(&CheckArgs { effective: true, ..arguments("-") }, text.as_bytes());
+    let checked = run(&CheckArgs { strict: true, ..arguments("-") }, long.output.as_bytes());
+    assert_eq!((long.code, checked.code), (0, 0), "{}{}", long.output, checked.errors);
+}
+
+#[test]
 fn variables_come_from_a_file_or_may_be_missing() {
     let text = "listeners: { a: { address: \":${MISSING_PORT}\", upstream: \"127.0.0.1:${PORT}\" } }";
     assert_eq!(check_text(text).code, 1);

@@ -31,6 +31,9 @@ impl Long<'_> {
         let said = |key: fn(&Ejection) -> Option<NodeId>, otherwise: String| self.layered(&layers, key, otherwise);
         let none = || "none".to_owned();
         let builtin = builtin::EJECTION;
+        // It is never shorter than the first.
+        let longest =
+            layers.iter().find_map(|raw| raw.base.get()).map_or(builtin.longest, |first| first.0.max(builtin.longest));
         map([
             (
                 "consecutive",
@@ -41,7 +44,7 @@ impl Long<'_> {
             ("min_requests", said(|raw| raw.min_requests.node(), builtin.min_requests.to_string())),
             ("window", said(|raw| raw.window.node(), period(Some(builtin.window)))),
             ("for", said(|raw| raw.base.node(), period(Some(builtin.base)))),
-            ("max_for", said(|raw| raw.max_for.node(), period(Some(builtin.longest)))),
+            ("max_for", said(|raw| raw.max_for.node(), period(Some(longest)))),
             ("max_ratio", said(|raw| raw.max_ratio.node(), builtin.max_ratio.to_string())),
             ("panic_ratio", said(|raw| raw.panic_ratio.node(), builtin.panic_ratio.to_string())),
             ("shadow", said(|raw| raw.shadow.node(), builtin.shadow.to_string())),
@@ -58,6 +61,10 @@ impl Long<'_> {
         let said =
             |key: fn(&CircuitBreaker) -> Option<NodeId>, otherwise: String| self.layered(&layers, key, otherwise);
         let builtin = builtin::circuit_breaker();
+        let longest = layers
+            .iter()
+            .find_map(|raw| raw.open_for.get())
+            .map_or(builtin.longest, |first| first.0.max(builtin.longest));
         let fallback = layers.iter().find_map(|raw| raw.fallback.node()).map(|node| ("fallback", self.copy(node)));
         map([
             ("failure_ratio", said(|raw| raw.failure_ratio.node(), builtin.failure_ratio.to_string())),
@@ -66,7 +73,7 @@ impl Long<'_> {
             ("min_requests", said(|raw| raw.min_requests.node(), builtin.min_requests.to_string())),
             ("window", said(|raw| raw.window.node(), period(Some(builtin.window)))),
             ("open_for", said(|raw| raw.open_for.node(), period(Some(builtin.open_for)))),
-            ("max_open_for", said(|raw| raw.max_open_for.node(), period(Some(builtin.longest)))),
+            ("max_open_for", said(|raw| raw.max_open_for.node(), period(Some(longest)))),
             ("probes", said(|raw| raw.probes.node(), builtin.probes.to_string())),
             ("shadow", said(|raw| raw.shadow.node(), builtin.shadow.to_string())),
         ]

@@ -18,7 +18,9 @@ impl Long<'_> {
             if let Some(per_second) = spanned.value.per_second.node() {
                 default(&mut written, "burst", self.tree.written(per_second).to_owned());
             }
-            default(&mut written, "keys", builtin::RATE_LIMIT_KEYS.to_string());
+            if !spanned.value.key.is_absent() {
+                default(&mut written, "keys", builtin::RATE_LIMIT_KEYS.to_string());
+            }
             default(&mut written, "shadow", "false");
             entries.push(("rate_limit", Yaml::Map(written)));
         }
