@@ -94,6 +94,10 @@ impl Validator<'_> {
                 self.error("impossible-number", ratio.node, "a breaker with this ratio is always open", "raise it");
             }
         }
+        if let (Some(ratio), None) = (layers.spanned(|raw| &raw.slow_ratio), layers.spanned(|raw| &raw.slow)) {
+            let finding = Finding::warning("no-effect", ratio.node, "without `slow`, no request is slow");
+            self.push(finding.hint("write `slow`, or remove it"));
+        }
         self.some_time(layers.spanned(|raw| &raw.window));
         self.some_time(layers.spanned(|raw| &raw.open_for));
         let open_for = layers.spanned(|raw| &raw.open_for);

@@ -4,6 +4,7 @@ use http::StatusCode;
 
 use super::Validator;
 use crate::config::builtin;
+use crate::config::findings::Finding;
 use crate::config::given::{Given, Spanned};
 use crate::config::model::{Concurrency, Fault, Mirror, RateLimit, RateLimitKey, UpstreamIndex};
 use crate::config::raw::overload as raw;
@@ -21,6 +22,10 @@ impl<'a> Validator<'a> {
             );
         }
         let key = limit.key.spanned().and_then(|key| self.rate_limit_key(key));
+        if let (Some(keys), true) = (limit.keys.node(), limit.key.is_absent()) {
+            let reason = "without `key`, all requests share one bucket";
+            self.push(Finding::warning("no-effect", keys, reason).hint("write `key`, or remove it"));
+        }
         let per_second = limit.per_second.get()?.0;
         Some(RateLimit {
             per_second,

@@ -27,6 +27,13 @@ impl Validator<'_> {
                 Finding::warning("no-effect", conditions.node, "`when` is empty, so nothing is ever sent again");
             self.push(finding.hint("write `max: 0` for no retries"));
         }
+        if let Some(hedge) = retries.hedge.spanned()
+            && hedge_of(&hedge.value).is_some()
+            && retries.max.get().is_some_and(|max| max.0 == 0)
+        {
+            let reason = "a hedge is a retry before its time, and `max` is 0";
+            self.push(Finding::warning("no-effect", hedge.node, reason).hint("raise `max`, or write `hedge: none`"));
+        }
         for condition in retries.when.get().into_iter().flatten() {
             if let Some(spanned) = condition.spanned()
                 && let raw::Condition::Grpc(grpc) = &spanned.value

@@ -1,7 +1,9 @@
 //! Listeners that pass bytes on: keys that speak of HTTP have no meaning there.
 
 use super::Validator;
+use crate::config::given::Given;
 use crate::config::raw::listener::Listener;
+use crate::config::raw::overload::RateLimit;
 use crate::config::raw::route::Route;
 use crate::config::tree::NodeId;
 
@@ -14,8 +16,10 @@ impl Validator<'_> {
         if let Some(flag) = listener.tls.get().and_then(|tls| tls.forward_client_cert.node()) {
             self.without_http(&[("forward_client_cert", Some(flag))]);
         }
+        self.without_http(&of_rate_limit(&listener.rate_limit));
         for route in listener.routes.get().into_iter().flatten().filter_map(|route| route.get()) {
             self.without_http(&of_route(route));
+            self.without_http(&of_rate_limit(&route.rate_limit));
             let hosts = route.matcher.get().and_then(|matcher| matcher.host.get());
             for host in hosts.into_iter().flat_map(|hosts| hosts.iter()) {
                 if host.value.0.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
@@ -34,6 +38,12 @@ impl Validator<'_> {
             }
         }
     }
+}
+
+/// A connection has an address, and no headers.
+fn of_rate_limit(given: &Given<RateLimit>) -> [(&'static str, Option<NodeId>); 1] {
+    let key = given.get().and_then(|limit| limit.key.spanned());
+    [("header:", key.filter(|key| key.value.0.starts_with("header:")).map(|key| key.node))]
 }
 
 fn of_route(route: &Route) -> Vec<(&'static str, Option<NodeId>)> {

@@ -226,7 +226,12 @@ impl<'a> Validator<'a> {
     /// Outer `None`: not said.
     pub(super) fn deadline_header(&mut self, timeouts: &Given<raw::Timeouts>) -> Option<Option<HeaderName>> {
         let header = timeouts.get()?.deadline_header.spanned()?;
-        Some(header.value.0.as_ref().and_then(|name| self.header_name(&name.0, header.node)))
+        let name = header.value.0.as_ref().and_then(|name| self.header_name(&name.0, header.node));
+        if name.as_ref().is_some_and(|name| name == "grpc-timeout") {
+            let reason = "`grpc-timeout` is gRPC's, and milliseconds without a unit are no timeout there";
+            self.error("forbidden-header", header.node, reason, "remove it: gRPC's deadlines travel by themselves");
+        }
+        Some(name)
     }
 
     /// None of `inner` may be longer than `outer`.
