@@ -111,16 +111,20 @@ impl<'a> Validator<'a> {
         if mode != Mode::Transparent && !matches!(listener.mode, Given::Invalid(_)) {
             self.only_transparent(listener, node, &routes);
         }
+        let direction = match listener.direction.get() {
+            Some(raw::Direction::Inbound) => Direction::Inbound,
+            Some(raw::Direction::Outbound) => Direction::Outbound,
+            None => default_direction(&name.value),
+        };
+        if passthrough {
+            self.no_fences(listener, direction);
+        }
         Listener {
             name: name.value.clone(),
             address,
             mode,
             passthrough,
-            direction: match listener.direction.get() {
-                Some(raw::Direction::Inbound) => Direction::Inbound,
-                Some(raw::Direction::Outbound) => Direction::Outbound,
-                None => default_direction(&name.value),
-            },
+            direction,
             edge: listener.edge.get().is_some_and(|edge| edge.0),
             trust: self.trust(&listener.trust),
             tls: self.listener_tls(&listener.tls, mode),
@@ -169,6 +173,20 @@ impl<'a> Validator<'a> {
         };
         let reason = format!("{what} needs `mode: transparent`: only then is known where a connection was going to");
         self.error("contradiction", node, reason, "write `mode: transparent`, and redirect connections here");
+    }
+
+    /// Warns of what is meant to hold for strangers, where they can go past it.
+    fn no_fences(&mut self, listener: &raw::Listener, direction: Direction) {
+        let edge = listener.edge.spanned().filter(|edge| edge.value.0).map(|edge| ("edge", edge.node));
+        let routes = listener.routes.get().into_iter().flatten().filter_map(Given::get);
+        let limits = [&listener.rate_limit].into_iter().chain(routes.map(|route| &route.rate_limit));
+        let limits = limits.filter_map(Given::node).filter(|_| direction == Direction::Inbound);
+        for (what, node) in edge.into_iter().chain(limits.map(|node| ("rate_limit", node))) {
+            let reason = format!(
+                "`{what}` does not hold for clients that are silent at first: `no_route: passthrough` lets them through"
+            );
+            self.push(Finding::warning("bypass", node, reason).hint("where strangers connect, write `no_route: 404`"));
+        }
     }
 
     fn only_route(&mut self, text: &str, node: NodeId) -> Option<Route> {
