@@ -216,6 +216,12 @@ fn pods_in_the_network_of_their_node_are_left_alone_however_that_is_written() {
 }
 
 #[test]
+fn json_may_escape_in_two() {
+    let pod = r#"{"kind":"Pod","metadata":{"annotations":{"a":"\ud83e\udd80"}},"spec":{"containers":[{"name":"é"}]}}"#;
+    there_and_back(pod, None);
+}
+
+#[test]
 fn pods_for_windows_are_left_alone() {
     for spec in ["os: { name: windows }", "nodeSelector: { kubernetes.io/os: windows }"] {
         let text = format!("kind: Pod\nmetadata: {{ name: a }}\nspec:\n  {spec}\n  containers: [{{ name: a }}]\n");

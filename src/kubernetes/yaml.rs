@@ -3,6 +3,8 @@
 //! Manifests are edited in place: comments, order, quotes and anchors of what is not ours stay as somebody wrote them.
 //! So a node says where it begins and ends, and whether it is written in block or flow style.
 
+use std::borrow::Cow;
+
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 /// Deepest nesting. Kubernetes' own objects stay below 20.
@@ -115,8 +117,10 @@ pub(super) struct Document {
 
 /// Reads a stream of documents. Empty ones are left out.
 pub(super) fn parse(text: &str) -> Result<Vec<Document>, SyntaxError> {
-    let mut reader = Reader { text, offsets: Offsets::new(text), stack: Vec::new(), documents: Vec::new(), start: 0 };
-    let mut parser = Parser::new_from_str(text);
+    let (readable, offsets) =
+        if text.contains("\\u") { with_pairs_joined(text) } else { (Cow::Borrowed(text), Offsets::new(text)) };
+    let mut reader = Reader { text, offsets, stack: Vec::new(), documents: Vec::new(), start: 0 };
+    let mut parser = Parser::new_from_str(&readable);
     while let Some(event) = parser.next_event() {
         let (event, span) =
             event.map_err(|error| SyntaxError { line: error.marker().line(), message: error.info().to_owned() })?;
@@ -129,6 +133,36 @@ pub(super) fn parse(text: &str) -> Result<Vec<Document>, SyntaxError> {
     }
     reader.documents.retain(|document| !document.root.is_empty());
     Ok(reader.documents)
+}
+
+/// What the parser can read: JSON writes what is beyond 16 bits as two escapes (RFC 8259, section 7), and YAML does not.
+fn with_pairs_joined(text: &str) -> (Cow<'_, str>, Offsets) {
+    let (mut readable, mut offsets, mut at) = (String::with_capacity(text.len()), Vec::new(), 0);
+    while let Some(letter) = text[at..].chars().next() {
+        let rest = &text[at..];
+        let (letter, length) = pair(rest).map_or((letter, letter.len_utf8()), |letter| (letter, PAIR));
+        readable.push(letter);
+        offsets.push(at);
+        at += length;
+        // What an escaped backslash comes before is no escape.
+        if rest.starts_with("\\\\") {
+            readable.push('\\');
+            offsets.push(at);
+            at += 1;
+        }
+    }
+    offsets.push(at);
+    (Cow::Owned(readable), Offsets(Some(offsets)))
+}
+
+/// Bytes of two escapes, as in `\ud83e\udd80`.
+const PAIR: usize = 12;
+
+/// The character that two escapes stand for.
+fn pair(text: &str) -> Option<char> {
+    let unit = |at| u16::from_str_radix(text.get(at..at + PAIR / 2)?.strip_prefix("\\u")?, 16).ok();
+    let letter = char::decode_utf16([unit(0)?, unit(PAIR / 2)?]).next()?.ok()?;
+    (letter > '\u{ffff}').then_some(letter)
 }
 
 /// Characters to bytes: the parser counts the former.
@@ -255,6 +289,16 @@ mod tests {
         assert_eq!(piece(&root.get("d").unwrap().items()[0]), "|\n  x".trim_start_matches("|\n  "));
         assert_eq!(piece(root.at(&["d"]).unwrap().items()[1].get("e").unwrap()), "f");
         assert!(root.get("g").unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_json_escapes_in_two_is_read() {
+        let text = r#"{ "a": "\ud83e\udd80é \\ud83e\\udd80 \u00e9", "b": "c" }"#;
+        let [document] = parse(text).unwrap().try_into().unwrap();
+        assert_eq!(document.root.text_at("a"), Some("\u{1f980}é \\ud83e\\udd80 é"));
+        let b = document.root.get("b").unwrap();
+        assert_eq!(&text[b.start..b.end], "\"c\"");
+        assert!(parse(r#"{ "a": "\ud83e" }"#).is_err());
     }
 
     #[test]
