@@ -82,3 +82,34 @@ pub(crate) fn drop_own_fields(headers: &mut HeaderMap) {
         headers.remove(name);
     }
 }
+
+/// Removes a field however it is spelt: CGI, WSGI and PHP make `_` of `-`, and know one from the other no more.
+pub(crate) fn drop_spellings(headers: &mut HeaderMap, field: &HeaderName) {
+    let field = field.as_str().as_bytes();
+    let is_one = |name: &&HeaderName| {
+        let same = |(one, other): (&u8, &u8)| one == other || (*one, *other) == (b'_', b'-');
+        name.as_str().len() == field.len() && name.as_str().as_bytes().iter().zip(field).all(same)
+    };
+    while let Some(name) = headers.keys().find(is_one).cloned() {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_goes_in_every_spelling() {
+        let names = ["x-some-field", "x_some_field", "x-some_field", "x-some-fields", "x.some-field", "x-some-fielt"];
+        let mut headers = HeaderMap::new();
+        for name in names {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static("a"));
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static("b"));
+        }
+        drop_spellings(&mut headers, &HeaderName::from_static("x-some-field"));
+        let mut kept: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, ["x-some-fields", "x-some-fielt", "x.some-field"]);
+    }
+}

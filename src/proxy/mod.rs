@@ -404,10 +404,10 @@ impl Connection {
 
     /// What the app is told of its caller's certificate is ours to say, or nobody's.
     fn forward_client_cert(&self, headers: &mut HeaderMap) {
-        match self.secured.as_ref().and_then(|peer| peer.forwarded.as_ref()) {
-            Some(value) => headers.insert(X_FORWARDED_CLIENT_CERT, value.clone()),
-            None => headers.remove(X_FORWARDED_CLIENT_CERT),
-        };
+        decisions::drop_spellings(headers, &X_FORWARDED_CLIENT_CERT);
+        if let Some(value) = self.secured.as_ref().and_then(|peer| peer.forwarded.as_ref()) {
+            headers.insert(X_FORWARDED_CLIENT_CERT, value.clone());
+        }
     }
 
     fn variables<'a>(&self, record: &'a Record, client: Client) -> RequestVariables<'a> {

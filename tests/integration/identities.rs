@@ -43,7 +43,8 @@ fn ask(proxy: &Proxy, authority: &Authority, own: Option<&Issued>, request: &str
 }
 
 fn get(path: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: app.test\r\nX-Forwarded-Client-Cert: By=forged\r\nConnection: close\r\n\r\n")
+    let forged = "X-Forwarded-Client-Cert: By=forged\r\nX_Forwarded_Client-Cert: By=forged";
+    format!("GET {path} HTTP/1.1\r\nHost: app.test\r\n{forged}\r\nConnection: close\r\n\r\n")
 }
 
 #[test]
@@ -87,6 +88,7 @@ fn the_app_is_told_of_its_caller_and_never_by_the_caller() {
         let proxy = start(&upstream, &authority, edge, forward);
         assert!(ask(&proxy, &authority, Some(&own), &get("/")).starts_with("HTTP/1.1 200 "));
         let requests = upstream.requests();
+        assert_eq!(requests[0].head.get("x_forwarded_client-cert"), None);
         let told = requests[0].head.get("x-forwarded-client-cert");
         if !forward {
             assert_eq!(told, None);
