@@ -8,6 +8,8 @@
 use std::path::{Path, PathBuf};
 
 use outrigger::cli::check::{CheckArgs, FormatArg, Streams, check};
+use outrigger::config::template::{Segment, Variable};
+use outrigger::config::{Document, LoadOptions, load};
 
 /// What a run of `check` gave.
 struct Run {
@@ -164,6 +166,18 @@ upstreams: { b: { static: [\"127.0.0.1:1024\"], ejection: { for: 10m }, circuit_
     let long = run(&CheckArgs { effective: true, ..arguments("-") }, text.as_bytes());
     let checked = run(&CheckArgs { strict: true, ..arguments("-") }, long.output.as_bytes());
     assert_eq!((long.code, checked.code), (0, 0), "{}{}", long.output, checked.errors);
+}
+
+#[test]
+fn what_a_variable_holds_is_no_template() {
+    let text = "listeners: { a: { address: \":1\", routes: [{ upstream: \"127.0.0.1:80\", \
+                request_headers: { set: { authorization: \"%{route} ${SECRET}\" } } }] } }";
+    let environment = |_: &str| Some("a%%b%{c".to_owned());
+    let document = Document { name: "a.yaml", bytes: text.as_bytes() };
+    let loaded = load(document, &environment, &LoadOptions::default()).unwrap();
+    let (_, template) = &loaded.config.listeners[0].routes[0].request_headers.set[0];
+    assert_eq!(template.segments, [Segment::Variable(Variable::Route), Segment::Literal(" a%%b%{c".to_owned())]);
+    assert!(loaded.effective.contains("%{route} ${SECRET}"), "{}", loaded.effective);
 }
 
 #[test]

@@ -67,7 +67,7 @@ impl<'e> Expander<'e> {
         if !written.contains('$') {
             return Ok(Cow::Borrowed(written));
         }
-        let expanded = self.fill(written).inspect_err(|error| {
+        let expanded = self.fill(written, false).inspect_err(|error| {
             if *error == Unexpanded::Unknown {
                 self.unknown.set(true);
             }
@@ -85,7 +85,12 @@ impl<'e> Expander<'e> {
         self.unknown.get()
     }
 
-    fn fill(&self, text: &str) -> Result<String, Unexpanded> {
+    /// What a value means in which `%` has a meaning: in what variables hold it has none, so there it is doubled.
+    pub(crate) fn expand_template(&self, written: &str) -> Option<String> {
+        self.fill(written, true).ok()
+    }
+
+    fn fill(&self, text: &str, template: bool) -> Result<String, Unexpanded> {
         let mut expanded = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(dollar) = rest.find('$') {
@@ -101,7 +106,10 @@ impl<'e> Expander<'e> {
                         "for a literal `${` write `$${`".to_owned(),
                     ));
                 };
-                expanded.push_str(&self.variable(inside)?);
+                match self.variable(inside)? {
+                    Cow::Owned(value) if template => expanded.push_str(&value.replace('%', "%%")),
+                    value => expanded.push_str(&value),
+                }
                 rest = after;
             } else {
                 expanded.push('$');
@@ -186,6 +194,14 @@ mod tests {
         ] {
             assert_eq!(fill(text).as_deref(), Ok(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn what_variables_hold_is_no_template() {
+        let environment = |_: &str| Some("a%%b%{foo}".to_owned());
+        let expander = Expander::new(&environment, MissingVariables::Refuse);
+        let filled = expander.expand_template("%{route} ${A} 1% $${A}").unwrap();
+        assert_eq!(filled, "%{route} a%%%%b%%{foo} 1% ${A}");
     }
 
     #[test]

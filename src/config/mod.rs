@@ -205,7 +205,7 @@ pub(crate) fn doors(
     let expander = Expander::new(environment, MissingVariables::Refuse);
     let raw = decode::decode::<raw::Configuration>(&tree, &expander, &mut findings)?;
     let told = raw.admin.is_absent() || raw.admin.get().is_some_and(raw::Admin::can_be_read);
-    let (model, _) = validate::validate(&raw, &tree, None, &mut findings);
+    let (model, _) = validate::validate(&raw, &tree, &expander, None, &mut findings);
     told.then_some((model.admin, model.metrics.address))
 }
 
@@ -220,7 +220,7 @@ pub fn examine(document: Document<'_>, environment: &dyn Environment, options: &
     if let Some(tree) = &tree {
         let expander = Expander::new(environment, options.missing_variables);
         if let Some(raw) = decode::decode::<raw::Configuration>(tree, &expander, &mut findings) {
-            let (model, files) = validate::validate(&raw, tree, options.metrics, &mut findings);
+            let (model, files) = validate::validate(&raw, tree, &expander, options.metrics, &mut findings);
             for file in &files {
                 if options.file_exists.is_some_and(|exists| !exists(&file.path)) {
                     // As it is written: what variables hold is not shown.

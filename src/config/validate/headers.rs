@@ -83,12 +83,11 @@ impl Validator<'_> {
     }
 
     fn template(&mut self, text: &Spanned<Text>, parse: Parse) -> Option<Template> {
-        match parse(&text.value.0) {
-            Ok(template) => {
-                let written = self.tree.written(text.node);
-                Some(Template { written: is_hidden(written).then(|| written.to_owned()), ..template })
-            }
-            Err(_) if is_hidden(self.tree.written(text.node)) => {
+        let written = self.tree.written(text.node);
+        let filled = is_hidden(written).then(|| self.expander.expand_template(written)).flatten();
+        match parse(filled.as_deref().unwrap_or(&text.value.0)) {
+            Ok(template) => Some(Template { written: is_hidden(written).then(|| written.to_owned()), ..template }),
+            Err(_) if is_hidden(written) => {
                 self.error(
                     "invalid-value",
                     text.node,

@@ -35,6 +35,7 @@ use std::path::PathBuf;
 use http::HeaderName;
 
 use super::builtin;
+use super::environment::Expander;
 use super::findings::{Finding, Findings};
 use super::model::{Config, Consul, Dns, Metrics, Upstream, UpstreamIndex};
 use super::raw::Configuration;
@@ -63,12 +64,14 @@ pub(crate) struct NamedFile {
 pub(crate) fn validate(
     raw: &Configuration,
     tree: &Tree,
+    expander: &Expander<'_>,
     metrics: Option<&Metrics>,
     findings: &mut Findings,
 ) -> (Config, Vec<NamedFile>) {
     let mut validator = Validator {
         raw,
         tree,
+        expander,
         findings,
         upstreams: Vec::new(),
         places: Vec::new(),
@@ -117,6 +120,7 @@ pub(crate) fn validate(
 struct Validator<'a> {
     raw: &'a Configuration,
     tree: &'a Tree,
+    expander: &'a Expander<'a>,
     findings: &'a mut Findings,
     upstreams: Vec<Upstream>,
     /// Where each of them comes from: its name, or the address that stands for it.
