@@ -107,6 +107,10 @@ impl<'a> Validator<'a> {
         let passthrough = matches!(listener.no_route.get(), Some(raw::NoRoute::Passthrough));
         if passthrough {
             routes.push(self.passthrough());
+            if let Some(tls) = listener.tls.node() {
+                let reason = "`no_route: passthrough` passes on unread what is no HTTP, TLS too, whoever sends it";
+                self.error("contradiction", tls, reason, "write `no_route: 404`, or leave `tls` to the app");
+            }
         }
         if mode != Mode::Transparent && !matches!(listener.mode, Given::Invalid(_)) {
             self.only_transparent(listener, node, &routes);
