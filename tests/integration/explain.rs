@@ -29,7 +29,11 @@ upstreams:
 
 fn command(proxy: &Proxy, words: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(binary());
-    let output = command.arg("explain").args(words).arg("--admin").arg(proxy.admin().to_string()).output().unwrap();
+    command.arg("explain").args(words);
+    if words.contains(&"--live") {
+        command.arg("--admin").arg(proxy.admin().to_string());
+    }
+    let output = command.output().unwrap();
     (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
 }
 
