@@ -136,7 +136,7 @@ class Proxy:
 
     def attach_load(self, bench, options):
         """A load without end that stands still but for this proxy's turns."""
-        words = [need("wrk"), "-t1", f"-c{options.connections}", "-d3600s", "--timeout", "3600s", self.url]
+        words = [need("wrk"), "-t1", f"-c{options.connections}", "-d3600s", "--timeout", "10s", self.url]
         self.load = bench.spawn(words)
         # Its connections are made and its first requests answered.
         time.sleep(0.2)

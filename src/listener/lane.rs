@@ -165,8 +165,8 @@ pub(super) struct Answer {
     body: Body,
     lane: Rc<Lane>,
     /// Where it is gRPC's: a stream that is reset is `INTERNAL` to its clients, who try again where they are told that
-    /// nobody is there. So an answer that breaks off ends with the status of what broke it; there is no other way to
-    /// take it for a whole one.
+    /// nobody is there. So an answer that breaks off ends with the status of what broke it, which no client takes for a
+    /// whole one.
     grpc: Option<Rc<Session>>,
     broken: bool,
 }

@@ -72,8 +72,8 @@ pub(super) fn after(hedge: Hedge, latencies: &Latencies) -> Option<Duration> {
     }
 }
 
-/// `launch` picks the second attempt's endpoint, takes the body, of which all has to be there, and pays for it, once it is due. `judge` hears of each that ends and is no
-/// good answer, with how long it took.
+/// `launch` picks the second attempt's endpoint, takes the body, of which all has to be there, and pays for it, once it is
+/// due. `judge` hears of each that ends and is no good answer, with how long it took.
 pub(super) async fn race(
     plan: &Plan<'_>,
     first: impl Future<Output = Result<Box<Response<Body>>, Failure>>,

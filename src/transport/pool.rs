@@ -223,7 +223,10 @@ impl Pools {
                 return Ok(Checkout::after(began, connection));
             }
             let permit = match upstream.connections.try_acquire() {
-                Some(permit) => permit,
+                Some(permit) => {
+                    queue.set_for_stream(false);
+                    permit
+                }
                 None => match self.wait_for_either(upstream, endpoint, wanted, &queue).await? {
                     Either::Room(connection) => return Ok(Checkout::after(began, connection)),
                     // An HTTP/1 connection of this endpoint gives its place.
@@ -272,7 +275,10 @@ impl Pools {
             let one_each = self.with(upstream, endpoint, wanted, |pool| pool.chose_http2) == Some(false);
             let turn = (!one_each).then_some(turn);
             let permit = match upstream.connections.try_acquire() {
-                Some(permit) => permit,
+                Some(permit) => {
+                    queue.set_for_stream(false);
+                    permit
+                }
                 None => match self.wait_for_either(upstream, endpoint, wanted, &queue).await? {
                     Either::Room(connection) => {
                         return Ok(Negotiated::Http2(Checkout::after(began, connection)));

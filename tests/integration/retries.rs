@@ -9,7 +9,7 @@ use crate::support::client::{get, once};
 use crate::support::message::Request;
 use crate::support::rng::own_loopback_ip;
 use crate::support::upstream::OK;
-use crate::support::wait::{eventually, eventually_some};
+use crate::support::wait::{PATIENCE, eventually, eventually_some};
 use crate::support::{Client, Gate, Proxy, Response, Upstream};
 
 const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy";
@@ -380,7 +380,7 @@ fn a_client_that_leaves_before_a_retry_has_had_no_answer() {
 #[test]
 fn a_body_that_has_come_as_a_whole_goes_out_with_a_hedge() {
     let (slow, live) = (Upstream::scripted(|served| drop((served.request(), served.rest()))), Upstream::ok());
-    let proxy = before(&[&slow, &live], "max: 1, hedge: 100ms", ", timeouts: { response: 8s }");
+    let proxy = before(&[&slow, &live], "max: 1, hedge: 3s", ", timeouts: { response: 60s }");
     let put = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n";
     // Of two in a row one begins at the endpoint that says nothing.
     for _ in 0..2 {
@@ -397,17 +397,19 @@ fn a_body_that_has_come_as_a_whole_goes_out_with_a_hedge() {
 
 /// One endpoint says `answer` after a hedge has begun, the other nothing at all; what clients get that begin at either.
 fn against_one_that_hangs(answer: &'static str, response: &str) -> (Vec<u16>, Proxy) {
-    let gate = Gate::new();
-    let held = gate.clone();
+    let (asks, asked) = std::sync::mpsc::channel();
+    let asked = std::sync::Mutex::new(asked);
     let silent = Upstream::scripted(move |served| {
-        while served.request().is_some() {
-            held.wait("the test to end");
+        if served.request().is_some() {
+            let _ = asks.send(());
         }
+        served.rest();
     });
     let late = Upstream::scripted(move |served| {
         while served.request().is_some() {
-            std::thread::sleep(Duration::from_millis(150));
-            if served.try_send(answer.as_bytes()).is_err() {
+            // Not before the race has begun.
+            let begun = asked.lock().unwrap().recv_timeout(PATIENCE);
+            if begun.is_err() || served.try_send(answer.as_bytes()).is_err() {
                 return;
             }
         }
@@ -415,7 +417,6 @@ fn against_one_that_hangs(answer: &'static str, response: &str) -> (Vec<u16>, Pr
     let more = format!(", ejection: none, timeouts: {{ response: {response} }}");
     let proxy = before(&[&late, &silent], "max: 1, when: [connect_failure], hedge: 50ms", &more);
     let statuses = (0..2).map(|_| once(proxy.address("inbound"), get("/")).status).collect();
-    gate.open();
     (statuses, proxy)
 }
 
@@ -431,7 +432,7 @@ fn a_hedge_that_hangs_does_not_hold_up_a_4xx() {
 #[test]
 fn where_a_hedge_brings_nothing_the_bad_answer_goes_to_the_client() {
     let (statuses, proxy) =
-        against_one_that_hangs("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", "1s");
+        against_one_that_hangs("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", "3s");
     assert_eq!(statuses, [500, 500]);
     for outcome in ["5xx", "response_timeout"] {
         let ended = proxy.metric("outrigger_attempt_duration_seconds_count", &[("outcome", outcome)]);

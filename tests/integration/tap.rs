@@ -102,7 +102,7 @@ fn a_name_that_nothing_has_is_said_and_waited_for() {
         Process::start(name, &mut command, &directory)
     };
     let mut typo = tap("typo", &["--route", "ap", "--upstream", "ap", "--listener", "inbound"]);
-    eventually("both names", || typo.stderr().lines().count() == 2);
+    eventually("both names", || typo.stderr().matches('\n').count() == 2);
     let said = typo.stderr();
     for what in ["route", "upstream"] {
         let line = format!("warning: generation 1 has no {what} `ap` here; did you mean `app`?");
