@@ -6,7 +6,7 @@
 
 Times are of the worker's thread, taken in turns of a tenth of a second, for what a machine does besides changes more slowly
 than that; each round's differences are kept, and their median is shown with its 95 % interval. Instructions are those of user mode as valgrind counts them: exact where time is noise, and blind
-to caches and to the kernel. Needs nginx, wrk and, for instructions, valgrind. Three minutes, or one with instructions.
+to caches and to the kernel. Needs nginx, wrk and, for instructions, valgrind. Four to eight minutes, or one with instructions.
 Requests are always counted: what metrics cost, `cargo bench --bench telemetry` says (`metrics/all_of_a_request`).
 """
 
@@ -92,18 +92,18 @@ def main():
         if options.instructions:
             report_instructions([(proxy, proxy.instructions(bench, options)) for proxy in proxies], options)
             return
-        for proxy in proxies:
-            proxy.start(bench, options)
-            load(bench, proxy.url, 2, options.connections)
-            proxy.attach_load(bench, options)
-        try:
-            for _ in range(options.rounds):
+        # New processes every so often: where one's memory happens to lie costs or saves it as much as a feature does.
+        for _ in range(options.starts):
+            for proxy in proxies:
+                proxy.start(bench, options)
+                load(bench, proxy.url, 2, options.connections)
+                proxy.attach_load(bench, options)
+            for _ in range(options.rounds // options.starts):
                 # In another order each time, so that what the machine does besides hits all alike.
                 for proxy in random.sample(proxies, len(proxies)):
                     proxy.measure(options)
-        finally:
             for proxy in proxies:
-                proxy.load.send_signal(signal.SIGCONT)
+                proxy.stop()
         report(proxies, options)
 
 
@@ -125,6 +125,7 @@ class Proxy:
         self.words = [program, "run", bench.write(f"outrigger-{port}.yaml", text)]
         self.url = f"http://127.0.0.1:{port}/"
         self.worker_micros, self.other_micros = [], []
+        self.spans, self.dropped = 0, 0
 
     def start(self, bench, options, wrapper=()):
         # So large that the collector's pace decides over nothing here.
@@ -141,6 +142,13 @@ class Proxy:
         # Its connections are made and its first requests answered.
         time.sleep(0.2)
         self.load.send_signal(signal.SIGSTOP)
+
+    def stop(self):
+        exported, dropped = self.total("outrigger_trace_spans_exported"), self.total("outrigger_trace_spans_dropped")
+        self.spans, self.dropped = self.spans + exported + dropped, self.dropped + dropped
+        self.load.kill()
+        self.load.wait()
+        end(self.process)
 
     def measure(self, options):
         # What is asked of the admin side costs the worker something too, and stands outside of the times.
@@ -198,8 +206,7 @@ class Proxy:
 
     def lost(self):
         """The share of the spans that no collector got."""
-        exported, dropped = self.total("outrigger_trace_spans_exported"), self.total("outrigger_trace_spans_dropped")
-        return dropped / (exported + dropped) if exported + dropped else 0.0
+        return self.dropped / self.spans if self.spans else 0.0
 
 
 def seconds(tasks):
@@ -221,7 +228,7 @@ def over(proxy, other):
 
 
 def report(proxies, options):
-    print(f"\n1 KiB answers, {options.connections} connections, {options.rounds} rounds of {options.turn} s, CPU µs per request\n")
+    print(f"\n1 KiB answers, {options.connections} connections, {options.rounds} rounds of {options.turn} s, {options.starts} starts, CPU µs per request\n")
     print("| configured | worker | more than the row above | more than nothing | other threads | spans lost |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     first, before = proxies[0], None
@@ -252,6 +259,7 @@ def arguments():
     parser.add_argument("--instructions", action="store_true", help="counted by valgrind, instead of CPU time")
     parser.add_argument("--outrigger", help="the program; default target/release/outrigger")
     parser.add_argument("--rounds", type=int, default=400)
+    parser.add_argument("--starts", type=int, default=10, help="of all processes, in as many parts of the rounds")
     parser.add_argument("--turn", type=float, default=0.1, help="seconds of load, of each proxy in each round")
     parser.add_argument("--seconds", type=int, default=8, help="of load, where instructions are counted")
     parser.add_argument("--connections", type=int, default=32, help="fewer than adaptive concurrency begins with")
